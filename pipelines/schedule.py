@@ -1,0 +1,60 @@
+"""Serve the training flow on a cron schedule: `python -m pipelines.schedule --cron '0 2 * * *'`.
+
+It runs as long as this process does, and shows in the Prefect UI, where it can be triggered too.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.runner import Runner
+from prefect.settings import PREFECT_API_URL
+from pydantic import ValidationError
+
+from pipelines.training import ROOT, training
+
+START = "start one with `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+
+
+def server_problem() -> str | None:
+    """Say why there is no Prefect server to serve on, or return None if there is one."""
+    url = PREFECT_API_URL.value()
+    if not url:  # Prefect would serve on a temporary server, which nobody finds or keeps
+        return "no Prefect server is known, PREFECT_API_URL is not set"
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    return f"no Prefect server answers at {url} ({error!r})" if error else None
+
+
+def stop(*_: Any) -> None:
+    """Stop serving as Ctrl-C in a terminal does, and the run that is going on too."""
+    for run in multiprocessing.active_children():
+        run.terminate()
+    signal.raise_signal(signal.SIGINT)
+
+
+def main() -> None:
+    """Serve until stopped; exit status 2 for a bad schedule, 1 where there is no server."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__)
+    parser.add_argument("--cron", required=True, help="when to run, in UTC, such as '0 2 * * *'")
+    cron = parser.parse_args().cron
+    try:
+        CronSchedule(cron=cron)
+    except ValidationError:
+        parser.exit(2, f"error: --cron {cron!r} is not a cron expression such as '0 2 * * *'\n")
+    if problem := server_problem():
+        parser.exit(1, f"error: {problem}; {START}\n")
+    os.chdir(ROOT)  # Prefect looks for the flow's file, and runs it, relative to here
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    # Prefect 3.8.8 waits in its own handler for an event loop that waits for the handler.
+    Runner.handle_sigterm = stop  # type: ignore[assignment,method-assign]
+    # One at a time: two runs would write the same artifacts.
+    training.serve(name="schedule", cron=cron, limit=1)
+
+
+if __name__ == "__main__":
+    main()

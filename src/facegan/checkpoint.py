@@ -1,0 +1,88 @@
+"""Networks and training states on disk: tensors and plain numbers only, written atomically."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from facegan.atomic import replacing
+from facegan.errors import FaceganError
+from facegan.models.dcgan import Generator
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a nested dict of tensors and plain numbers; fsynced, then renamed."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """
+    Raises:
+        FaceganError: if the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{path}: damaged ({reason}); delete it to start afresh") from None
+    return state
+
+
+def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -> None:
+    """Write a network's `state_dict` as safetensors, what it was built from beside it."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        # One key, because safetensors writes several in random order.
+        save_file(tensors, temporary, {"facegan": json.dumps(config, sort_keys=True)})
+
+
+def load_generator(path: Path, device: torch.device) -> Generator:
+    """The generator in a safetensors file, in eval mode.
+
+    Raises:
+        FaceganError: if the file is missing or holds no such generator.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            config = json.loads(file.metadata()["facegan"])
+            tensors = {name: file.get_tensor(name) for name in names}
+        network = Generator(**config)
+        network.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{path}: not a generator of this package ({reason})") from None
+    return network.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def file_sha256(path: Path) -> str:
+    """
+    Raises:
+        FaceganError: if there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def source_sha256(modules: Iterable[ModuleType]) -> str:
+    """One digest of the source files of `modules`."""
+    paths = sorted(Path(str(module.__file__)) for module in modules)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """The identity of what `parts`, plain JSON values, describe: 16 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

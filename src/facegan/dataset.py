@@ -1,0 +1,99 @@
+"""The packed array -> shuffled batches on the device."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facegan.errors import FaceganError
+
+
+def load_images(folder: Path, part: str = "images") -> Tensor:
+    """The `images` or `holdout` part of a preprocessed folder, memory-mapped.
+
+    Returns:
+        uint8 (N, H, W, C) on the CPU. Pages are read when they are touched.
+    Raises:
+        FaceganError: if the file is missing, or is not what `report.json` records.
+    """
+    path = folder / f"{part}.npy"
+    advice = "make it again with: dvc repro --force --single-item preprocess"
+    try:
+        recorded = data_sha256(folder, part)
+        with path.open("rb") as file:
+            present = hashlib.file_digest(file, "sha256").hexdigest()
+        if present != recorded:
+            raise ValueError(f"its sha256 is {present[:12]}, report.json has {recorded[:12]}")
+        # Copy-on-write, because torch warns of arrays that cannot be written.
+        images = np.load(path, mmap_mode="c", allow_pickle=False)
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"{images.dtype} {images.shape}, not uint8 (N, H, W, C)")
+    except (OSError, ValueError) as error:
+        raise FaceganError(f"{path}: not usable ({error}); {advice}") from None
+    return torch.from_numpy(images)
+
+
+def data_sha256(folder: Path, part: str = "images") -> str:
+    """The sha256 that `report.json` records for a part.
+
+    Raises:
+        FaceganError: if there is no such report.
+    """
+    path = folder / "report.json"
+    try:
+        digest = json.loads(path.read_text("utf-8"))["sha256"][f"{part}.npy"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path}: not usable ({error!r}); make it with: dvc repro preprocess"
+        raise FaceganError(message) from None
+    return str(digest)
+
+
+def recipe(folder: Path) -> str:
+    """How the photographs became pixels, in words."""
+    return str(json.loads((folder / "report.json").read_text("utf-8"))["recipe"])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (n, H, W, C) in [0, 255] -> float32 (n, C, H, W) in [-1, 1], channels_last."""
+    # NHWC => NCHW; the memory stays as it is, which is channels_last.
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Batches:
+    """Endless shuffled batches; every epoch has its own order, drawn from `seed` and its number.
+
+    Which batch comes next depends on the number of images seen alone, so that a resumed run needs
+    no more than that number. An epoch's last images that fill no batch are left out of it.
+
+    Args:
+        images: uint8 (N, H, W, C) on the device.
+        size: images in a batch, at most N.
+        seen: where to start: a multiple of `size`.
+    """
+
+    def __init__(self, images: Tensor, size: int, seed: int, seen: int = 0) -> None:
+        if size > len(images):
+            raise FaceganError(
+                f"train.batch_size: {size}: larger than the data set of {len(images)} images"
+            )
+        self.images, self.size, self.seed, self.seen = images, size, seed, seen
+        self.steps_per_epoch = len(images) // size
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        """The next batch: uint8 (size, H, W, C) on the images' device."""
+        epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
+        if epoch != self._epoch:
+            source = torch.Generator().manual_seed(self.seed + (epoch << 32))
+            self._order = torch.randperm(len(self.images), generator=source)
+            self._order, self._epoch = self._order.to(self.images.device), epoch
+        self.seen += self.size
+        return self.images[self._order[step * self.size : (step + 1) * self.size]]

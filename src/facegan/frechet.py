@@ -1,0 +1,112 @@
+"""The Fréchet distance between two sets of features, and the statistics that it needs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from facegan.atomic import replacing
+from facegan.errors import FaceganError
+
+
+class Moments:
+    """Sums over features (n, d), in float64 and in constant memory, however many come."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.count = 0
+        self.sum = torch.zeros(dimensions, dtype=torch.float64)
+        self.outer = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+
+    def update(self, features: Tensor) -> None:
+        # On the CPU, because MPS has no float64.
+        features = features.cpu().double()
+        self.count += len(features)
+        self.sum += features.sum(0)
+        self.outer += features.T @ features
+
+    def __add__(self, other: "Moments") -> "Moments":
+        both = Moments(len(self.sum))
+        both.count = self.count + other.count
+        both.sum, both.outer = self.sum + other.sum, self.outer + other.outer
+        return both
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased estimate, as numpy.cov and every FID since Heusel et al. 2017 use."""
+        centred = self.outer - self.count * torch.outer(self.mean, self.mean)
+        return centred / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is kept of the real images.
+
+    Attributes:
+        mean, covariance: float64 (d,), (d, d).
+        root: the symmetric square root of `covariance`.
+        subset: float32 (k, d), the features of a fixed choice of k images.
+        about: what was measured and how; `count` (images), `floor` and the extractor's settings.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    root: Tensor
+    subset: Tensor
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, moments: Moments, subset: Tensor, about: dict[str, Any]) -> Self:
+        covariance = moments.covariance
+        return cls(moments.mean, covariance, symmetric_root(covariance), subset, about)
+
+    def save(self, path: Path) -> None:
+        tensors = {name: getattr(self, name) for name in ("mean", "covariance", "root", "subset")}
+        with replacing(path) as temporary:
+            # One key, because safetensors writes several in random order.
+            save_file(tensors, temporary, {"facegan": json.dumps(self.about, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """
+        Raises:
+            FaceganError: if the file is missing or of another kind.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                names = list(file.keys())
+                about = json.loads(file.metadata()["facegan"])
+                return cls(**{name: file.get_tensor(name) for name in names}, about=about)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            message = f"{path}: no reference statistics ({error}); make them: dvc repro reference"
+            raise FaceganError(message) from None
+
+
+def symmetric_root(matrix: Tensor) -> Tensor:
+    """The symmetric square root of a positive semi-definite float64 (d, d)."""
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
+
+
+def frechet_distance(real: Statistics, fake: Moments) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, eq. 6).
+
+    The trace of the root is that of the symmetric (R S2 R)^(1/2) with R = S1^(1/2), which is
+    faster and more exact than an eigenproblem of the unsymmetric product.
+    """
+    covariance = fake.covariance
+    product = real.root @ covariance @ real.root
+    values = torch.linalg.eigvalsh((product + product.T) / 2)
+    trace_of_root = values.clamp(min=0).sqrt().sum()
+    distance = (real.mean - fake.mean).square().sum()
+    distance += real.covariance.trace() + covariance.trace() - 2 * trace_of_root
+    return float(distance)

@@ -1,0 +1,83 @@
+"""DCGAN (Radford, Metz and Chintala 2015, "Unsupervised Representation Learning ...")."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+SIZES = (32, 64)
+
+
+def _widths(size: int, width: int) -> list[int]:
+    """Channels at 4, 8, ... size / 2 pixels: `width` at the last, doubled at each one before."""
+    if size not in SIZES:
+        raise ValueError(f"size {size}: valid: {SIZES}")
+    steps = size.bit_length() - 3
+    return [width * 2**step for step in reversed(range(steps))]
+
+
+class Generator(nn.Module):
+    """z (n, latent_dim) -> images in [-1, 1], (n, channels, size, size).
+
+    >>> Generator(size=32, channels=1, latent_dim=100, width=32)(torch.zeros(2, 100)).shape
+    torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
+        super().__init__()
+        self.size, self.channels, self.latent_dim = size, channels, latent_dim
+        widths = _widths(size, width)
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent_dim, widths[0], 4, 1, 0, bias=False),  # 1 => 4 pixels
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for before, after in pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layers(z[:, :, None, None])
+        return images
+
+
+class Discriminator(nn.Module):
+    """Images in [-1, 1], (n, channels, size, size) -> logits (n,), positive for real."""
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths = _widths(size, width)[::-1]
+        # No BatchNorm on the input layer (section 3 of the paper).
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, widths[0], 4, 2, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for before, after in pairwise(widths):
+            layers += [
+                nn.Conv2d(before, after, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))  # 4 => 1 pixel
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
+        return logits.flatten()
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, source: torch.Generator) -> None:
+    """Weights from N(0, 0.02) (section 4 of the paper); BatchNorm's scale from N(1, 0.02)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.weight.normal_(0.0, 0.02, generator=source)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.normal_(1.0, 0.02, generator=source)
+            module.bias.zero_()

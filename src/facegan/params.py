@@ -1,0 +1,163 @@
+"""`params.yaml` as frozen, typed models. Every value stands in the file; none is hidden in code."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from facegan.atomic import replacing
+from facegan.errors import FaceganError
+
+PRESETS = ("digits", "mnist", "celeba32", "celeba64")
+
+Positive = Annotated[int, Field(ge=1)]
+Precision = Literal["bfloat16", "float32"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Preprocess(_Section):
+    size: Literal[32, 64]
+    channels: Literal[1, 3]
+    holdout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Extractor(_Section):
+    """A feature extractor and all of its settings that can move a score."""
+
+    extractor: Literal["efficientnet-lite0"]
+    input_size: Annotated[int, Field(ge=32, le=512)]
+    precision: Precision
+
+    @property
+    def label(self) -> str:
+        """The part of a metric's name that says which features it compares."""
+        return f"{self.extractor}-{self.input_size}"
+
+
+class Reference(_Section):
+    quick: Extractor
+    official: Extractor
+    subset: Positive
+
+
+class Train(_Section):
+    latent_dim: Positive
+    width: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Positive
+    lr: Annotated[float, Field(gt=0)]
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    ema_half_life: Positive
+    precision: Precision
+    interval: Positive
+    quick_fakes: Annotated[int, Field(ge=2)]
+
+
+class Evaluate(_Section):
+    fakes: Annotated[int, Field(ge=2)]
+
+
+class Register(_Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Params(_Section):
+    """The whole of `params.yaml`: one section a step, and the seed."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    preprocess: Preprocess
+    reference: Reference
+    train: Train
+    evaluate: Evaluate
+    # The underscore, because a pydantic model already has a `register`.
+    register_: Annotated[Register, Field(alias="register")]
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        FaceganError: with one line for each wrong key: the key, its value, what would be valid.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FaceganError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise FaceganError(f"{path}: holds no keys; valid: {', '.join(_keys(Params))}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{path}: {_explain(detail)}" for detail in error.errors()]
+        raise FaceganError("\n".join(lines)) from None
+
+
+def _explain(detail: Any) -> str:
+    """One line for one pydantic error: the key, the value, what would be valid."""
+    key, value = ".".join(map(str, detail["loc"])), detail["input"]
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            valid = _keys(_section_at(detail["loc"][:-1]))
+            close = difflib.get_close_matches(str(detail["loc"][-1]), valid, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            return f"{key}: {value!r}: unknown key; {hint}valid keys: {', '.join(valid)}"
+        case "missing":
+            return f"{key}: missing; every key must be given (facegan preset writes a whole file)"
+        case "literal_error":
+            return f"{key}: {value!r} is not possible; valid: {context['expected']}"
+        case "string_pattern_mismatch":
+            return f"{key}: {value!r}: valid: letters, digits, '.', '_' and '-'"
+        case "float_type" | "int_type" if isinstance(value, str):
+            example = "0.0002 (YAML reads 2e-4 as text; 2.0e-4 is a number)"
+            example = example if detail["type"] == "float_type" else "64"
+            return f"{key}: {value!r} is text; valid: a number without quotes, such as {example}"
+        case _:
+            return f"{key}: {value!r}: {detail['msg']}"
+
+
+def _section_at(location: tuple[str | int, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = Params
+    for name in location:
+        field = next(f for n, f in model.model_fields.items() if (f.alias or n) == name)
+        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        model = field.annotation
+    return model
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def preset_text(name: str) -> str:
+    """The `params.yaml` of a preset.
+
+    Raises:
+        FaceganError: if there is no such preset.
+    """
+    if name not in PRESETS:
+        raise FaceganError(f"preset {name!r} does not exist; valid: {', '.join(PRESETS)}")
+    return resources.files("facegan").joinpath("presets", f"{name}.yaml").read_text("utf-8")
+
+
+def write_preset(name: str, path: Path, force: bool) -> None:
+    """Write a preset to `path`; a file with changes of its own is kept unless `force`.
+
+    Raises:
+        FaceganError: if `path` is no preset's text, and so holds somebody's work.
+    """
+    text = preset_text(name)
+    if path.exists() and not force:
+        present = path.read_text("utf-8")
+        if present not in {preset_text(each) for each in PRESETS}:
+            raise FaceganError(f"{path}: has changes of its own; --force overwrites them")
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,178 @@
+"""MLflow runs: a mirror of the history, which may lag behind it or be down."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# Read by mlflow when it is imported; without it, mlflow calls home.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from facegan.errors import FaceganError
+from facegan.events import Event, OnEvent
+from facegan.history import NAME, read_history
+
+FINGERPRINT = "facegan.fingerprint"
+MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
+# As many metrics as MLflow takes in one request.
+MOST_METRICS = 1000
+
+
+def connect() -> MlflowClient:
+    """A client of `MLFLOW_TRACKING_URI`, or of `sqlite:///mlflow.db` in this folder.
+
+    Raises:
+        FaceganError: if it cannot be reached.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    # MLflow's own 7 retries take minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    with reachable(uri):
+        client = MlflowClient()
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextlib.contextmanager
+def reachable(uri: str = "") -> Iterator[None]:
+    """Turn what MLflow raises into one line.
+
+    Raises:
+        FaceganError: in place of MLflow's exceptions.
+    """
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        where = uri or mlflow.get_tracking_uri()
+        raise FaceganError(
+            f"MLflow at {where}: {reason}; check MLFLOW_TRACKING_URI and that its server runs"
+        ) from None
+
+
+def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
+    """Bring the MLflow run of the training in `folder` up to date with its history.
+
+    The run is found by the training's fingerprint, and made where none has it. Metrics have the
+    number of images seen as their step.
+    """
+    events = read_history(folder / NAME)
+    start = events[0]
+    run = _find_run(client, start, experiment)
+    done = int(run.data.tags.get(MIRRORED, "0"))
+    now = int(time.time() * 1000)
+    metrics = []
+    for event in events[done:]:
+        for name, value in _figures(event, start).items():
+            metrics.append(Metric(name, value, now, event["images_seen"]))
+        if "picture" in event:
+            with Image.open(folder / event["picture"]) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            client.log_image(run.info.run_id, pixels, key="samples", step=event["images_seen"])
+    for first in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run.info.run_id, metrics=metrics[first : first + MOST_METRICS])
+    client.set_tag(run.info.run_id, MIRRORED, len(events))
+    return run
+
+
+def _figures(event: Event, start: Event) -> dict[str, float]:
+    match event["event"]:
+        case "losses":
+            return {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
+        case "snapshot":
+            return {start["quick_fid"]: event["quick_fid"]}
+        case _:
+            return {}
+
+
+def _find_run(client: MlflowClient, start: Event, experiment: str) -> Run:
+    found = client.get_experiment_by_name(experiment)
+    identity = found.experiment_id if found else client.create_experiment(experiment)
+    condition = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
+    runs = client.search_runs([identity], condition, max_results=1)
+    if runs:
+        return runs[0]
+    tags = {FINGERPRINT: start["fingerprint"], "facegan.data": start["data"]}
+    run = client.create_run(identity, tags=tags, run_name=f"train-{start['fingerprint'][:6]}")
+    params = {"images": start["images"], "shape": start["shape"], "seed": start["seed"]}
+    params |= {f"train.{name}": value for name, value in start["train"].items()}
+    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    return run
+
+
+class Mirror:
+    """Passes a training's events on, and mirrors its history to MLflow at each snapshot.
+
+    A server that cannot be reached costs one message: the history has it all, and `register`
+    mirrors it later.
+    """
+
+    def __init__(self, experiment: str, on_event: OnEvent) -> None:
+        self.experiment, self.on_event = experiment, on_event
+        self.client: MlflowClient | None = None
+        self.run_id: str | None = None
+
+    def __enter__(self) -> Self:
+        with self._tolerant():
+            self.client = connect()
+        return self
+
+    def __call__(self, event: Event) -> None:
+        self.on_event(event)
+        if event["event"] == "snapshot" and self.client is not None:
+            with self._tolerant():
+                self._mirror(self.client, event)
+
+    def _mirror(self, client: MlflowClient, event: Event) -> None:
+        run = mirror(client, event["folder"], self.experiment)
+        if self.run_id is None:
+            self.run_id = run.info.run_id
+            client.update_run(self.run_id, status="RUNNING")
+        if event["images_per_second"] > 0:
+            speed = event["images_per_second"]
+            client.log_metric(self.run_id, "images_per_second", speed, step=event["images_seen"])
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            with reachable():
+                yield
+        except FaceganError as error:
+            self.client = None
+            text = f"{error}; training goes on, and `facegan register` mirrors it later"
+            self.on_event({"event": "message", "text": text})
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.client is not None and self.run_id is not None:
+            with self._tolerant():
+                self.client.set_terminated(self.run_id, "KILLED" if kind else "FINISHED")
+
+
+def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
+    """The official scores of `metrics.json`, as metrics whose names carry the protocol."""
+    name, step = scores["protocol"]["name"], scores["images_seen"]
+    figures = {name: scores[name], f"{name}_untrained": scores["untrained"]}
+    figures[f"{name}_floor"] = scores["floor"]
+    for key, value in figures.items():
+        if run.data.metrics.get(key) != value:
+            client.log_metric(run.info.run_id, key, value, step=step)

@@ -1,0 +1,86 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from architecture import RULES, Rule
+from architecture.broken import BREAKS, LOSSES, PROJECT, Change, write
+from architecture.imports import import_stays_light
+from architecture.layout import sources_stay_short, top_level_is_fixed
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_this_project_keeps(rule: Rule) -> None:
+    assert rule(ROOT) == []
+
+
+def test_the_top_level_holds_only_the_fixed_names() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing says which files belong to the project")
+    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    tracked = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert top_level_is_fixed(tracked.rstrip("\0").split("\0")) == []
+
+
+def test_importing_the_package_and_its_command_loads_nothing_heavy() -> None:
+    assert import_stays_light(ROOT) == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_project_in_little_keeps(tmp_path: Path, rule: Rule) -> None:
+    assert rule(write(tmp_path, PROJECT)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "change", "complaint"),
+    [
+        pytest.param(rule, file, change, complaint, id=f"{rule.__name__}-{complaint}")
+        for rule in RULES
+        for file, changes in BREAKS[rule].items()
+        for change, complaint in changes.items()
+    ],
+)
+def test_a_break_is_named_by_its_rule_and_by_no_other(
+    tmp_path: Path, rule: Rule, file: str, change: Change, complaint: str
+) -> None:
+    text = PROJECT.get(file, "")
+    changed = text + change if isinstance(change, str) else text.replace(*change)
+    assert changed != text
+    root = write(tmp_path, PROJECT | {file: changed})
+    complaints = {other: found for other in RULES if (found := other(root))}
+    assert list(complaints) == [rule]
+    assert complaint in "\n".join(complaints[rule])
+
+
+def test_an_allowance_lets_one_file_and_one_function_be_longer(tmp_path: Path) -> None:
+    long = "def f():\n" + "    x = 1\n" * 300
+    root = write(tmp_path, PROJECT | {LOSSES: long})
+    assert len(sources_stay_short(root, {})) == 2
+    assert sources_stay_short(root, {LOSSES: 301, f"{LOSSES}:f": 301}) == []
+    assert len(sources_stay_short(root, {LOSSES: 300, f"{LOSSES}:f": 300})) == 2
+
+
+def test_a_stranger_at_the_top_level_is_named() -> None:
+    tracked = ["README.md", "src/facegan/notes.txt", "notes.txt", "notebooks/try.ipynb"]
+    assert [found.split(":")[0] for found in top_level_is_fixed(tracked)] == [
+        "notebooks",
+        "notes.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("init", "cli", "complaint"),
+    [
+        ("import numpy", "", "import facegan loads numpy"),
+        ("", "import carrier", "import facegan.cli loads numpy"),
+        ("", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_a_heavy_import_is_named(tmp_path: Path, init: str, cli: str, complaint: str) -> None:
+    files = {"facegan/__init__.py": init, "facegan/cli.py": cli}
+    # Stand-ins: a light module of the heavy one's name, and a third party that brings it along.
+    others = {"numpy.py": "", "carrier.py": "import numpy"}
+    write(tmp_path / "src", files | others)
+    assert complaint in import_stays_light(tmp_path)

@@ -1,0 +1,241 @@
+"""The flows, run as users run them, on a small repository of dummy stages."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+Run = subprocess.CompletedProcess[str]
+
+# In neither the alphabet's order nor the pipeline's.
+DVC_YAML = """\
+stages:
+  register:
+    cmd: cat evaluated && echo register >> log
+    deps: [evaluated]
+  evaluate:
+    cmd: cp trained evaluated && echo evaluate >> log
+    deps: [trained]
+    outs: [evaluated]
+  preprocess:
+    cmd: cat data/* > dataset && echo preprocess >> log
+    deps: [data]
+    outs: [dataset]
+  train:
+    cmd: cp dataset trained && echo train >> log
+    deps: [dataset]
+    outs: [trained]
+"""
+TRAIN = "cp dataset trained && echo train >> log"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment without a Prefect server, and without a trace of the user's own."""
+    # Without PYTHONDONTWRITEBYTECODE, Prefect is compiled once and not in each run.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DVC_", "PYTHON"))}
+    return kept | {
+        "SHELL": "/bin/sh",
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("home")),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A git and DVC repository of which no stage has run yet."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text("[core]\nanalytics = false\ncheck_update = false\n")
+    (root / "data").mkdir()
+    (root / "data" / "photograph").write_text("a face\n")
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "add", "-q", "data"]):
+        subprocess.run(command, cwd=root, env=environment, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Copy the repository, with another command for its training."""
+
+    def make(train: str = TRAIN) -> Path:
+        root = tmp_path_factory.mktemp("copy") / "repository"
+        shutil.copytree(repository, root)
+        (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, train))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def served(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment with a Prefect server, which saves every run the start of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    quiet = environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
+        server = subprocess.Popen([*command, "--port", port], env=quiet, stdout=log, stderr=log)
+    try:
+        wait(lambda: answers(f"{url}/health"))
+        yield environment | {"PREFECT_API_URL": url}
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+def wait(ready: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"not ready after {seconds} s"
+        time.sleep(0.1)
+
+
+def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=80, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def first(environment: dict[str, str], copy: Callable[..., Path]) -> tuple[Path, Run]:
+    """The first run of everything, on Prefect's own temporary server."""
+    root = copy()
+    return root, run(environment, "pipelines.training", "--repository", root)
+
+
+def ran(root: Path) -> list[str]:
+    """Return the stages whose command was executed, in order."""
+    return (root / "log").read_text().split()
+
+
+def test_first_run_executes_every_stage_in_topological_order(first: tuple[Path, Run]) -> None:
+    root, result = first
+    assert result.returncode == 0, result.stderr
+    assert ran(root)[:4] == ["preprocess", "train", "evaluate", "register"]
+    assert "Task run 'data.dvc' - Finished in state Unchanged" in result.stderr
+    assert "Task run 'train' - > cp dataset trained" in result.stderr  # streamed into the log
+    assert "Task run 'train' - Finished in state Completed()" in result.stderr
+
+
+def test_lock_and_outputs_are_those_of_dvc_repro(
+    first: tuple[Path, Run], copy: Callable[..., Path], environment: dict[str, str]
+) -> None:
+    plain = copy()
+    command = [sys.executable, "-m", "dvc", "repro", "-q"]
+    subprocess.run(command, cwd=plain, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for name in ("dvc.lock", "data.dvc", "dataset", "trained", "evaluated", ".gitignore"):
+        assert (first[0] / name).read_bytes() == (plain / name).read_bytes(), name
+
+
+def test_second_run_executes_register_alone_and_restores_a_lost_output(
+    first: tuple[Path, Run], served: dict[str, str]
+) -> None:
+    root, _ = first
+    lock = (root / "dvc.lock").read_bytes()
+    before = ran(root)
+    (root / "trained").unlink()
+    result = run(served, "pipelines.training", "--repository", root)
+    assert result.returncode == 0, result.stderr
+    assert ran(root) == [*before, "register"]
+    assert (root / "dvc.lock").read_bytes() == lock
+    for stage, state in {
+        "preprocess": "Unchanged",
+        "train": "Restored",
+        "evaluate": "Unchanged",
+    }.items():
+        assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def failed(
+    first: tuple[Path, Run], served: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Run]:
+    """A forced run over finished stages whose training fails: what it executed, and its result."""
+    root = tmp_path_factory.mktemp("failed") / "repository"
+    shutil.copytree(first[0], root)
+    (root / "log").unlink()
+    (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, "echo no GPU found >&2; exit 3"))
+    result = run(served, "pipelines.training", "--repository", root, "--force")
+    return ran(root), result
+
+
+def test_force_executes_unchanged_stages(failed: tuple[list[str], Run]) -> None:
+    assert failed[0][0] == "preprocess"
+
+
+def test_failing_stage_ends_the_run_with_its_own_last_line(failed: tuple[list[str], Run]) -> None:
+    executed, result = failed
+    assert executed == ["preprocess"]
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: no GPU found; failed to reproduce 'train'")
+    assert "Traceback" not in result.stderr
+
+
+def test_sigterm_ends_the_stage_too(copy: Callable[..., Path], served: dict[str, str]) -> None:
+    root = copy(
+        "trap 'echo saved; touch saved; exit 1' TERM; touch started; while :; do sleep 0.1; done"
+    )
+    command = [sys.executable, "-m", "pipelines.training", "--repository", str(root)]
+    with subprocess.Popen(command, env=served, stderr=subprocess.PIPE, text=True) as process:
+        wait((root / "started").exists)
+        process.terminate()
+        _, log = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert (root / "saved").exists()
+    assert "Task run 'train' - saved" in log
+    assert log.splitlines()[-1] == "stopped"
+    assert ran(root) == ["preprocess"]
+
+
+def test_directory_without_stages_is_one_clear_line(served: dict[str, str], tmp_path: Path) -> None:
+    result = run(served, "pipelines.training", "--repository", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: you are not inside of a DVC repository"
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_schedule_refuses_what_is_not_cron(environment: dict[str, str]) -> None:
+    result = run(environment, "pipelines.schedule", "--cron", "every night")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "'every night' is not a cron expression" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9/api"])  # port 9: nothing listens
+def test_schedule_without_a_server_says_how_to_start_one(
+    environment: dict[str, str], url: str
+) -> None:
+    result = run(
+        environment | {"PREFECT_API_URL": url}, "pipelines.schedule", "--cron", "0 2 * * *"
+    )
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "prefect server start" in result.stderr
+    assert "PREFECT_API_URL" in result.stderr
