@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import scipy.linalg
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -92,7 +93,8 @@ class Statistics:
 
 def symmetric_root(matrix: Tensor) -> Tensor:
     """The symmetric square root of a positive semi-definite float64 (d, d)."""
-    values, vectors = torch.linalg.eigh(matrix)
+    # LAPACK's evr, because the evd behind torch.linalg.eigh fails where features are constant.
+    values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy(), driver="evr"))
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root
 

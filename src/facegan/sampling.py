@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facegan.atomic import replacing
 
-BATCH = 250
+BATCH = 100
 
 
 class ImageGenerator(nn.Module):
