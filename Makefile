@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DVC_NO_ANALYTICS = 1
+# OpenMP's threads sleep while they wait, and don't slow what runs beside them.
+export OMP_WAIT_POLICY = PASSIVE
 
 run: install fetch  ## fetch the embedded sample, run every stage, show the result
 	dvc repro
@@ -18,7 +20,7 @@ install: .venv/installed  ## a virtual environment in .venv, with what requireme
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip install --python .venv --require-hashes --requirements requirements.lock
+	$(UV) pip install --python .venv --require-hashes --compile-bytecode --requirements requirements.lock
 	$(UV) pip install --python .venv --no-deps --no-build-isolation --editable .
 	touch $@
 

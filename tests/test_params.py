@@ -1,0 +1,256 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from conftest import make_params
+from facegan.errors import FaceganError
+from facegan.params import PRESETS, load_params, preset_text, write_preset
+
+CONTENT: dict[str, Any] = make_params().model_dump(by_alias=True)
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key
+
+
+KEYS = list(leaves(CONTENT))
+SECTIONS = ["preprocess", "reference", "reference.quick", "reference.official", "train"]
+TEXTS = [key for key in KEYS if key.endswith(("extractor", "precision", "name"))]
+FLOATS = ["preprocess.holdout", "train.lr", "train.beta1"]
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """Valid content, but for one key."""
+    content: dict[str, Any] = json.loads(json.dumps(CONTENT))
+    *sections, name = key.split(".")
+    place = content
+    for section in sections:
+        place = place[section]
+    place[name] = value
+    return content
+
+
+def without(key: str) -> dict[str, Any]:
+    content = changed(key, None)
+    *sections, name = key.split(".")
+    place = content
+    for section in sections:
+        place = place[section]
+    del place[name]
+    return content
+
+
+def errors(path: Path, content: Any) -> list[str]:
+    """The lines of the error that reading `content` gives."""
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(FaceganError) as caught:
+        load_params(path)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "params.yaml"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_registers_under_its_own_name(name: str, path: Path) -> None:
+    write_preset(name, path, force=False)
+    assert path.read_text() == preset_text(name)
+    assert load_params(path).register_.name == f"facegan-{name}"
+
+
+def test_what_is_written_is_what_is_read(path: Path) -> None:
+    path.write_text(json.dumps(CONTENT))
+    assert load_params(path) == make_params()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -> None:
+    wrong: list[Any] = [None, True, [], {}, "12"]
+    if key in TEXTS:
+        wrong.remove("12")
+        wrong += [12, 1.5] + ([] if key.endswith("name") else ["unheard-of"])
+    elif key not in FLOATS:
+        wrong += [2.5]
+    if key == "preprocess.channels":
+        wrong.remove(True)  # pydantic takes it for a 1, and gives the 1
+    for value in wrong:
+        (line,) = errors(path, changed(key, value))
+        assert line.startswith(f"{key}: {value!r}")
+
+
+@pytest.mark.parametrize("key", sorted(set(KEYS) - set(TEXTS)))
+def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> None:
+    out_of_range: list[float] = [-1]
+    out_of_range += [0] if key not in ("seed", "preprocess.holdout", "train.beta1") else []
+    out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1") else []
+    out_of_range += [1] if key.endswith(("batch_size", "fakes", "input_size")) else []
+    out_of_range += [2**32] if key in ("seed", "preprocess.channels") else []
+    for value in out_of_range:
+        (line,) = errors(path, changed(key, value))
+        assert line.startswith(f"{key}: {value!r}")
+
+
+@pytest.mark.parametrize("key", FLOATS)
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_no_number_may_be_endless_or_none(key: str, value: str, path: Path) -> None:
+    (line,) = errors(path, json.dumps(changed(key, "HERE")).replace('"HERE"', value))
+    assert line.startswith(f"{key}: {value.replace('.', '')}")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_must_be_given(key: str, path: Path) -> None:
+    (line,) = errors(path, without(key))
+    assert line.startswith(f"{key}: missing")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_that_is_none_is_named(section: str, path: Path) -> None:
+    (line,) = errors(path, changed(section, 5))
+    assert line.startswith(f"{section}: 5: ")
+
+
+@pytest.mark.parametrize("section", ["", *(f"{section}." for section in SECTIONS)])
+@given(name=st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1), value=...)
+def test_an_unknown_key_is_named_with_its_value_and_the_valid_keys(
+    section: str, name: str, value: int, tmp_path: Path
+) -> None:
+    valid = list(
+        dict.fromkeys(key[len(section) :].split(".")[0] for key in KEYS if key.startswith(section))
+    )
+    assume(name not in valid)
+    (line,) = errors(tmp_path / "params.yaml", changed(f"{section}{name}", value))
+    assert line.startswith(f"{section}{name}: {value!r}: unknown key")
+    assert line.endswith(f"valid keys: {', '.join(valid)}")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("train.learning_rate", None), ("train.batchsize", "batch_size"), ("tran", "train")],
+)
+def test_an_unknown_key_brings_up_the_closest_one(key: str, meant: str | None, path: Path) -> None:
+    (line,) = errors(path, changed(key, 1))
+    assert ("did you mean" in line) == (meant is not None)
+    assert meant is None or f"did you mean {meant}?" in line
+
+
+@pytest.mark.parametrize("written", ["2e-4", "1E-5", '"0.0002"'])
+def test_a_number_that_yaml_reads_as_text_is_refused_with_advice(written: str, path: Path) -> None:
+    text = re.sub(r"lr: \S+", f"lr: {written}", preset_text("digits"))
+    (line,) = errors(path, text)
+    value = written.strip('"')
+    assert line.startswith(f"train.lr: {value!r} is text")
+    assert "0.0002 (YAML reads 2e-4 as text" in line
+
+
+@pytest.mark.parametrize("size", [0, 28, 48, 128])
+def test_a_size_that_no_model_makes_is_refused_with_those_that_are(size: int, path: Path) -> None:
+    assert errors(path, changed("preprocess.size", size)) == [
+        f"preprocess.size: {size} is not possible; valid: 32 or 64"
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "two words", "-x", "a/b", "a:b", "line\nfeed", "x\n"])
+def test_a_model_name_that_mlflow_cannot_carry_is_refused(name: str, path: Path) -> None:
+    (line,) = errors(path, changed("register.name", name))
+    assert line.startswith(f"register.name: {name!r}: valid: letters, digits")
+
+
+def test_an_interval_shorter_than_a_batch_is_refused(path: Path) -> None:
+    content = changed("train.batch_size", 30)
+    content["train"]["interval"] = 30
+    path.write_text(json.dumps(content))
+    assert load_params(path).train.interval == 30
+    content["train"]["interval"] = 29
+    (line,) = errors(path, content)
+    assert line.startswith("train.interval")
+    assert "29" in line
+
+
+def test_several_errors_give_a_line_each(path: Path) -> None:
+    content = changed("train.lr", -1)
+    del content["seed"]
+    content["preprocess"]["channels"] = 4
+    content["evaluate"]["fake"] = 2
+    keys = [line.split(":")[0] for line in errors(path, content)]
+    assert sorted(keys) == ["evaluate.fake", "preprocess.channels", "seed", "train.lr"]
+
+
+def test_a_missing_file_leads_to_the_preset_command(path: Path) -> None:
+    with pytest.raises(FaceganError, match=r"not found; write one with: facegan preset digits$"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tx: 1", "%", "{"])
+def test_a_file_that_is_not_yaml_gives_one_line(text: str, path: Path) -> None:
+    (line,) = errors(path, text)
+    assert line.startswith("not YAML: ")
+
+
+def test_bytes_that_are_no_text_give_one_line(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00seed")
+    with pytest.raises(FaceganError, match=r"params\.yaml: not YAML: ") as caught:
+        load_params(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "42", "text"])
+def test_a_file_without_keys_gives_one_line_with_the_valid_ones(text: str, path: Path) -> None:
+    (line,) = errors(path, text)
+    assert line.startswith("holds no keys; valid: seed, preprocess, ")
+    assert line.endswith("register")
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FaceganError, match=f"{tmp_path}: "):
+        load_params(tmp_path)
+
+
+def test_params_cannot_be_changed() -> None:
+    params = make_params()
+    for model, name in ((params, "seed"), (params.train, "lr"), (params.reference.quick, "label")):
+        with pytest.raises((ValidationError, AttributeError)):
+            setattr(model, name, 1)
+    assert params == make_params()
+
+
+def test_an_extractors_label_tells_it_from_one_with_another_input_size() -> None:
+    assert make_params().reference.quick.label == "efficientnet-lite0-32"
+
+
+def test_a_preset_replaces_another_presets_text(path: Path) -> None:
+    write_preset("digits", path, force=False)
+    write_preset("celeba64", path, force=False)
+    assert path.read_text() == preset_text("celeba64")
+
+
+def test_a_file_with_changes_of_its_own_is_kept_unless_forced(path: Path) -> None:
+    mine = preset_text("digits").replace("seed: 0", "seed: 1")
+    path.write_text(mine)
+    with pytest.raises(FaceganError, match=r"changes of its own; --force overwrites them"):
+        write_preset("mnist", path, force=False)
+    assert path.read_text() == mine
+    write_preset("mnist", path, force=True)
+    assert path.read_text() == preset_text("mnist")
+
+
+@pytest.mark.parametrize("name", ["", "celeba", "../digits", "digits.yaml"])
+def test_an_unknown_preset_is_refused_with_those_that_exist(name: str, path: Path) -> None:
+    with pytest.raises(FaceganError, match="valid: digits, mnist, celeba32, celeba64"):
+        write_preset(name, path, force=True)
+    assert not path.exists()

@@ -1,0 +1,133 @@
+"""MLflow as a mirror of the history, in a real SQLite store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from facegan import tracking
+from facegan.errors import FaceganError
+
+START = {
+    "event": "start",
+    "fingerprint": "f00d",
+    "data": "beef",
+    "images": 540,
+    "shape": [32, 32, 1],
+    "seed": 0,
+    "quick_fid": "quick_fid40_efficientnet-lite0-32",
+    "train": {"lr": 0.0002, "epochs": 2},
+}
+
+
+def losses(seen: int) -> dict[str, Any]:
+    return {"event": "losses", "images_seen": seen, "discriminator": 1.0, "generator": seen / 10}
+
+
+def samples(seen: int) -> dict[str, Any]:
+    return {"event": "samples", "images_seen": seen, "picture": f"samples/{seen:010d}.png"}
+
+
+def score(seen: int) -> dict[str, Any]:
+    return {"event": "score", "images_seen": seen, "quick_fid": 99.5 - seen}
+
+
+def write(folder: Path, *events: dict[str, Any]) -> Path:
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    for event in events:
+        if "picture" in event:
+            Image.new("L", (8, 8)).save(folder / event["picture"])
+    lines = "".join(json.dumps(event) + "\n" for event in (START, *events))
+    (folder / "history.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture(name="client")
+def make_client(store: Path) -> MlflowClient:
+    return tracking.connect()
+
+
+def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    folder = write(
+        tmp_path / "run", samples(0), score(0), losses(20), losses(40), samples(40), score(40)
+    )
+    run = tracking.mirror(client, folder, "faces")
+    history = client.get_metric_history(run.info.run_id, "loss/generator")
+    assert [(m.step, m.value) for m in history] == [(20, 2.0), (40, 4.0)]
+    history = client.get_metric_history(run.info.run_id, "quick_fid40_efficientnet-lite0-32")
+    assert [(m.step, m.value) for m in history] == [(0, 99.5), (40, 59.5)]
+    params = client.get_run(run.info.run_id).data.params
+    assert params["train.lr"] == "0.0002" and params["images"] == "540"
+    images = [Path(a.path).name for a in client.list_artifacts(run.info.run_id, "images")]
+    # As the UI's slider wants it: key, step, and a PNG with a small WebP beside it.
+    assert sorted({tuple(name.split("%")[:3]) for name in images}) == [
+        ("samples", "step", "0"),
+        ("samples", "step", "40"),
+    ]
+
+
+def test_mirroring_again_adds_only_what_is_new_to_the_same_run(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "run", losses(20))
+    first = tracking.mirror(client, folder, "faces")
+    tracking.mirror(client, folder, "faces")
+    again = tracking.mirror(client, write(folder, losses(20), losses(40)), "faces")
+    assert again.info.run_id == first.info.run_id
+    history = client.get_metric_history(first.info.run_id, "loss/generator")
+    assert [m.step for m in history] == [20, 40]
+
+
+def test_a_run_is_made_from_the_history_where_the_server_has_none(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "run", losses(20), score(40))
+    run = tracking.mirror(client, folder, "another")
+    assert client.get_run(run.info.run_id).data.tags["facegan.fingerprint"] == "f00d"
+
+
+def test_a_run_ends_finished_or_killed(client: MlflowClient, tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", score(0))
+    event = {"event": "score", "folder": folder, "images_seen": 0, "images_per_second": 5.0}
+    with tracking.Mirror("faces", lambda event: None) as mirror:
+        mirror(event)
+    assert mirror.run_id is not None
+    assert client.get_run(mirror.run_id).info.status == "FINISHED"
+    with pytest.raises(KeyboardInterrupt), tracking.Mirror("faces", lambda event: None) as mirror:
+        mirror(event)
+        raise KeyboardInterrupt
+    assert mirror.run_id is not None
+    assert client.get_run(mirror.run_id).info.status == "KILLED"
+
+
+def test_a_server_that_is_down_costs_one_message_and_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    messages: list[str] = []
+
+    def note(event: Any) -> None:
+        if event["event"] == "message":
+            messages.append(event["text"])
+
+    folder = write(tmp_path / "run", score(0))
+    event = {"event": "score", "folder": folder, "images_seen": 0, "images_per_second": 5.0}
+    with tracking.Mirror("faces", note) as mirror:
+        mirror(event)
+        mirror(event)
+    assert len(messages) == 1 and "\n" not in messages[0]
+    assert "http://127.0.0.1:9" in messages[0] and "facegan register" in messages[0]
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(FaceganError) as caught:
+        tracking.connect()
+    assert "\n" not in str(caught.value) and "MLFLOW_TRACKING_URI" in str(caught.value)

@@ -1,0 +1,229 @@
+"""The training loop: what it leaves behind, and that a break changes nothing."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from facegan.checkpoint import load_generator
+from facegan.dataset import Batches, load_images
+from facegan.errors import FaceganError
+from facegan.history import read_history
+from facegan.params import Params
+from facegan.train import train
+
+MakeParams = Callable[..., Params]
+
+
+@pytest.fixture(name="run")
+def make_run(
+    dataset: Path, references: tuple[Path, Path], device: torch.device, tmp_path: Path
+) -> Callable[..., Path]:
+    def run(params: Params, name: str = "out", **options: Any) -> Path:
+        out = tmp_path / name
+        checkpoints = options.pop("checkpoints", tmp_path / "checkpoints")
+        train(
+            options.pop("data", dataset), references[0], out, params.train, params.seed, device,
+            checkpoints, **options,
+        )  # fmt: skip
+        return out
+
+    return run
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(images_seen: int) -> Callable[[Any], None]:
+    """An on_event that breaks a training off, as a power failure would: no clean-up runs."""
+
+    def on_event(event: Any) -> None:
+        if event["event"] == "progress" and event["done"] >= images_seen:
+            raise Stopped
+
+    return on_event
+
+
+def test_leaves_networks_history_samples_plots_and_film(
+    run: Callable[..., Path], params: MakeParams, device: torch.device
+) -> None:
+    out = run(params())
+    events = read_history(out / "history.jsonl")
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start" and kinds.count("score") == 7 and "losses" in kinds
+    generator = load_generator(out / "generator.safetensors", device)
+    assert (generator.size, generator.channels, generator.latent_dim) == (32, 1, 100)
+    pictures = [event["picture"] for event in events if event["event"] == "samples"]
+    assert sorted(p.name for p in (out / "samples").iterdir()) == [Path(p).name for p in pictures]
+    assert (out / "evolution.gif").exists() and (out / "discriminator.safetensors").exists()
+    scores = (out / "quick_fid.csv").read_text().splitlines()
+    assert scores[0] == "images_seen,quick_fid" and len(scores) == 8
+
+
+def test_keeps_the_generator_of_the_best_snapshot(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path, device: torch.device
+) -> None:
+    events = read_history(run(params(train={"epochs": 3})) / "history.jsonl")
+    scores = [event for event in events if event["event"] == "score"]
+    best = min(scores, key=lambda event: event["quick_fid"])
+    checkpoint = next((tmp_path / "checkpoints").glob("*/checkpoint.pt"))
+    state = torch.load(checkpoint, weights_only=True)
+    assert round(state["best"]["quick_fid"], 6) == best["quick_fid"]
+    saved = load_generator(tmp_path / "out" / "generator.safetensors", device).state_dict()
+    assert all(torch.equal(saved[k], v) for k, v in state["best"]["generator"].items())
+
+
+def test_same_data_params_and_seed_give_the_same_bytes_and_another_seed_others(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    first = digests(run(params(), "first", checkpoints=tmp_path / "a"))
+    second = digests(run(params(), "second", checkpoints=tmp_path / "b"))
+    assert first == second
+    other = params().model_copy(update={"seed": 1})
+    assert first != digests(run(other, "third", checkpoints=tmp_path / "c"))
+
+
+@pytest.mark.parametrize("images_seen", [20, 200, 620])
+def test_broken_off_anywhere_it_ends_with_the_same_bytes(
+    images_seen: int, run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    whole = digests(run(params(), "whole", checkpoints=tmp_path / "elsewhere"))
+    with pytest.raises(Stopped):
+        run(params(), "broken", on_event=stop_at(images_seen))
+    assert not (tmp_path / "broken").exists()
+    assert digests(run(params(), "broken")) == whole
+
+
+def test_more_epochs_go_on_from_a_finished_training(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    # 540 images and batches of 20: an interval of 180 divides both lengths, so that the shorter
+    # run has no score that the longer lacks.
+    settings = {"interval": 180, "batch_size": 20}
+    whole = run(params(train={**settings, "epochs": 2}), "whole", checkpoints=tmp_path / "other")
+    run(params(train={**settings, "epochs": 1}), "short")
+    messages: list[str] = []
+
+    def note(event: Any) -> None:
+        if event["event"] == "message":
+            messages.append(event["text"])
+
+    longer = run(params(train={**settings, "epochs": 2}), "longer", on_event=note)
+    assert "going on from" in messages[0]
+    assert digests(longer) == digests(whole)
+
+
+def test_a_finished_training_starts_afresh(run: Callable[..., Path], params: MakeParams) -> None:
+    run(params())
+    seen: list[int] = []
+    run(params(), on_event=lambda e: seen.append(e["done"]) if e["event"] == "progress" else None)
+    assert seen[0] == 20
+
+
+def test_other_params_start_afresh_and_say_what_differs(
+    run: Callable[..., Path], params: MakeParams
+) -> None:
+    with pytest.raises(Stopped):
+        run(params(), on_event=stop_at(300))
+    messages: list[str] = []
+
+    def note(event: Any) -> None:
+        if event["event"] == "message":
+            messages.append(event["text"])
+
+    run(params(train={"lr": 0.001}), on_event=note)
+    assert messages == ["starting afresh: other params than the last training"]
+
+
+def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
+    run: Callable[..., Path],
+    params: MakeParams,
+    dataset: Path,
+    references: tuple[Path, Path],
+    tmp_path: Path,
+) -> None:
+    settings = params(train={"epochs": 6})
+    whole = digests(run(settings, "whole", checkpoints=tmp_path / "elsewhere"))
+    import yaml
+
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "facegan", "train", dataset, references[0], out]
+    command += ["--params", file, "--checkpoints", tmp_path / "checkpoints"]
+    source = "import torch, sys; torch.set_num_threads(1); from facegan.cli import main; main()"
+    command[1:3] = ["-c", source]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    child = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment
+    )
+    histories = tmp_path / "checkpoints"
+    while not any(len(h.read_text().splitlines()) > 5 for h in histories.glob("*/history.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1 and "the same command goes on from there" in errors
+    assert not out.exists()
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=environment)
+    assert digests(out) == whole
+
+
+def test_losses_that_are_no_numbers_stop_with_advice(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(FaceganError, match=r"no numbers any more.*lower train\.lr"):
+        run(params(train={"lr": 1e30}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_size_that_the_model_cannot_make_are_refused(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    np.save(folder / "images.npy", np.zeros((40, 48, 48, 1), dtype=np.uint8))
+    sha256 = hashlib.sha256((folder / "images.npy").read_bytes()).hexdigest()
+    (folder / "report.json").write_text(json.dumps({"sha256": {"images.npy": sha256}}))
+    with pytest.raises(FaceganError, match="squares of 32 or 64 pixels"):
+        run(params(), data=folder)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(
+    run: Callable[..., Path], params: MakeParams
+) -> None:
+    with pytest.raises(FaceganError, match=r"train\.batch_size: 5000"):
+        run(params(train={"batch_size": 5000, "interval": 5000}))
+
+
+def test_a_step_moves_both_networks_and_the_average(
+    dataset: Path, params: MakeParams, device: torch.device
+) -> None:
+    from facegan.trainer import Trainer
+
+    trainer = Trainer(params().train, 32, 1, 0, device)
+    networks = (trainer.generator, trainer.discriminator, trainer.average.network)
+    before = [[p.clone() for p in network.parameters()] for network in networks]
+    losses = trainer.step(next(Batches(load_images(dataset), 20, 0)))
+    assert losses.shape == (2,) and bool(torch.isfinite(losses).all())
+    for network, old in zip(networks, before, strict=True):
+        assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), old, strict=True))
