@@ -28,8 +28,8 @@ install: .venv/installed  ## a virtual environment in .venv, with what requireme
 fetch: install  ## bring the embedded sample in, unless there are photographs
 	test -d data || facegan fetch digits
 
-test: install  ## the tests
-	pytest
+test: install  ## the tests, two files at a time
+	pytest --numprocesses 2 --dist loadfile
 
 lint: install  ## style, types, and that the lock is not behind pyproject.toml
 	ruff check

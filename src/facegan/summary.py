@@ -23,7 +23,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         ("protocol", f"{metric}: {scores['protocol']['fakes']:,} generated images against "
                   f"{scores['protocol']['reals']:,} photographs; lower is better"),
         ("FID before", f"{scores['untrained']:.1f}, of the untrained generator"),
-        ("FID now", f"{scores[metric]:.1f}, best snapshot at {scores['images_seen']:,} images seen"),
+        ("FID now", f"{scores[metric]:.1f}, best at {scores['images_seen']:,} images seen"),
         ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
     ]  # fmt: skip
     version = find_registered(name, file_sha256(trained / "generator.safetensors"))
