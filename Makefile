@@ -8,8 +8,6 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DVC_NO_ANALYTICS = 1
-# OpenMP's threads sleep while they wait, and don't slow what runs beside them.
-export OMP_WAIT_POLICY = PASSIVE
 
 run: install fetch  ## fetch the embedded sample, run every stage, show the result
 	dvc repro

@@ -19,6 +19,8 @@ from facegan.reference import reference
 
 # Here and not in a fixture, because test modules import mlflow before any fixture runs.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# For the processes that tests start: two trainings of two threads each crawl on two cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS"):
     os.environ.pop(name, None)
 

@@ -1,5 +1,6 @@
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,14 @@ def test_an_unknown_preset_is_refused_with_those_that_exist(name: str, path: Pat
     with pytest.raises(FaceganError, match="valid: digits, mnist, celeba32, celeba64"):
         write_preset(name, path, force=True)
     assert not path.exists()
+
+
+def test_the_committed_params_are_the_digits_preset() -> None:
+    # The committed ones, because a user's own changes are no failure.
+    root = Path(__file__).parents[1]
+    shown = subprocess.run(
+        ["git", "show", "HEAD:params.yaml"], cwd=root, capture_output=True, text=True
+    )
+    if shown.returncode != 0:
+        pytest.skip("not in a git clone")
+    assert shown.stdout == preset_text("digits")

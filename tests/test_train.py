@@ -170,8 +170,6 @@ def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
     out = tmp_path / "out"
     command = [sys.executable, "-m", "facegan", "train", dataset, references[0], out]
     command += ["--params", file, "--checkpoints", tmp_path / "checkpoints"]
-    source = "import torch, sys; torch.set_num_threads(1); from facegan.cli import main; main()"
-    command[1:3] = ["-c", source]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     child = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment
@@ -227,3 +225,24 @@ def test_a_step_moves_both_networks_and_the_average(
     assert losses.shape == (2,) and bool(torch.isfinite(losses).all())
     for network, old in zip(networks, before, strict=True):
         assert all(not torch.equal(p, q) for p, q in zip(network.parameters(), old, strict=True))
+
+
+def test_the_fingerprint_covers_every_source_that_the_stage_depends_on() -> None:
+    import yaml
+
+    from facegan.train import SOURCES
+
+    root = Path(__file__).parents[1]
+    deps = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["deps"]
+    sources = {str(Path(str(module.__file__)).relative_to(root)) for module in SOURCES}
+    assert sources == {dep for dep in deps if dep.endswith(".py")}
+
+
+def test_a_folder_of_somebody_elses_is_refused_before_the_training(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(FaceganError, match="holds something else"):
+        run(params(), on_event=stop_at(0))
+    assert (tmp_path / "out" / "thesis.tex").exists()

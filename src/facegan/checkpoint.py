@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -31,8 +30,8 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FaceganError(f"{path}: damaged ({reason}); delete it to start afresh") from None
     return state
 

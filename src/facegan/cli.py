@@ -169,7 +169,9 @@ def sample(
     generator: Annotated[str, typer.Argument(help="A models:/ URI or a .safetensors file.")],
     out: Annotated[Path, typer.Argument(help="The PNG to write.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Another seed, other images.")
+    ] = 0,
 ) -> None:
     """Draw random images in a grid.
 
@@ -228,12 +230,13 @@ def summary(
 def main() -> None:
     """Run the command; a user's mistake ends it with one line and exit status 1."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Before torch loads OpenMP. Threads that wait actively made a training 20 times as slow beside
-    # one other busy process on two cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="facegan")
     except FaceganError as error:
         for line in str(error).splitlines():
             print(f"facegan: {line}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"facegan: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

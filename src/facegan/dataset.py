@@ -43,18 +43,28 @@ def data_sha256(folder: Path, part: str = "images") -> str:
     Raises:
         FaceganError: if there is no such report.
     """
-    path = folder / "report.json"
-    try:
-        digest = json.loads(path.read_text("utf-8"))["sha256"][f"{part}.npy"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path}: not usable ({error!r}); make it with: dvc repro preprocess"
-        raise FaceganError(message) from None
-    return str(digest)
+    return _reported(folder, "sha256", f"{part}.npy")
 
 
 def recipe(folder: Path) -> str:
-    """How the photographs became pixels, in words."""
-    return str(json.loads((folder / "report.json").read_text("utf-8"))["recipe"])
+    """How the photographs became pixels, in words.
+
+    Raises:
+        FaceganError: if there is no such report.
+    """
+    return _reported(folder, "recipe")
+
+
+def _reported(folder: Path, *keys: str) -> str:
+    path = folder / "report.json"
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path}: not usable ({error!r}); make it with: dvc repro preprocess"
+        raise FaceganError(message) from None
+    return str(value)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -92,8 +102,8 @@ class Batches:
         """The next batch: uint8 (size, H, W, C) on the images' device."""
         epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
         if epoch != self._epoch:
-            source = torch.Generator().manual_seed(self.seed + (epoch << 32))
-            self._order = torch.randperm(len(self.images), generator=source)
-            self._order, self._epoch = self._order.to(self.images.device), epoch
+            # numpy's, because torch's generator on the CPU drops all but 32 bits of its seed.
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+            self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
         self.seen += self.size
         return self.images[self._order[step * self.size : (step + 1) * self.size]]

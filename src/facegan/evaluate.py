@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from facegan.atomic import replacing
+from facegan.atomic import refuse_foreign, replacing
 from facegan.checkpoint import file_sha256, fingerprint, load_generator
 from facegan.errors import FaceganError
 from facegan.events import OnEvent, silent
@@ -23,6 +23,7 @@ from facegan.sampling import draw, grid, latents, save_picture
 # Other latents than the quick score's, on which the snapshot was chosen.
 OFFICIAL_SEED, SAMPLE_SEED = 11, 12
 SAMPLES = 144
+PICTURE = "samples.png"
 
 
 def evaluate(
@@ -41,6 +42,7 @@ def evaluate(
     Raises:
         FaceganError: if an input is missing, or generator and reference don't fit.
     """
+    refuse_foreign(out, PICTURE)
     statistics = Statistics.load(official)
     best = max(
         (event for event in read_history(trained / NAME) if event["event"] == "score"),
@@ -68,7 +70,7 @@ def evaluate(
     with replacing(out) as folder:
         folder.mkdir()
         z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED).to(device)
-        save_picture(grid(torch.cat(list(draw(generator, z)))), folder / "samples.png")
+        save_picture(grid(torch.cat(list(draw(generator, z)))), folder / PICTURE)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 

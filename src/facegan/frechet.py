@@ -93,8 +93,8 @@ class Statistics:
 
 def symmetric_root(matrix: Tensor) -> Tensor:
     """The symmetric square root of a positive semi-definite float64 (d, d)."""
-    # LAPACK's evr, because the evd behind torch.linalg.eigh fails where features are constant.
-    values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy(), driver="evr"))
+    # Not torch's eigh, which did not converge where most features were constant.
+    values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy()))
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root
 

@@ -51,7 +51,7 @@ class Train(_Section):
     width: Positive
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Positive
-    lr: Annotated[float, Field(gt=0)]
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     beta1: Annotated[float, Field(ge=0, lt=1)]
     ema_half_life: Positive
     precision: Precision
@@ -95,6 +95,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
+    except OSError as error:
+        raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FaceganError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -126,6 +128,9 @@ def _explain(detail: Any) -> str:
             example = "0.0002 (YAML reads 2e-4 as text; 2.0e-4 is a number)"
             example = example if detail["type"] == "float_type" else "64"
             return f"{key}: {value!r} is text; valid: a number without quotes, such as {example}"
+        case "model_type":
+            valid = _keys(_section_at(detail["loc"]))
+            return f"{key}: {value!r} is no section; valid keys: {', '.join(valid)}"
         case "value_error":
             return str(context["error"])
         case _:

@@ -38,7 +38,9 @@ class Photograph:
 
     @property
     def is_image(self) -> bool:
-        return self.shape is not None or self.source.lower().endswith(ENCODED)
+        name = self.source.rpartition("/")[2].lower()
+        # macOS puts a "._" file beside each photograph in a zip; it holds no picture.
+        return self.shape is not None or (name.endswith(ENCODED) and not name.startswith("._"))
 
     @property
     def sha256(self) -> str:
@@ -70,7 +72,7 @@ def count(folder: Path) -> int:
                 total += sum(not member.is_dir() for member in archive.infolist())
         elif _is_idx(path):
             with _open_idx(path) as file:
-                total += struct.unpack(">4I", file.read(16))[1]
+                total += _idx_shape(file, path)[0]
         else:
             total += 1
     return total
@@ -129,18 +131,28 @@ def _is_idx(path: Path) -> bool:
     try:
         with _open_idx(path) as file:
             return file.read(4) == IDX_IMAGES
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return False
+
+
+def _idx_shape(file: gzip.GzipFile | io.BufferedReader, path: Path) -> tuple[int, int, int]:
+    try:
+        _, number, height, width = struct.unpack(">4I", file.read(16))
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise FaceganError(f"{path}: not a whole IDX file ({error})") from None
+    return number, height, width
 
 
 def _read_idx(path: Path, source: str) -> Iterator[Photograph]:
     with _open_idx(path) as file:
+        number, height, width = _idx_shape(file, path)
         try:
-            _, number, height, width = struct.unpack(">4I", file.read(16))
             for index in range(number):
                 content = file.read(height * width)
                 if len(content) != math.prod((height, width)):
                     raise EOFError(f"{index} of {number} images are there")
                 yield Photograph(f"{source}#{index}", content, (height, width))
-        except (OSError, EOFError, struct.error) as error:
+            if file.read(1):  # reading to the end checks gzip's checksum, too
+                raise EOFError(f"more than {number} images are there")
+        except (OSError, EOFError, zlib.error) as error:
             raise FaceganError(f"{path}: not a whole IDX file ({error})") from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from facegan import photographs
-from facegan.atomic import replacing
+from facegan.atomic import refuse_foreign, replacing
 from facegan.errors import FaceganError
 from facegan.events import OnEvent, silent
 from facegan.params import Preprocess
@@ -69,11 +69,19 @@ def preprocess(data: Path, out: Path, params: Preprocess, on_event: OnEvent = si
     Raises:
         FaceganError: if there is no photograph, or one cannot be read. `out` is then untouched.
     """
+    _refuse_overlap(data, out)
+    refuse_foreign(out, "report.json")
     total = photographs.count(data)
     with replacing(out) as folder:
         folder.mkdir()
         report = _pack(data, folder, params, total, on_event)
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+
+
+def _refuse_overlap(data: Path, out: Path) -> None:
+    source, place = data.resolve(), out.resolve()
+    if source == place or source in place.parents or place in source.parents:
+        raise FaceganError(f"{data}: is, contains or lies in {out}, where the images would go")
 
 
 def _pack(
@@ -133,5 +141,6 @@ def pack(image: Image.Image, size: int, channels: int) -> Pixels:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
-    small = image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    # Cropped first, because a box's filter would reach beyond it.
+    small = image.crop(box).resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(small, dtype=np.uint8).reshape(size, size, channels)

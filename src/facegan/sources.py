@@ -29,7 +29,10 @@ def fetch(source: str, out: Path, on_event: OnEvent = silent) -> int:
     with replacing(out) as folder:
         folder.mkdir()
         bring(folder, on_event)
-        number = photographs.count(folder)
+        try:
+            number = photographs.count(folder)
+        except FaceganError as error:
+            raise FaceganError(str(error).replace(str(folder), source)) from None
         if number == 0:
             raise FaceganError(f"{source}: holds no files")
         _write_manifest(folder, Path(source).name)
@@ -52,8 +55,9 @@ def _bring_digits(folder: Path, on_event: OnEvent) -> None:
 def _bring_path(path: Path, out: Path) -> Callable[[Path, OnEvent], None]:
     if not path.exists():
         raise FaceganError(f"{path}: no such folder or file, and no named source; named: digits")
-    if out.resolve() == path.resolve() or path.resolve() in out.resolve().parents:
-        raise FaceganError(f"{path}: is or contains {out}, where the photographs would go")
+    source, place = path.resolve(), out.resolve()
+    if source == place or source in place.parents or place in source.parents:
+        raise FaceganError(f"{path}: is, contains or lies in {out}, where the photographs would go")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
     def bring(folder: Path, on_event: OnEvent) -> None:
@@ -92,7 +96,7 @@ def _refuse_foreign(out: Path) -> None:
     advice = "move it away first; facegan fetch only replaces what it wrote itself"
     try:
         manifest = json.loads((out / photographs.MANIFEST).read_text("utf-8"))
-        written = manifest["files"]
+        written = dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
         raise FaceganError(f"{out}: was not made by facegan fetch; {advice}") from None
     present = _digests(out)

@@ -24,12 +24,12 @@ from facegan import (
     history,
     losses,
     sampling,
+    stopping,
     trainer,
 )  # fmt: skip
 from facegan.errors import FaceganError
 from facegan.models import dcgan
 from facegan.params import Extractor, Train
-from facegan.stopping import stop_signals
 
 # The same latents in every run, so that two runs compare picture by picture. The official score
 # and BatchNorm's statistics have latents of their own.
@@ -42,7 +42,7 @@ CHECKPOINT, INITIAL = "checkpoint.pt", "initial.safetensors"
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
     atomic, average, checkpoint, dataset, dcgan, errors, events, features, frechet, history,
-    losses, sampling, trainer, sys.modules[__name__],
+    losses, sampling, stopping, trainer, sys.modules[__name__],
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def train(
         FaceganError: if an input is unusable, the networks can't have this size, a loss is no
             number any more, or a signal asked for the end.
     """
+    atomic.refuse_foreign(out, history.NAME)
     images = dataset.load_images(data)
     statistics = frechet.Statistics.load(quick)
     size, _, channels = shape = tuple(images.shape[1:])
@@ -169,7 +170,7 @@ class Run:
         size, interval = self.params.batch_size, self.params.interval
         record = max(interval // RECORDS, size)
         clock = _Clock()
-        with stop_signals() as stop:
+        with stopping.stop_signals() as stop:
             for images in self.batches:
                 self.loss_sum += self.trainer.step(images)
                 self.loss_count += 1

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +29,9 @@ class Trainer:
         }  # fmt: skip
         self.generator = Generator(**self.config)
         self.discriminator = Discriminator(size, channels, params.width)
-        weights = torch.Generator().manual_seed(seed)
+        # Two streams, so that the latents don't repeat the numbers that made the weights.
+        weights_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+        weights = torch.Generator().manual_seed(weights_seed)
         for network in (self.generator, self.discriminator):
             initialise(network, weights)
             network.to(device).to(memory_format=torch.channels_last)
@@ -37,7 +40,7 @@ class Trainer:
             for n in (self.generator, self.discriminator)
         )
         self.average = WeightAverage(self.generator, params.ema_half_life)
-        self.noise = torch.Generator(device).manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(noise_seed)
         self.bfloat16 = params.precision == "bfloat16"
 
     def step(self, images: Tensor) -> Tensor:

@@ -237,7 +237,6 @@ BREAKS: dict[Rule, dict[str, dict[Change, str]]] = {
             ("null", "{x: 1}"): f"{PRESET}: train.augment.policy is missing",
             (PARAMS, "seed: 1\nregister: x\ntrain: 2"): f"{PRESET}: train has to be a section",
         },
-        "params.yaml": {"# mine": "params.yaml: not the same bytes as any of"},
     },
     layout.sources_stay_short: {
         LOSSES: {

