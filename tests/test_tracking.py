@@ -65,7 +65,7 @@ def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
     assert params["train.lr"] == "0.0002" and params["images"] == "540"
     images = [Path(a.path).name for a in client.list_artifacts(run.info.run_id, "images")]
     # As the UI's slider wants it: key, step, and a PNG with a small WebP beside it.
-    assert sorted({tuple(name.split("%")[:3]) for name in images}) == [
+    assert sorted({tuple(name.split("+")[:3]) for name in images}) == [
         ("samples", "step", "0"),
         ("samples", "step", "40"),
     ]

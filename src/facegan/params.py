@@ -130,7 +130,7 @@ def _explain(detail: Any) -> str:
             return f"{key}: {value!r} is text; valid: a number without quotes, such as {example}"
         case "model_type":
             valid = _keys(_section_at(detail["loc"]))
-            return f"{key}: {value!r} is no section; valid keys: {', '.join(valid)}"
+            return f"{key}: {value!r}: no section; valid keys: {', '.join(valid)}"
         case "value_error":
             return str(context["error"])
         case _:
