@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from architecture import RULES, Rule
-from architecture.broken import BREAKS, LOSSES, PROJECT, Change, write
+from architecture.broken import BREAKS, LOSSES, PROJECT, SECTIONS, Change, write
 from architecture.imports import import_stays_light
 from architecture.layout import sources_stay_short, top_level_is_fixed
+from architecture.params import params_hide_no_default
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,12 @@ def test_a_break_is_named_by_its_rule_and_by_no_other(
     complaints = {other: found for other in RULES if (found := other(root))}
     assert list(complaints) == [rule]
     assert complaint in "\n".join(complaints[rule])
+
+
+def test_a_key_that_dvcs_run_cache_ignores_is_named(tmp_path: Path) -> None:
+    text = PROJECT[SECTIONS].replace("seed: int", "size: int")
+    root = write(tmp_path, PROJECT | {SECTIONS: text})
+    assert "Params.size: DVC's run cache ignores it" in "\n".join(params_hide_no_default(root))
 
 
 def test_an_allowance_lets_one_file_and_one_function_be_longer(tmp_path: Path) -> None:

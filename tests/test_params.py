@@ -161,8 +161,8 @@ def test_a_number_that_yaml_reads_as_text_is_refused_with_advice(written: str, p
 
 @pytest.mark.parametrize("size", [0, 28, 48, 128])
 def test_a_size_that_no_model_makes_is_refused_with_those_that_are(size: int, path: Path) -> None:
-    assert errors(path, changed("preprocess.size", size)) == [
-        f"preprocess.size: {size} is not possible; valid: 32 or 64"
+    assert errors(path, changed("preprocess.resolution", size)) == [
+        f"preprocess.resolution: {size} is not possible; valid: 32 or 64"
     ]
 
 

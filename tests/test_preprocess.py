@@ -42,7 +42,7 @@ def fill(folder: Path, seeds: range) -> Path:
 
 
 def settings(size: int = 32, channels: int = 3, holdout: float = 0.0) -> Preprocess:
-    return Preprocess.model_validate({"size": size, "channels": channels, "holdout": holdout})
+    return Preprocess.model_validate({"resolution": size, "channels": channels, "holdout": holdout})
 
 
 def index(out: Path) -> list[dict[str, str]]:
@@ -215,7 +215,7 @@ def test_the_report_has_the_files_digests_and_the_counts(dataset: Path) -> None:
         assert report["sha256"][name] == hashlib.sha256((dataset / name).read_bytes()).hexdigest()
     verdicts = [row["verdict"] for row in index(dataset)]
     assert report["verdicts"] == {name: verdicts.count(name) for name in set(verdicts)}
-    assert (report["inputs"], report["size"], report["channels"]) == (600, 32, 1)
+    assert (report["inputs"], report["resolution"], report["channels"]) == (600, 32, 1)
     assert report["recipe"].startswith("centre crop, Lanczos, full decoding by libjpeg ")
 
 

@@ -22,7 +22,8 @@ class _Section(BaseModel):
 
 
 class Preprocess(_Section):
-    size: Literal[32, 64]
+    # Not `size`: DVC leaves every key of that name out of what its run cache compares.
+    resolution: Literal[32, 64]
     channels: Literal[1, 3]
     holdout: Annotated[float, Field(ge=0, lt=1)]
 

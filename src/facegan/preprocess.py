@@ -87,7 +87,7 @@ def _refuse_overlap(data: Path, out: Path) -> None:
 def _pack(
     data: Path, folder: Path, params: Preprocess, total: int, on_event: OnEvent
 ) -> dict[str, Any]:
-    shape = (params.size, params.size, params.channels)
+    shape = (params.resolution, params.resolution, params.channels)
     verdicts: Counter[str] = Counter()
     with (
         ArrayWriter(folder / "images.npy", shape) as images,
@@ -104,7 +104,7 @@ def _pack(
                 width, height = map(str, image.size)
                 verdict = _verdict(photograph.sha256, params.holdout)
                 writer = images if verdict == "kept" else holdout
-                writer.append(pack(image, params.size, params.channels))
+                writer.append(pack(image, params.resolution, params.channels))
             index.writerow([photograph.source, photograph.sha256, width, height, verdict])
             verdicts[verdict] += 1
             on_event({"event": "progress", "done": done, "total": total})
@@ -117,7 +117,7 @@ def _pack(
     return {
         "inputs": total,
         "verdicts": dict(sorted(verdicts.items())),
-        "size": params.size,
+        "resolution": params.resolution,
         "channels": params.channels,
         "recipe": recipe(),
         "sha256": digests,

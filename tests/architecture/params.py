@@ -12,6 +12,10 @@ from pydantic import BaseModel
 
 Model = type[BaseModel]
 
+# DVC 3.67 hashes a run without the keys of these names, wherever they stand (dvc/stage/cache.py):
+# a change of such a parameter would bring back an old output.
+IGNORED = ("size", "nfiles")
+
 
 @cache
 def _params_model(root: Path) -> Model:
@@ -48,6 +52,9 @@ def params_hide_no_default(root: Path) -> list[str]:
             found.append(f"{name} doesn't forbid extra keys")
         fields = model.model_fields.items()
         found += [f"{name}.{key} has a default" for key, f in fields if not f.is_required()]
+        found += [
+            f"{name}.{key}: DVC's run cache ignores it" for key, _ in fields if key in IGNORED
+        ]
     return found
 
 

@@ -148,3 +148,20 @@ def test_an_experiment_becomes_a_challenger_and_leaves_production(
     challenger = project.registry.get_model_version_by_alias("facegan-test", "challenger")
     assert str(champion.version) == "1" and champion.current_stage == "Production"
     assert str(challenger.version) == "2" and challenger.current_stage == "Staging"
+
+
+def test_a_changed_parameter_never_brings_an_old_output_back(project: Project) -> None:
+    params = project.folder / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("resolution: 32", "resolution: 64"))
+    try:
+        output = project.run("dvc", "repro", "--single-item", "preprocess")
+        report = json.loads((project.folder / "artifacts" / "dataset" / "report.json").read_text())
+        assert report["resolution"] == 64 and "Running stage 'preprocess'" in output
+        params.write_text(before.replace("resolution: 32", "resolution: 48"))
+        refused = project.try_run("dvc", "repro")
+        assert refused.returncode != 0
+        assert "preprocess.resolution: 48 is not possible; valid: 32 or 64" in refused.stderr
+    finally:
+        project.run("git", "checkout", "--quiet", ".")
+        project.run("dvc", "checkout", "--quiet")
