@@ -88,11 +88,16 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
         wrong += [12, 1.5] + ([] if key.endswith("name") else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
-    if key == "preprocess.channels":
-        wrong.remove(True)  # pydantic takes it for a 1, and gives the 1
     for value in wrong:
         (line,) = errors(path, changed(key, value))
         assert line.startswith(f"{key}: {value!r}")
+
+
+@pytest.mark.parametrize("twice", ["seed: 0\nseed: 1\n", "train:\n  lr: 0.1\n  lr: 0.1\n"])
+def test_a_key_that_stands_twice_is_named_with_its_line(twice: str, path: Path) -> None:
+    (line,) = errors(path, twice)
+    key = twice.split()[-2].rstrip(":")
+    assert line.endswith(f"line {twice.count(chr(10)) - 1}: {key} stands more than once")
 
 
 @pytest.mark.parametrize("key", sorted(set(KEYS) - set(TEXTS)))

@@ -107,10 +107,28 @@ with progress.Reporter("fetch") as report:
 """
     lines = run_plain(program).stderr.splitlines()
     assert [re.sub(r"\d+ s", "N s", line) for line in lines] == [
-        "fetch: 0/2  N s left",
+        "fetch: 0/2",
         "fetch: 1/2  N s left",
         "fetch: 2/2",
     ]
+
+
+def test_the_time_left_counts_from_where_a_resumed_step_went_on() -> None:
+    program = """
+import time
+from facegan import progress
+
+progress.PLAIN_INTERVAL = -1.0
+with progress.Reporter("train") as report:
+    time.sleep(3)
+    report({"event": "progress", "done": 900, "total": 1000})
+    time.sleep(0.1)
+    report({"event": "progress", "done": 910, "total": 1000})
+"""
+    line = run_plain(program).stderr.splitlines()[1]
+    left = re.fullmatch(r"train: 910/1,000  (\d+) s left", line)
+    # 0.1 s for 10 of them; 0 or 310 s if the start or the first 900 counted.
+    assert left is not None and 1 <= int(left[1]) <= 10
 
 
 def test_other_events_are_passed_over() -> None:

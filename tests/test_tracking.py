@@ -125,9 +125,27 @@ def test_a_server_that_is_down_costs_one_message_and_no_training(
     assert "http://127.0.0.1:9" in messages[0] and "facegan register" in messages[0]
 
 
-def test_a_store_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("uri", "shown", "reason"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9", "[Errno 111] Connection refused"),
+        ("sqlite:////proc/x.db", "sqlite:////proc/x.db", "unable to open database file"),
+        (
+            "postgresql+psycopg://me:tell-no-one@127.0.0.1:9/x",
+            "postgresql+psycopg://me:***@127.0.0.1:9/x",
+            "No module named 'psycopg'",
+        ),
+        ("gopher://x", "gopher://x", "Model registry functionality is unavailable"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_one_line_without_its_password(
+    uri: str, shown: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(FaceganError) as caught:
         tracking.connect()
-    assert "\n" not in str(caught.value) and "MLFLOW_TRACKING_URI" in str(caught.value)
+    text = str(caught.value)
+    assert text.startswith(f"MLflow at {shown}: {reason}")
+    assert text.endswith("; check MLFLOW_TRACKING_URI and that its server runs")
+    assert "\n" not in text and "tell-no-one" not in text

@@ -151,7 +151,7 @@ def test_other_params_start_afresh_and_say_what_differs(
             messages.append(event["text"])
 
     run(params(train={"lr": 0.001}), on_event=note)
-    assert messages == ["starting afresh: other params than the last training"]
+    assert messages[0] == "starting afresh: other params than the last training"
 
 
 def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(

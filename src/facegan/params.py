@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from facegan.atomic import replacing
 from facegan.errors import FaceganError
@@ -17,6 +25,13 @@ Positive = Annotated[int, Field(ge=1)]
 Precision = Literal["bfloat16", "float32"]
 
 
+def _no_truth_value(value: Any) -> Any:
+    # Python's True equals 1, so that a Literal takes it.
+    if isinstance(value, bool):
+        raise PydanticCustomError("truth_value", "valid: a number")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -24,7 +39,7 @@ class _Section(BaseModel):
 class Preprocess(_Section):
     # Not `size`: DVC leaves every key of that name out of what its run cache compares.
     resolution: Literal[32, 64]
-    channels: Literal[1, 3]
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)]
     holdout: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -86,6 +101,18 @@ class Params(_Section):
     register_: Annotated[Register, Field(alias="register")]
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a section; YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for (mark, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                line = mark.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: {key} stands more than once")
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check the parameters.
 
@@ -93,7 +120,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         FaceganError: with one line for each wrong key: the key, its value, what would be valid.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
         raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
     except OSError as error:

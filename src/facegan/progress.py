@@ -29,7 +29,9 @@ class Reporter:
         self.figures: dict[str, float] = {}
         self.bar: Progress | None = None
         self.done = self.total = 0
-        self.printed, self.began = time.monotonic(), time.monotonic()
+        self.printed = time.monotonic()
+        # Where and when the work began: a resumed one not at 0, and loading torch is no work.
+        self.began: tuple[int, float] | None = None
         self.printed_at = -1
 
     def __enter__(self) -> Self:
@@ -49,6 +51,7 @@ class Reporter:
                 self.figures |= {k: v for k, v in event.items() if k != "event"}
             case "progress":
                 self.done, self.total = event["done"], event["total"]
+                self.began = self.began or (self.done, time.monotonic())
                 self._show()
 
     def _show(self) -> None:
@@ -63,10 +66,15 @@ class Reporter:
         if self.done == self.printed_at:
             return
         self.printed, self.printed_at = time.monotonic(), self.done
-        left = (self.printed - self.began) * (self.total - self.done) / max(self.done, 1)
-        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._figures()]
-        parts.append(f"{left:.0f} s left" if self.done < self.total else "")
+        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._figures(), self._left()]
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        first, began = self.began or (self.done, self.printed)
+        if first == self.done or self.done == self.total:
+            return ""
+        left = (self.printed - began) * (self.total - self.done) / (self.done - first)
+        return f"{left:.0f} s left"
 
     def _figures(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self.figures.items())

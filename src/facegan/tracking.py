@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 # Read by mlflow when it is imported; without it, mlflow calls home.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import numpy as np
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 
 from facegan.errors import FaceganError
 from facegan.events import Event, OnEvent
@@ -38,11 +42,17 @@ def connect() -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     # MLflow's own 7 retries take minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     with reachable(uri):
+        if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
+            # MLflow tries ten times, for minutes, and fills the screen.
+            engine = sqlalchemy.create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
         client = MlflowClient()
         client.search_experiments(max_results=1)
     return client
@@ -57,12 +67,21 @@ def reachable(uri: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         where = uri or mlflow.get_tracking_uri()
-        raise FaceganError(
-            f"MLflow at {where}: {reason}; check MLFLOW_TRACKING_URI and that its server runs"
-        ) from None
+        password = urlsplit(where).password
+        text = (
+            f"MLflow at {where}: {_reason(error)}; "
+            "check MLFLOW_TRACKING_URI and that its server runs"
+        )
+        raise FaceganError(text.replace(f":{password}@", ":***@") if password else text) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what began it all; the rest only says who passed it on."""
+    while (inner := error.__cause__ or error.__context__) and not isinstance(inner, KeyError):
+        error = inner
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
