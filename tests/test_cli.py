@@ -132,7 +132,7 @@ def test_a_device_that_is_not_there_ends_with_one_line(
 def test_a_place_that_cannot_be_written_ends_with_one_line(place: str, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for number in range(2):
-        Image.new("L", (8, 8), 50 + number).save(tmp_path / "faces" / f"{number}.png")
+        Image.new("L", (28, 28), 50 + number).save(tmp_path / "faces" / f"{number}.png")
     (tmp_path / "file").write_text("dear")
     write_preset("digits", tmp_path / "params.yaml", force=False)
     (line,) = failed(facegan("preprocess", "faces", place, cwd=tmp_path))

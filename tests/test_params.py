@@ -28,8 +28,9 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 KEYS = list(leaves(CONTENT))
 SECTIONS = ["preprocess", "reference", "reference.quick", "reference.official", "train"]
-TEXTS = [key for key in KEYS if key.endswith(("extractor", "precision", "name"))]
-FLOATS = ["preprocess.holdout", "train.lr", "train.beta1"]
+CHOICES = ("extractor", "precision", "crop", "filter", "jpeg", "preprocess.duplicates")
+TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name"))]
+FLOATS = ["preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.beta1"]
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -88,6 +89,8 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
         wrong += [12, 1.5] + ([] if key.endswith("name") else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
+    if key == "preprocess.near_duplicates":
+        wrong.remove(None)  # which means: not looked for
     for value in wrong:
         (line,) = errors(path, changed(key, value))
         assert line.startswith(f"{key}: {value!r}")
@@ -100,13 +103,22 @@ def test_a_key_that_stands_twice_is_named_with_its_line(twice: str, path: Path) 
     assert line.endswith(f"line {twice.count(chr(10)) - 1}: {key} stands more than once")
 
 
+MAY_BE_ZERO = (
+    *("seed", "train.beta1", "preprocess.holdout", "preprocess.max_rejected"),
+    *("preprocess.background", "preprocess.near_duplicates"),
+)
+
+
 @pytest.mark.parametrize("key", sorted(set(KEYS) - set(TEXTS)))
 def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> None:
     out_of_range: list[float] = [-1]
-    out_of_range += [0] if key not in ("seed", "preprocess.holdout", "train.beta1") else []
+    out_of_range += [0] if key not in MAY_BE_ZERO else []
     out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1") else []
     out_of_range += [1] if key.endswith(("batch_size", "fakes", "input_size")) else []
     out_of_range += [2**32] if key in ("seed", "preprocess.channels") else []
+    out_of_range += [1.01] if key == "preprocess.max_rejected" else []
+    out_of_range += [256] if key == "preprocess.background" else []
+    out_of_range += [33] if key == "preprocess.near_duplicates" else []
     for value in out_of_range:
         (line,) = errors(path, changed(key, value))
         assert line.startswith(f"{key}: {value!r}")
@@ -164,10 +176,10 @@ def test_a_number_that_yaml_reads_as_text_is_refused_with_advice(written: str, p
     assert "0.0002 (YAML reads 2e-4 as text" in line
 
 
-@pytest.mark.parametrize("size", [0, 28, 48, 128])
-def test_a_size_that_no_model_makes_is_refused_with_those_that_are(size: int, path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 48, 100, 512])
+def test_a_resolution_that_is_none_is_refused_with_those_that_are(size: int, path: Path) -> None:
     assert errors(path, changed("preprocess.resolution", size)) == [
-        f"preprocess.resolution: {size} is not possible; valid: 32 or 64"
+        f"preprocess.resolution: {size} is not possible; valid: 28, 32, 64, 128 or 256"
     ]
 
 

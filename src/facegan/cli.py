@@ -24,16 +24,23 @@ PARAMS = Path("params.yaml")
 
 @app.command()
 def fetch(
-    source: Annotated[str, typer.Argument(help="`digits`, or the path of a folder or a zip.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="digits, mnist, celeba, a folder, a file or an archive, or s3://..."),
+    ],
     out: Annotated[Path, typer.Option(help="Where the photographs go.")] = Path("data"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come.")] = False,
 ) -> None:
-    """Bring photographs in. An archive stays an archive.
+    """Bring photographs in. An archive stays an archive; s3:// goes on where it was broken off.
 
-    Example: facegan fetch digits
+    Example: facegan fetch s3://bucket/faces --dry-run
     """
     from facegan import sources
     from facegan.progress import Reporter
 
+    if dry_run:
+        typer.echo(sources.preview(source, out))
+        return
     with Reporter("fetch") as report:
         number = sources.fetch(source, out, report)
     typer.echo(f"{out}: {number:,} inputs from {source}; what changed: dvc add {out}")
@@ -57,13 +64,21 @@ def preset(
 
 @app.command()
 def preprocess(
-    data: Annotated[Path, typer.Argument(help="The folder of photographs.")],
+    data: Annotated[str, typer.Argument(help="The folder of photographs, or s3://bucket/prefix.")],
     out: Annotated[Path, typer.Argument(help="The folder for the packed images.")],
     params: ParamsFile = PARAMS,
+    executor: Annotated[
+        str,
+        typer.Option(envvar="FACEGAN_EXECUTOR", help="processes, or a Dask scheduler's tcp://..."),
+    ] = "processes",
+    workers: Annotated[
+        int | None,
+        typer.Option(envvar="FACEGAN_WORKERS", min=1, help="Processes; the cores by default."),
+    ] = None,
 ) -> None:
     """Pack photographs into one uint8 array, with a held-out part, an index and a report.
 
-    Example: facegan preprocess data artifacts/dataset
+    Example: facegan preprocess data artifacts/dataset --workers 4
     """
     from facegan import preprocess as step
     from facegan.params import load_params
@@ -71,7 +86,7 @@ def preprocess(
 
     settings = load_params(params).preprocess
     with Reporter("preprocess") as report:
-        step.preprocess(data, out, settings, report)
+        step.preprocess(data, out, settings, executor, workers, report)
 
 
 @app.command()

@@ -38,8 +38,16 @@ class _Section(BaseModel):
 
 class Preprocess(_Section):
     # Not `size`: DVC leaves every key of that name out of what its run cache compares.
-    resolution: Literal[32, 64]
+    resolution: Literal[28, 32, 64, 128, 256]
     channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)]
+    crop: Literal["center", "box-108", "box-140", "box-148", "box-160", "box-178", "none"]
+    filter: Literal["lanczos", "bicubic", "bilinear", "area"]
+    jpeg: Literal["scaled", "full"]
+    background: Annotated[int, Field(ge=0, le=255)]
+    min_side: Positive
+    duplicates: Literal["drop", "keep"]
+    near_duplicates: Annotated[int, Field(ge=0, le=32)] | None
+    max_rejected: Annotated[float, Field(ge=0, le=1)]
     holdout: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -1,158 +1,94 @@
-"""A folder of photographs, read in place: image files, zips of them, and IDX files."""
+"""Every input below a root, in order, and its bytes."""
 
-import gzip
-import hashlib
-import io
-import math
-import struct
-import zipfile
-import zlib
+import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image
+from facegan import archives, idx
+from facegan.inputs import MANIFEST, Input, Root, Unusable, safe_name
 
-from facegan.errors import FaceganError
-
-ENCODED = (".jpg", ".jpeg", ".png")
-# `fetch` leaves this file in the folder; it is no input of the user's.
-MANIFEST = "source.json"
-# IDX (LeCun, Cortes and Burges, "The MNIST database"): two zero bytes, 8 for uint8, 3 dimensions.
-IDX_IMAGES = b"\x00\x00\x08\x03"
+# Only for files of other names is it looked up whether they are IDX.
+ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """One input, not yet decoded.
-
-    Attributes:
-        source: path below the folder; `archive.zip/member`, `file-idx3-ubyte#7`.
-        content: the encoded file, or an IDX image's raw bytes.
-        shape: (height, width) of raw grey pixels; None where `content` is an encoded file.
-    """
-
-    source: str
-    content: bytes
-    shape: tuple[int, int] | None = None
-
-    @property
-    def is_image(self) -> bool:
-        name = self.source.rpartition("/")[2].lower()
-        # macOS puts a "._" file beside each photograph in a zip; it holds no picture.
-        return self.shape is not None or (name.endswith(ENCODED) and not name.startswith("._"))
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    def decode(self) -> Image.Image:
-        """Decode in full, in the file's own mode.
-
-        Raises:
-            FaceganError: if the content is no readable image.
-        """
-        if self.shape is not None:
-            height, width = self.shape
-            return Image.frombytes("L", (width, height), self.content)
-        try:
-            image = Image.open(io.BytesIO(self.content), formats=("JPEG", "PNG"))
-            image.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise FaceganError(f"{self.source}: not a readable JPEG or PNG ({error})") from None
-        return image
-
-
-def count(folder: Path) -> int:
-    """How many inputs `read` will give, found without reading them."""
-    total = 0
-    for path in _files(folder):
-        if path.suffix.lower() == ".zip":
-            with _open_zip(path, folder) as archive:
-                total += sum(not member.is_dir() for member in archive.infolist())
-        elif _is_idx(path):
-            with _open_idx(path) as file:
-                total += _idx_shape(file, path)[0]
-        else:
-            total += 1
-    return total
-
-
-def read(folder: Path) -> Iterator[Photograph]:
-    """All inputs below `folder`, sorted by path, then by name or number within a file.
+def find(root: Root) -> Iterator[Input]:
+    """All inputs: sorted by file, then as they lie in it; last what `fetch` had to leave out.
 
     Raises:
-        FaceganError: if `folder` or an archive in it cannot be read.
+        FaceganError: if there is no such root.
     """
-    for path in _files(folder):
-        source = path.relative_to(folder).as_posix()
-        if path.suffix.lower() == ".zip":
-            yield from _read_zip(path, folder, source)
-        elif _is_idx(path):
-            yield from _read_idx(path, source)
+    for file, verdict in root.files():
+        if verdict is not None:
+            yield Input(safe_name(file), file, verdict=verdict)
+        elif archives.is_archive(file):
+            yield from archives.members(root, file)
+        elif not file.lower().endswith(ENCODED) and idx.is_idx(root, file):
+            yield from idx.images(root, file)
         else:
-            yield Photograph(source, path.read_bytes())
+            yield Input(safe_name(file), file)
+    for path, verdict in manifest(root).get("skipped", {}).items():
+        yield Input(path, path, verdict=verdict)
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FaceganError(f"{folder}: no such folder; bring photographs in with: facegan fetch")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted((p for p in files if p != folder / MANIFEST), key=lambda path: path.as_posix())
+def count(root: Root) -> int:
+    """How many inputs `find` will give."""
+    return sum(1 for _ in find(root))
 
 
-def _open_zip(path: Path, folder: Path) -> zipfile.ZipFile:
+def manifest(root: Root) -> dict[str, dict[str, str]]:
+    """What `fetch` noted of the folder; nothing if it didn't make it."""
     try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FaceganError(f"{path}: not a readable zip ({error})") from None
+        with root.open(MANIFEST) as stream:
+            content = json.load(stream)
+        return {k: dict(content.get(k, {})) for k in ("originals", "skipped")}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
-def _read_zip(path: Path, folder: Path, source: str) -> Iterator[Photograph]:
-    with _open_zip(path, folder) as archive:
-        for member in sorted(archive.infolist(), key=lambda info: info.filename):
-            if member.is_dir():
-                continue
-            try:
-                content = archive.read(member)
-            except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-                message = f"{path}/{member.filename}: cannot be read from the zip ({error})"
-                raise FaceganError(message) from None
-            yield Photograph(f"{source}/{member.filename}", content)
+class Reader:
+    """Reads inputs. The last archive stays open, because its members come one after another."""
 
+    def __init__(self, root: Root) -> None:
+        self.root, self.file = root, ""
+        self.stream: BinaryIO | None = None
 
-def _open_idx(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    def read(self, each: Input) -> bytes:
+        """The bytes of an input: an encoded file, or an IDX image's pixels.
 
-
-def _is_idx(path: Path) -> bool:
-    if path.suffix.lower() in ENCODED:
-        return False
-    try:
-        with _open_idx(path) as file:
-            return file.read(4) == IDX_IMAGES
-    except (OSError, EOFError, zlib.error):
-        return False
-
-
-def _idx_shape(file: gzip.GzipFile | io.BufferedReader, path: Path) -> tuple[int, int, int]:
-    try:
-        _, number, height, width = struct.unpack(">4I", file.read(16))
-    except (OSError, EOFError, struct.error, zlib.error) as error:
-        raise FaceganError(f"{path}: not a whole IDX file ({error})") from None
-    return number, height, width
-
-
-def _read_idx(path: Path, source: str) -> Iterator[Photograph]:
-    with _open_idx(path) as file:
-        number, height, width = _idx_shape(file, path)
+        Raises:
+            Unusable: if they can't be had.
+        """
+        if each.verdict is not None:
+            raise Unusable(each.verdict)
+        if each.content is not None:
+            return each.content
         try:
-            for index in range(number):
-                content = file.read(height * width)
-                if len(content) != math.prod((height, width)):
-                    raise EOFError(f"{index} of {number} images are there")
-                yield Photograph(f"{source}#{index}", content, (height, width))
-            if file.read(1):  # reading to the end checks gzip's checksum, too
-                raise EOFError(f"more than {number} images are there")
-        except (OSError, EOFError, zlib.error) as error:
-            raise FaceganError(f"{path}: not a whole IDX file ({error})") from None
+            if each.span is not None:
+                return archives.read_span(self._open(each.file), each.span)
+            with self.root.open(each.file) as stream:
+                return _whole(stream)
+        except FileNotFoundError:
+            raise Unusable("vanished") from None
+        except PermissionError:
+            raise Unusable("no-permission") from None
+        except (OSError, ValueError, OverflowError):  # an archive that states an absurd place
+            raise Unusable("unreadable") from None
+
+    def _open(self, file: str) -> BinaryIO:
+        if self.stream is None or file != self.file:
+            self.close()
+            self.stream, self.file = self.root.open(file), file
+        return self.stream
+
+    def close(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+
+
+def _whole(stream: BinaryIO) -> bytes:
+    if stream.seek(0, os.SEEK_END) > archives.MOST_BYTES:
+        raise Unusable("bomb")
+    stream.seek(0)
+    return stream.read()

@@ -1,81 +1,74 @@
 """Photographs -> one packed uint8 array, a held-out part, an index and a report."""
 
 import csv
-import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, features
+from PIL import features
 
-from facegan import photographs
+from facegan import photographs, pictures
+from facegan.arrays import ArrayWriter, Pixels
 from facegan.atomic import refuse_foreign, replacing
+from facegan.duplicates import Seen, SeenNearly
 from facegan.errors import FaceganError
 from facegan.events import OnEvent, silent
+from facegan.executors import PROCESSES, cores, in_order, open_executor
+from facegan.inputs import Folder, Input, open_root, shown
+from facegan.packing import Row, pack_inputs
 from facegan.params import Preprocess
 
-Pixels = NDArray[np.uint8]
+# Inputs that a worker gets at a time, and bytes of those that had to be read before.
+CHUNK, CHUNK_BYTES = 64, 2**23
+COLUMNS = ("path", "sha256", "width", "height", "verdict", "original")
+KEPT, HELD_OUT, NOT_AN_IMAGE = "kept", "held-out", "not-an-image"
+# As many unusable inputs are named.
+MOST_NAMED = 10
 
 
-class ArrayWriter:
-    """Writes a `.npy` of uint8 (N, *shape) one row at a time, N unknown until the end.
+def preprocess(
+    data: str | Path,
+    out: Path,
+    params: Preprocess,
+    executor: str = PROCESSES,
+    workers: int | None = None,
+    on_event: OnEvent = silent,
+) -> None:
+    """Pack every photograph below `data`, a folder or `s3://bucket/prefix`, into `out`.
 
-    Memory does not grow with N. The header has room for any N (numpy pads it for appending).
-    """
+    Writes `images.npy` and `holdout.npy` (uint8, (N, resolution, resolution, channels)),
+    `index.csv` (path, sha256, width, height, verdict of every input, in order), `report.json`,
+    the pictures `preview.png` and `mean.png`, and histograms of the photographs' short sides and
+    mean grey levels for `dvc plots`. The bytes of all these don't depend on `executor` and
+    `workers`.
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path, self.shape, self.count = path, shape, 0
-        self.file = path.open("w+b")
-        self._write_header()
-
-    def _write_header(self) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)
-
-    def append(self, row: Pixels) -> None:
-        assert row.shape == self.shape and row.dtype == np.uint8
-        self.file.write(row.tobytes())
-        self.count += 1
-
-    def finish(self) -> str:
-        """Put the count into the header; the sha256 of the whole file."""
-        self.file.seek(0)
-        self._write_header()
-        self.file.seek(0)
-        return hashlib.file_digest(self.file, "sha256").hexdigest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.file.close()
-
-
-def preprocess(data: Path, out: Path, params: Preprocess, on_event: OnEvent = silent) -> None:
-    """Pack every photograph below `data` into `out`.
-
-    Writes `images.npy` and `holdout.npy` (uint8, (N, size, size, channels)), `index.csv`
-    (source, sha256, width, height, verdict of every input, in order) and `report.json`.
-
+    Args:
+        executor: `processes`, or a Dask scheduler's address, whose workers read `data` themselves.
+        workers: how many processes; as many as there are cores by default.
     Raises:
-        FaceganError: if there is no photograph, or one cannot be read. `out` is then untouched.
+        FaceganError: if there are no photographs, or too many of the inputs are unusable. `out`
+            is then untouched.
     """
-    _refuse_overlap(data, out)
+    root = shared = open_root(str(data))
+    if isinstance(root, Folder):
+        _refuse_overlap(root.path, out)
+        shared = Folder(root.path.absolute())  # workers may be at home elsewhere
     refuse_foreign(out, "report.json")
-    total = photographs.count(data)
-    with replacing(out) as folder:
+    total = photographs.count(root)
+    calls = ((shared, chunk, params) for chunk in _chunks(photographs.find(root)))
+    few = min(workers or cores(), -(-total // CHUNK) or 1)
+    with replacing(out) as folder, open_executor(executor, few) as (pool, tasks):
         folder.mkdir()
-        report = _pack(data, folder, params, total, on_event)
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        with Ledger(folder, params, photographs.manifest(root).get("originals", {})) as ledger:
+            for rows, pixels in in_order(pool, 2 * tasks, pack_inputs, calls):
+                ledger.add(rows, pixels, on_event)
+                on_event({"event": "progress", "done": ledger.inputs, "total": total})
+            ledger.finish(str(data))
 
 
 def _refuse_overlap(data: Path, out: Path) -> None:
@@ -84,63 +77,144 @@ def _refuse_overlap(data: Path, out: Path) -> None:
         raise FaceganError(f"{data}: is, contains or lies in {out}, where the images would go")
 
 
-def _pack(
-    data: Path, folder: Path, params: Preprocess, total: int, on_event: OnEvent
-) -> dict[str, Any]:
-    shape = (params.resolution, params.resolution, params.channels)
-    verdicts: Counter[str] = Counter()
-    with (
-        ArrayWriter(folder / "images.npy", shape) as images,
-        ArrayWriter(folder / "holdout.npy", shape) as holdout,
-        (folder / "index.csv").open("w", newline="", encoding="utf-8") as file,
-    ):
-        index = csv.writer(file, lineterminator="\n")
-        index.writerow(["source", "sha256", "width", "height", "verdict"])
-        for done, photograph in enumerate(photographs.read(data), start=1):
-            width = height = ""
-            verdict = "not-an-image"
-            if photograph.is_image:
-                image = photograph.decode()
-                width, height = map(str, image.size)
-                verdict = _verdict(photograph.sha256, params.holdout)
-                writer = images if verdict == "kept" else holdout
-                writer.append(pack(image, params.resolution, params.channels))
-            index.writerow([photograph.source, photograph.sha256, width, height, verdict])
-            verdicts[verdict] += 1
-            on_event({"event": "progress", "done": done, "total": total})
-        if images.count < 2:
-            raise FaceganError(
-                f"{data}: {images.count} photographs to train on, at least 2 are needed; "
-                "bring JPEG or PNG files, a zip of them or IDX files in with: facegan fetch"
+def _chunks(inputs: Iterator[Input]) -> Iterator[list[Input]]:
+    chunk: list[Input] = []
+    size = 0
+    for each in inputs:
+        chunk.append(each)
+        size += len(each.content or b"")
+        if len(chunk) == CHUNK or size > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+class Ledger:
+    """Writes what the workers found into `folder`, in order, and gives each input its verdict."""
+
+    def __init__(self, folder: Path, params: Preprocess, originals: dict[str, str]) -> None:
+        self.folder, self.params, self.originals = folder, params, originals
+        shape = (params.resolution, params.resolution, params.channels)
+        self.verdicts: Counter[str] = Counter()
+        self.unusable: list[str] = []
+        self.sides: Counter[int] = Counter()
+        self.levels: Counter[int] = Counter()
+        self.sum: NDArray[np.int64] = np.zeros(shape, np.int64)
+        self.seen = Seen()
+        near = params.near_duplicates
+        self.nearly = None if near is None else SeenNearly(near)
+        with ExitStack() as stack:
+            stack.callback(self.seen.close)
+            self.images, self.holdout = (
+                stack.enter_context(ArrayWriter(folder / f"{name}.npy", shape))
+                for name in ("images", "holdout")
             )
-        digests = {"images.npy": images.finish(), "holdout.npy": holdout.finish()}
-    return {
-        "inputs": total,
-        "verdicts": dict(sorted(verdicts.items())),
-        "resolution": params.resolution,
-        "channels": params.channels,
-        "recipe": recipe(),
-        "sha256": digests,
-    }
+            file: TextIO = (folder / "index.csv").open("w", newline="", encoding="utf-8")
+            stack.enter_context(file)
+            self.index = csv.writer(file, lineterminator="\n")
+            self.index.writerow(COLUMNS)
+            self.stack = stack.pop_all()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    @property
+    def inputs(self) -> int:
+        return self.verdicts.total()
+
+    def add(self, rows: list[Row], pixels: Pixels, on_event: OnEvent) -> None:
+        """Take a worker's rows; `pixels` has one image for each row without a verdict."""
+        images, kept = iter(pixels), list[Pixels]()
+        for row in rows:
+            verdict = row.verdict or self._verdict(row)
+            kind = verdict.partition(" of ")[0]
+            self.verdicts[kind] += 1
+            if row.verdict is None:
+                image = next(images)
+                if kind in (KEPT, HELD_OUT):
+                    (self.images if kind == KEPT else self.holdout).append(image)
+                    self.sides[min(row.width, row.height)] += 1
+                    kept.append(image)
+            elif row.verdict != NOT_AN_IMAGE and len(self.unusable) < MOST_NAMED:
+                self.unusable.append(f"{shown(row.path)} ({verdict})")
+                text = f"{shown(row.path)}: {verdict}"
+                on_event({"event": "message", "text": text})
+            size = (row.width, row.height) if row.width else ("", "")
+            original = self.originals.get(row.path, "")
+            self.index.writerow([row.path, row.sha256, *size, verdict, original])
+        if kept:
+            stacked = np.stack(kept)
+            self.sum += stacked.sum(axis=0, dtype=np.int64)
+            self.levels.update(stacked.mean(axis=(1, 2, 3)).astype(int).tolist())
+
+    def _verdict(self, row: Row) -> str:
+        if self.params.duplicates == "drop":
+            before = self.seen.first(row.digest, row.path)
+            if before is not None:
+                return f"duplicate of {before}"
+        if self.nearly is not None:
+            before = self.nearly.first(row.perceptual, row.path)
+            if before is not None:
+                return f"near-duplicate of {before}"
+        # By the file's bytes, so that photographs added later move none to the other side.
+        return HELD_OUT if int(row.sha256[:16], 16) / 2**64 < self.params.holdout else KEPT
+
+    def finish(self, data: str) -> None:
+        """Check what there is, and write the report and the pictures.
+
+        Raises:
+            FaceganError: if too many inputs are unusable, or too few are left.
+        """
+        usable = (KEPT, HELD_OUT, "duplicate", "near-duplicate")
+        meant = self.inputs - self.verdicts[NOT_AN_IMAGE]
+        rejected = meant - sum(self.verdicts[kind] for kind in usable)
+        most = self.params.max_rejected
+        if rejected and rejected / meant > most:  # 0.29 * 100 is less than 29
+            raise FaceganError(
+                f"{data}: {rejected} of {meant} inputs are unusable, more than "
+                f"preprocess.max_rejected: {most} allows; the first: {', '.join(self.unusable)}"
+            )
+        if self.images.count < 2:
+            raise FaceganError(
+                f"{data}: {self.images.count} photographs to train on, at least 2 are needed; "
+                "bring images, an archive of them or IDX files in with: facegan fetch"
+            )
+        digests = {"images.npy": self.images.finish(), "holdout.npy": self.holdout.finish()}
+        report = self._report(rejected, digests)
+        (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        images = np.load(self.folder / "images.npy", mmap_mode="r")
+        pictures.save_preview(images, self.folder / "preview.png")
+        kept = self.images.count + self.holdout.count
+        pictures.save_mean(self.sum, kept, self.folder / "mean.png")
+        _write_histogram("short_side", self.sides, self.folder / "sizes.csv")
+        _write_histogram("level", self.levels, self.folder / "brightness.csv")
+
+    def _report(self, rejected: int, digests: dict[str, str]) -> dict[str, Any]:
+        return {
+            "inputs": self.inputs,
+            "rejected": rejected,
+            "verdicts": dict(sorted(self.verdicts.items())),
+            "resolution": self.params.resolution,
+            "channels": self.params.channels,
+            "recipe": recipe(self.params),
+            "sha256": digests,
+        }
 
 
-def recipe() -> str:
+def _write_histogram(name: str, counts: Counter[int], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerows([(name, "photographs"), *sorted(counts.items())])
+
+
+def recipe(params: Preprocess) -> str:
     """How photographs become pixels, in words: part of every score's protocol."""
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return f"centre crop, Lanczos, full decoding by libjpeg {jpeg}"
-
-
-def _verdict(sha256: str, holdout: float) -> str:
-    # By content, so that photographs added later move none from one side to the other.
-    return "held-out" if int(sha256[:16], 16) / 2**64 < holdout else "kept"
-
-
-def pack(image: Image.Image, size: int, channels: int) -> Pixels:
-    """The upright image's central square, antialiased: uint8 (size, size, channels)."""
-    image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    # Cropped first, because a box's filter would reach beyond it.
-    small = image.crop(box).resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(small, dtype=np.uint8).reshape(size, size, channels)
+    return (
+        f"crop {params.crop}, {params.filter}, JPEG {params.jpeg} by libjpeg {jpeg}, "
+        f"over grey level {params.background}"
+    )

@@ -17,10 +17,12 @@ LAYERS = (
     ("train", "trainer", "evaluate", "reference", "preprocess", "sources"),
     (
         *("dataset", "sampling", "features", "frechet", "checkpoint", "losses", "augment"),
-        *("photographs", "average", "device", "history", "stopping"),
+        *("average", "device", "history", "stopping"),
+        *("packing", "decoding", "photographs", "archives", "idx", "duplicates", "pictures"),
+        *("download", "published"),
     ),
     ("models",),
-    ("params", "atomic", "errors", "events", "__init__"),
+    ("s3", "inputs", "executors", "arrays", "params", "atomic", "errors", "events", "__init__"),
 )
 
 IMPORTERS = {
@@ -29,7 +31,11 @@ IMPORTERS = {
     "mlflow": ("facegan.tracking", "facegan.registry"),
     "typer": ("facegan.cli",),
     "yaml": ("facegan.params",),
-    "boto3": ("facegan.sources", "infra"),
+    "boto3": ("facegan.s3", "infra"),
+    "botocore": ("facegan.s3", "infra"),
+    "torchvision": ("facegan.published",),
+    "gdown": ("facegan.published",),
+    "distributed": ("facegan.executors",),
 }
 
 # They answer without a network; loading torch would take longer than all that they do.

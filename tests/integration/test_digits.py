@@ -13,7 +13,6 @@ from sklearn.svm import SVC
 
 from facegan.checkpoint import load_generator
 from facegan.params import load_params
-from facegan.preprocess import pack
 from facegan.sampling import draw, latents
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
@@ -46,4 +45,5 @@ def test_a_classifier_finds_each_of_the_ten_digits(device: torch.device) -> None
 def _packed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     """The digits as the generator saw them: (n, 784) levels -> (n, 1024) in [0, 1]."""
     images = (Image.fromarray(row.reshape(28, 28).astype(np.uint8)) for row in pixels)
-    return np.stack([pack(image, 32, 1).ravel() / 255 for image in images])
+    resized = (image.resize((32, 32), Image.Resampling.LANCZOS) for image in images)
+    return np.stack([np.asarray(image).ravel() / 255 for image in resized])

@@ -1,0 +1,50 @@
+"""Packed arrays that are written row by row."""
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+class ArrayWriter:
+    """Writes a `.npy` of uint8 (N, *shape) one row at a time, N unknown until the end.
+
+    Memory does not grow with N. The header has room for any N (numpy pads it for appending).
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape, self.count = path, shape, 0
+        self.file = path.open("w+b")
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def append(self, row: Pixels) -> None:
+        assert row.shape == self.shape and row.dtype == np.uint8
+        self.file.write(row.tobytes())
+        self.count += 1
+
+    def finish(self) -> str:
+        """Put the count into the header; the sha256 of the whole file."""
+        self.file.seek(0)
+        self._write_header()
+        self.file.seek(0)
+        return hashlib.file_digest(self.file, "sha256").hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.file.close()

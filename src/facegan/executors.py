@@ -1,0 +1,114 @@
+"""Many workers, one order: processes on this machine, or a Dask cluster's."""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from facegan.errors import FaceganError
+
+PROCESSES = "processes"
+# Seconds in which a scheduler has to answer.
+PATIENCE = 10
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_executor(place: str, workers: int) -> Iterator[tuple[Executor, int]]:
+    """An executor, and how many tasks it works on at a time.
+
+    Args:
+        place: `processes`, or a Dask scheduler's address: `tcp://...`, `tls://...`.
+        workers: how many processes.
+    Raises:
+        FaceganError: if `place` is neither, or its scheduler can't be reached.
+    """
+    if place == PROCESSES:
+        # Spawned: a fork would copy the progress bar's thread in the middle of its work.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+            try:
+                yield pool, workers
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    elif place.startswith(("tcp://", "tls://")):
+        with _dask(place) as cluster:
+            yield cluster
+    else:
+        raise FaceganError(
+            f"--executor {place}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
+        )
+
+
+def _end_with_parent() -> None:
+    """A worker waits for its next task forever, also when its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[tuple[Executor, int]]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{address}: no Dask scheduler answers there ({reason})") from None
+    with client:
+        threads = sum(client.nthreads().values())
+        if threads == 0:
+            raise FaceganError(f"{address}: the scheduler has no workers; start: dask worker")
+        # Not pure: the same call later may find other photographs.
+        yield client.get_executor(pure=False), threads
+
+
+def in_order(
+    executor: Executor,
+    ahead: int,
+    function: Callable[..., Result],
+    calls: Iterable[tuple[Any, ...]],
+) -> Iterator[Result]:
+    """The results of `function(*call)`, in the order of `calls`, of which few are begun at a time.
+
+    Args:
+        ahead: how many results may wait for the one before them.
+    Raises:
+        FaceganError: if a worker died.
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for call in calls:
+            waiting.append(executor.submit(function, *call))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise FaceganError(
+            "a worker process was killed, perhaps for want of memory; fewer --workers need less"
+        ) from None
+    finally:
+        for future in waiting:
+            future.cancel()

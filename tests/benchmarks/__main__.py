@@ -1,0 +1,39 @@
+"""`make bench`, or `make bench ONLY=photographs`: every benchmark's table, and what has to hold."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import photographs
+from benchmarks.harness import Line, Skipped, machine
+
+BENCHMARKS = {"photographs": photographs.run}
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - BENCHMARKS.keys())
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+        return 2
+    lines: list[Line] = []
+    for name in names or BENCHMARKS:
+        try:
+            for line in BENCHMARKS[name]():
+                print(f"{line.name}: {line.figure}", flush=True)
+                lines.append(line)
+        except Skipped as reason:
+            print(f"{name}: skipped: {reason}")
+    print(machine())
+    table = Table()
+    for column in ("", "ours", "baseline", "figure", "demanded", "holds"):
+        table.add_column(column)
+    for line in lines:
+        verdict = "yes" if line.holds else "NO"
+        table.add_row(line.name, line.ours, line.baseline, line.figure, line.demanded, verdict)
+    Console(width=160, highlight=False).print(table)
+    return 0 if all(line.holds for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""Two ways to do the same, side by side: in turn, several times, medians and their ratio."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+VERSIONS = ("numpy", "pillow", "torch", "torchvision")
+SHARED_FACES = Path(__file__).parents[3] / "shared" / "faces" / "celeba-10k.zip"
+
+
+class Skipped(Exception):
+    """A benchmark that can't run here, and why."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: what was measured, ours, the baseline's, and what has to hold."""
+
+    name: str
+    ours: str
+    baseline: str
+    figure: str
+    demanded: str
+    holds: bool
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def compare(
+    name: str,
+    ours: Callable[[], object],
+    baseline: Callable[[], object],
+    at_least: float,
+    rounds: int = 3,
+) -> Line:
+    """How many times as fast as the baseline we are. In turn, so that both see the same machine."""
+    pairs = [(seconds(ours), seconds(baseline)) for _ in range(rounds)]
+    us, them = (statistics.median(times) for times in zip(*pairs, strict=True))
+    each = " ".join(f"{theirs / own:.2f}" for own, theirs in pairs)
+    return Line(
+        name,
+        f"{us:.2f} s",
+        f"{them:.2f} s",
+        f"{them / us:.2f}x ({each})",
+        f">= {at_least:g}x",
+        them / us >= at_least,
+    )
+
+
+def machine() -> str:
+    """Hardware and versions, for the table's heading."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    flags = ""
+    if info.exists():
+        fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        fields = {name.strip(): value.strip() for name, value in fields.items()}
+        cpu = fields.get("model name", cpu)
+        known = set(fields.get("flags", "").split())
+        flags = " ".join(f for f in ("amx_bf16", "avx512f", "avx2") if f in known)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    return (
+        f"{os.cpu_count()} cores, {cpu} [{flags}], Python {platform.python_version()}, {versions}"
+    )

@@ -1,0 +1,155 @@
+"""Photographs, archives and settings that tests are made of."""
+
+import csv
+import io
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from conftest import make_params
+from facegan.inputs import Input, Root
+from facegan.params import Preprocess
+from facegan.photographs import Reader
+
+ORIENTATION = 0x0112  # EXIF's tag
+# Whom a file without permission is kept from; root reads all.
+NOBODY = 65534
+
+
+def settings(**overrides: Any) -> Preprocess:
+    """RGB, 32 pixels, every photograph kept, and then `overrides`."""
+    plain = {"channels": 3, "min_side": 1, "holdout": 0.0, "max_rejected": 1.0}
+    return make_params(preprocess=plain | overrides).preprocess
+
+
+def noise(seed: int, width: int = 12, height: int = 9, mode: str = "RGB") -> Image.Image:
+    channels = len(mode)
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+
+
+def natural(seed: int, width: int, height: int) -> Image.Image:
+    """RGB with a spectrum as photographs have it, a busy one: neighbours differ by 10 to 15 levels
+    on average (a street's by 14, a flower's by 3)."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequency[0, 0] = np.inf
+    planes = []
+    for _ in range(3):
+        phases = np.exp(2j * np.pi * rng.random(frequency.shape))
+        planes.append(np.fft.irfft2(phases / frequency**1.25, (height, width)))
+    # The colours of a photograph mostly rise and fall together.
+    mixed = np.stack([planes[0] + 0.2 * plane for plane in planes], axis=2)
+    levels = 128 + 50 * mixed / mixed.std()
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> Image.Exif:
+    """EXIF that says how a picture is to be turned."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+def png(size: tuple[int, int], depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+    """A PNG made by hand.
+
+    Args:
+        colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
+        rows: each begins with a 0.
+        more: chunks between the header and the pixels.
+    """
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    chunks = [png_chunk(b"IHDR", header), *more, png_chunk(b"IDAT", zlib.compress(rows))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + png_chunk(b"IEND", b"")
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(members: Mapping[str, bytes], mode: str = "w", *others: tarfile.TarInfo) -> bytes:
+    """A tar; `mode` "w:gz" compresses it. `others` are members without content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for info in others:
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+def idx(pixels: np.ndarray[Any, np.dtype[np.uint8]], count: int | None = None) -> bytes:
+    """An IDX file of uint8 (N, H, W), whose header says `count`."""
+    number, height, width = pixels.shape
+    header = struct.pack(">3I", number if count is None else count, height, width)
+    return b"\x00\x00\x08\x03" + header + pixels.tobytes()
+
+
+def fill(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files into a folder; a name is as `os.fsdecode` gives it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def index(out: Path) -> list[dict[str, str]]:
+    with (out / "index.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path below `folder` -> bytes, of every file."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@contextmanager
+def unprivileged(*folders: Path) -> Iterator[None]:
+    """As a user whom permissions bind, who may enter `folders` and all above them."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in folders:
+        for each in (folder, *folder.parents):
+            each.chmod(each.stat().st_mode | 0o055)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def read_input(root: Root, each: Input) -> bytes:
+    """The bytes of one input."""
+    with closing(Reader(root)) as reader:
+        return reader.read(each)
