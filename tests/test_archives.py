@@ -8,12 +8,14 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan import archives, photographs
+from facegan.errors import FaceganError
 from facegan.inputs import Folder, Unusable
 from samples import encoded, fill, noise, read_input, tarred, zipped
 
@@ -406,3 +408,31 @@ def test_a_pax_tar_with_long_names_is_read(tmp_path: Path) -> None:
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
         assert read("a.tar", buffer.getvalue(), tmp_path / str(kind)) == names
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+@pytest.mark.parametrize("size", [-1, -1024, -1536, -4096])
+def test_a_tar_whose_pax_header_leads_back_ends_there(name: str, size: int, tmp_path: Path) -> None:
+    record = b"size=%d\n" % size
+    record = b"%d %s" % (len(record) + 3, record)
+    content = header(b"pax", b"%011o\0" % len(record), b"x") + record.ljust(512, b"\0")
+    content += header(b"x.png", b"00000001000\0") + bytes(512)
+    content = tarred({"a.png": b"a"})[:1024] + content + bytes(1024)
+    found = read(name, gzip.compress(content) if name == "a.tgz" else content, tmp_path)
+    assert found.pop("a.png") == b"a"
+    assert found
+    assert set(found) <= {"x.png", name}
+    assert set(found.values()) <= {"unreadable", "truncated"}
+
+
+@pytest.mark.parametrize("name", [*KINDS, "a.idx", "a.gz"])
+def test_a_bucket_that_no_longer_answers_is_no_broken_archive(name: str) -> None:
+    class Bucket:
+        def files(self) -> Iterator[tuple[str, str | None]]:
+            yield name, None
+
+        def open(self, file: str) -> BinaryIO:
+            raise FaceganError("s3://faces: does not answer")
+
+    with pytest.raises(FaceganError, match="does not answer"):
+        list(photographs.find(Bucket()))

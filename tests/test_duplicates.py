@@ -13,17 +13,16 @@ def test_a_digest_leads_to_the_first_path_that_came_with_it(digests: list[bytes]
     seen = Seen()
     for number, digest in enumerate(digests):
         first = digests.index(digest)
-        assert seen.first(digest, f"path {number}") == (
-            None if first == number else f"path {first}"
-        )
+        before = (None, str(number)) if first == number else (f"path {first}", str(first))
+        assert seen.first(digest, f"path {number}", str(number)) == before
     seen.close()
 
 
 def test_any_path_comes_back_as_it_was() -> None:
     seen = Seen()
     for path in ('it\'s "quoted".jpg', "new\nline.jpg", "smile😀.jpg", ""):
-        assert seen.first(path.encode(), path) is None
-        assert seen.first(path.encode(), "another") == path
+        assert seen.first(path.encode(), path, "kept") == (None, "kept")
+        assert seen.first(path.encode(), "another", "held-out") == (path, "kept")
     seen.close()
 
 

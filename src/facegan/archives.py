@@ -89,6 +89,10 @@ def _tar_members(stream: BinaryIO, file: str) -> Iterator[Input]:
     with tarfile.open(fileobj=source, mode=mode, tarinfo=_StrictHeader) as archive:
         for info in archive:
             archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
+            if info.size < 0 or archive.offset <= info.offset:  # a pax header may say so
+                raise tarfile.ReadError("leads back to what was read")
+            if not 0 <= info.size <= MOST_MEMBER:  # in a header that comes before the member's
+                raise tarfile.ReadError("an absurd size")
             if not info.isdir():
                 yield _tar_member(archive, info, file, streamed)
     while streamed and source.read(2**20):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facegan.errors import FaceganError
 from facegan.inputs import Input, Unusable
@@ -15,8 +15,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # A decoded photograph takes up to 4 bytes a pixel.
 MOST_PIXELS = 2**27
-# EXIF's orientations that turn by a quarter, and those that begin where the file's rows or columns
-# end.
+# How EXIF's orientations are undone; which of them turn by a quarter, and which begin where the
+# file's rows or columns end.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 TURNED, FROM_RIGHT, FROM_BELOW = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -81,7 +90,7 @@ def decode(
 def _decode(
     content: bytes, channels: int, background: int, shrink: Callable[[int, int], float] | None
 ) -> Decoded:
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise Unusable("bomb")
@@ -90,7 +99,9 @@ def _decode(
     drafted = image.draft(None, enough) if share < 1 else None
     reduction = round(width / drafted[1][2]) if drafted else 1
     image.load()
-    turn = _turn_upright(image)
+    turn = _orientation(image)
+    if turn in TURNS:
+        image = image.transpose(TURNS[turn])
     if turn in TURNED:
         width, height = height, width
     left = image.width * reduction - width if turn in FROM_RIGHT else 0
@@ -99,14 +110,12 @@ def _decode(
     return Decoded(converted, width, height, reduction, left, top)
 
 
-def _turn_upright(image: Image.Image) -> int:
-    """Turn a picture in place; EXIF's orientation, 1 to 8, that it had."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8: 1 is upright."""
     try:
-        turn = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-        ImageOps.exif_transpose(image, in_place=True)
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF says nothing, and the picture may be whole
         return 1
-    return turn
 
 
 def _converted(image: Image.Image, channels: int, background: int) -> Image.Image:

@@ -11,15 +11,17 @@ class Seen:
 
     def __init__(self) -> None:
         self.rows = sqlite3.connect("")  # a private file, gone with the connection
-        self.rows.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, path TEXT) WITHOUT ROWID")
+        columns = "digest BLOB PRIMARY KEY, path TEXT, side TEXT"
+        self.rows.execute(f"CREATE TABLE seen ({columns}) WITHOUT ROWID")
 
-    def first(self, digest: bytes, path: str) -> str | None:
-        """The path that came with this digest first; None if this one does."""
-        added = self.rows.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, path))
-        if added.rowcount:
-            return None
-        found = self.rows.execute("SELECT path FROM seen WHERE digest = ?", (digest,))
-        return str(found.fetchone()[0])
+    def first(self, digest: bytes, path: str, side: str) -> tuple[str | None, str]:
+        """The path and the side that came with this digest first; None if this one is the first."""
+        new = (digest, path, side)
+        if self.rows.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", new).rowcount:
+            return None, side
+        found = self.rows.execute("SELECT path, side FROM seen WHERE digest = ?", (digest,))
+        before, its_side = found.fetchone()
+        return str(before), str(its_side)
 
     def close(self) -> None:
         self.rows.close()

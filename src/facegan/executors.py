@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ def open_executor(place: str, workers: int) -> Iterator[tuple[Executor, int]]:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    elif place.startswith(("tcp://", "tls://")):
+    elif re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d+", place):
         with _dask(place) as cluster:
             yield cluster
     else:
@@ -73,7 +74,10 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
         raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except OSError as error:
+    except TypeError:
+        tls = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
+        raise FaceganError(f"{address}: no certificates for TLS; set {tls}") from None
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{address}: no Dask scheduler answers there ({reason})") from None
     with client:

@@ -21,7 +21,6 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
-    "area": Image.Resampling.BOX,
 }
 
 

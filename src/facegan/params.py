@@ -41,7 +41,7 @@ class Preprocess(_Section):
     resolution: Literal[28, 32, 64, 128, 256]
     channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)]
     crop: Literal["center", "box-108", "box-140", "box-148", "box-160", "box-178", "none"]
-    filter: Literal["lanczos", "bicubic", "bilinear", "area"]
+    filter: Literal["lanczos", "bicubic", "bilinear"]
     jpeg: Literal["scaled", "full"]
     background: Annotated[int, Field(ge=0, le=255)]
     min_side: Positive

@@ -112,7 +112,9 @@ class Ledger:
             )
             file: TextIO = (folder / "index.csv").open("w", newline="", encoding="utf-8")
             stack.enter_context(file)
-            self.index = csv.writer(file, lineterminator="\n")
+            self.index = csv.writer(
+                file
+            )  # its line ends are RFC 4180's, so that "\r" is quoted, too
             self.index.writerow(COLUMNS)
             self.stack = stack.pop_all()
 
@@ -152,16 +154,17 @@ class Ledger:
             self.levels.update(stacked.mean(axis=(1, 2, 3)).astype(int).tolist())
 
     def _verdict(self, row: Row) -> str:
-        if self.params.duplicates == "drop":
-            before = self.seen.first(row.digest, row.path)
-            if before is not None:
-                return f"duplicate of {before}"
-        if self.nearly is not None:
-            before = self.nearly.first(row.perceptual, row.path)
-            if before is not None:
-                return f"near-duplicate of {before}"
         # By the file's bytes, so that photographs added later move none to the other side.
-        return HELD_OUT if int(row.sha256[:16], 16) / 2**64 < self.params.holdout else KEPT
+        side = HELD_OUT if int(row.sha256[:16], 16) / 2**64 < self.params.holdout else KEPT
+        before, its_side = self.seen.first(row.digest, row.path, side)
+        if before is not None:
+            # On one side, even if the files differ in what is no pixel.
+            return f"duplicate of {before}" if self.params.duplicates == "drop" else its_side
+        if self.nearly is not None:
+            near = self.nearly.first(row.perceptual, row.path)
+            if near is not None:
+                return f"near-duplicate of {near}"
+        return side
 
     def finish(self, data: str) -> None:
         """Check what there is, and write the report and the pictures.

@@ -150,17 +150,18 @@ def test_a_scheduler_that_ends_is_one_line(
     few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (few / "archive.tar.gz").unlink()
+    killed: list[int] = []
     with (
-        cluster(tmp_path, workers=1) as (address, workers),
+        cluster(tmp_path, workers=1) as (address, _),
         pytest.raises(FaceganError, match=f"^{address}: .* ended") as caught,
     ):
 
         def end_the_scheduler(event: Event) -> None:
-            scheduler = psutil.Process(workers[0].pid).parent()
-            assert scheduler is not None
-            for process in scheduler.children():
-                if "dask_scheduler" in " ".join(process.cmdline()):
-                    process.kill()
+            if not killed:
+                children = psutil.Process().children()
+                (scheduler,) = (p for p in children if "dask_scheduler" in " ".join(p.cmdline()))
+                scheduler.kill()
+                killed.append(scheduler.pid)
 
         preprocess(few, tmp_path / "out", settings(), executor=address, on_event=end_the_scheduler)
     assert len(str(caught.value).splitlines()) == 1

@@ -174,10 +174,11 @@ def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
     }
     before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
     events: list[Any] = []
+    root, params = Folder(hostile), settings(min_side=28)
+    Image.init()  # loads what that user may not
     tmp_path.chmod(0o777)
     with unprivileged(hostile):
         (tmp_path / "out").mkdir()
-        root, params = Folder(hostile), settings(min_side=28)
         with Ledger(tmp_path / "out", params, {}) as ledger:
             ledger.add(*pack_inputs(root, list(find(root)), params), events.append)
             ledger.finish("data")
