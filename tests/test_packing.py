@@ -107,7 +107,7 @@ def test_a_jpeg_decoded_at_a_fraction_is_a_few_levels_off_at_most(
     chosen: dict[str, Any] = {"crop": crop, "resolution": size, "channels": channels}
     full = packed(content, jpeg="full", **chosen)[1].astype(float)
     scaled = packed(content, jpeg="scaled", **chosen)[1].astype(float)
-    # Of a busy picture; on faces 0.5, as `make bench` shows. Half a pixel's shift is 6.
+    # Of a picture with more detail than photographs have; half a pixel's shift is 6.
     assert np.abs(full - scaled).mean() < 4
     smallest = min(shape) if crop in ("center", "none") else int(crop[4:])
     # Many more pixels than are needed, and so not the same picture.

@@ -12,7 +12,11 @@ from facegan.errors import FaceganError
 from facegan.inputs import Input, Unusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# What is called so and can't be decoded is counted as unusable; the last line's formats never can.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".heic", ".heif", ".avif", ".jp2", ".tar.xz", ".tar.bz2", ".tar.zst", ".7z", ".rar"),
+)
 # A decoded photograph takes up to 4 bytes a pixel.
 MOST_PIXELS = 2**27
 # How EXIF's orientations are undone; which of them turn by a quarter, and which begin where the

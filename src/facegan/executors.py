@@ -1,12 +1,14 @@
 """Many workers, one order: processes on this machine, or a Dask cluster's."""
 
+import logging
 import multiprocessing
 import os
 import re
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -56,6 +58,7 @@ def open_executor(place: str, workers: int) -> Iterator[tuple[Executor, int]]:
 
 def _end_with_parent() -> None:
     """A worker waits for its next task forever, also when its parent was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -69,14 +72,18 @@ def _end_with_parent() -> None:
 @contextmanager
 def _dask(address: str) -> Iterator[tuple[Executor, int]]:
     try:
-        from distributed import Client
+        import dask
+        from distributed import Client, KilledWorker, Security
     except ImportError:
         raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
+    # A line says enough where it would log a traceback.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Asked before, because a client that failed for it takes 20 seconds to go.
+    if address.startswith("tls") and not Security().get_connection_args("client")["ssl_context"]:
+        tls = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
+        raise FaceganError(f"{address}: no certificates for TLS; set {tls}")
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except TypeError:
-        tls = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
-        raise FaceganError(f"{address}: no certificates for TLS; set {tls}") from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{address}: no Dask scheduler answers there ({reason})") from None
@@ -84,8 +91,16 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
         threads = sum(client.nthreads().values())
         if threads == 0:
             raise FaceganError(f"{address}: the scheduler has no workers; start: dask worker")
-        # Not pure: the same call later may find other photographs.
-        yield client.get_executor(pure=False), threads
+        # A photograph out of a compressed tar travels with its task; Dask warns of 10 MB.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
+            try:
+                # Not pure: the same call later may find other photographs.
+                yield client.get_executor(pure=False), threads
+            except (CancelledError, KilledWorker) as error:
+                reason = type(error).__name__
+                raise FaceganError(
+                    f"{address}: the scheduler, or too many of the workers, ended ({reason})"
+                ) from None
 
 
 def in_order(
