@@ -46,7 +46,7 @@ def test_the_shape_is_height_and_width(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("labels-idx1-ubyte", LABELS),
-        ("labels.gz", gzip.compress(LABELS)),
+        ("labels.gz", gzip.compress(LABELS, mtime=0)),
         ("not.gz", b"\x1f"),
         ("empty", b""),
         ("x.gif", IDX),
