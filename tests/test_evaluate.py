@@ -50,7 +50,7 @@ def test_metrics_carry_scores_protocol_and_the_generators_identity(
     assert content["untrained"] != content["fid40_efficientnet-lite0-32"]
     protocol = content["protocol"]
     assert protocol["fakes"] == 40 and protocol["reals"] == 600 and protocol["shape"] == [32, 32, 1]
-    assert "Lanczos" in protocol["recipe"] and "libjpeg" in protocol["recipe"]
+    assert "lanczos" in protocol["recipe"] and "libjpeg" in protocol["recipe"]
     assert (out / "samples.png").exists()
 
 

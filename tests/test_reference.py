@@ -30,8 +30,8 @@ def pack(folder: Path, count: int, holdout: float) -> Path:
     for number in range(count):
         blocks = source.integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(blocks).resize((32, 32)).save(data / f"{number:02}.png")
-    settings = {"resolution": 32, "channels": 3, "holdout": holdout}
-    preprocess(data, folder / "dataset", type(make_params().preprocess).model_validate(settings))
+    settings = make_params(preprocess={"channels": 3, "holdout": holdout}).preprocess
+    preprocess(data, folder / "dataset", settings, workers=1)
     return folder / "dataset"
 
 

@@ -358,7 +358,7 @@ def test_what_may_not_be_read_stays_behind(as_nobody: Path) -> None:
     finally:
         (source / "room").chmod(0o700)
     assert sorted(tree(out)) == ["a.jpg", "source.json", "z.jpg"]
-    assert notes(out) == {"skipped": {"closed.jpg": "no-permission", "room/": "no-permission"}}
+    assert notes(out) == {"skipped": {"closed.jpg": "no-permission", "room": "no-permission"}}
     assert messages(events)[0].startswith("2 left behind, the first closed.jpg (no-permission)")
 
 

@@ -161,7 +161,7 @@ def test_a_changed_parameter_never_brings_an_old_output_back(project: Project) -
         params.write_text(before.replace("resolution: 32", "resolution: 48"))
         refused = project.try_run("dvc", "repro")
         assert refused.returncode != 0
-        assert "preprocess.resolution: 48 is not possible; valid: 32 or 64" in refused.stderr
+        assert "preprocess.resolution: 48 is not possible; valid: 28, 32, 64" in refused.stderr
     finally:
         project.run("git", "checkout", "--quiet", ".")
         project.run("dvc", "checkout", "--quiet")
