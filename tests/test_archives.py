@@ -212,6 +212,21 @@ def test_a_member_that_inflates_to_more_than_a_photograph_has_is_left_packed(
     assert peak < 8 * 10**6
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+def test_a_tar_of_many_members_takes_no_more_memory_than_one_of_few(
+    name: str, tmp_path: Path
+) -> None:
+    content = tarred({f"{number}.png": b"" for number in range(6000)})
+    content = gzip.compress(content, 1) if name == "a.tgz" else content
+    root = Folder(fill(tmp_path / "data", {name: content}))
+    tracemalloc.start()
+    count = sum(1 for _ in archives.members(root, name))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 6000
+    assert peak < 2 * 10**6
+
+
 def test_the_bound_is_half_a_gibibyte(tmp_path: Path) -> None:
     zips = {
         2**29: "unreadable",  # there are fewer

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -26,3 +29,20 @@ def test_a_device_that_is_not_there_is_named(name: str, monkeypatch: pytest.Monk
     with pytest.raises(FaceganError, match=f"^FACEGAN_DEVICE: '{name}': cannot be used") as caught:
         choose_device()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_freed_memory_serves_the_next_tensor() -> None:
+    """In a process of its own, because it stays so."""
+    program = """
+import resource, torch
+from facegan.device import choose_device
+choose_device()
+def faults():
+    for _ in range(20):
+        torch.ones(64 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(-faults() + faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(done.stdout) < 16384, done  # the pages of one of the twenty

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckets import PROGRAMS, Exchange, Proxy, moto, rclone, use
+from buckets import PROGRAMS, Exchange, Proxy
 from facegan import download, s3
 from facegan.errors import FaceganError
 from facegan.events import silent
@@ -28,47 +28,10 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder whose folders rclone serves as buckets."""
-    root = tmp_path_factory.mktemp("rclone") / "root"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[Proxy]:
-    """rclone's, with a proxy in front."""
-    with rclone(root) as url, Proxy(url).running() as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
-        yield proxy
-
-
 @pytest.fixture
-def proxy(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    """What this process's `s3` talks to, in front of rclone."""
-    server.reset()
-    use(monkeypatch, server.url)
-    return server
-
-
-@pytest.fixture
-def cloud(moto_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    """The same in front of moto."""
-    moto_server.reset()
-    use(monkeypatch, moto_server.url)
-    return moto_server
-
-
-@pytest.fixture
-def bucket(root: Path, request: pytest.FixtureRequest) -> Path:
+def bucket(buckets: Path, request: pytest.FixtureRequest) -> Path:
     """A bucket of this test's own: 30 photographs in two folders."""
-    folder = root / re.sub("[^a-z]+", "-", request.node.name)[:60]
+    folder = buckets / re.sub("[^a-z]+", "-", request.node.name)[:60]
     for number in range(30):
         path = folder / "faces" / f"{number % 2}" / f"{number:02}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,13 @@ import hashlib
 import io
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buckets import KEY, SECRET, Exchange, Proxy, credentials, moto, rclone, use
+from buckets import KEY, SECRET, Exchange, Proxy, credentials, use
 from facegan import s3
 from facegan.errors import FaceganError
 
@@ -17,47 +16,17 @@ CONTENT = bytes(range(256)) * 8
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders that rclone serves: one bucket."""
-    root = tmp_path_factory.mktemp("rclone") / "root"
+def root(buckets: Path) -> Path:
+    """What rclone serves, with a bucket for these tests."""
     for name in ("a/b/1.jpg", "a/b/below/2.jpg", "a/bc/3.jpg", "a/b.zip", "long.bin"):
-        (root / "bucket" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "bucket" / name).write_bytes(name.encode())
-    (root / "bucket" / "long.bin").write_bytes(CONTENT)
-    (root / "bucket" / "empty").write_bytes(b"")
-    with zipfile.ZipFile(root / "bucket" / "faces.zip", "w") as archive:
+        (buckets / "bucket" / name).parent.mkdir(parents=True, exist_ok=True)
+        (buckets / "bucket" / name).write_bytes(name.encode())
+    (buckets / "bucket" / "long.bin").write_bytes(CONTENT)
+    (buckets / "bucket" / "empty").write_bytes(b"")
+    with zipfile.ZipFile(buckets / "bucket" / "faces.zip", "w") as archive:
         for number in range(50):
             archive.writestr(f"{number}.jpg", bytes([number]) * 3000)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[Proxy]:
-    """rclone's, with a proxy in front."""
-    with rclone(root) as url, Proxy(url).running() as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    """What this process's `s3` talks to, in front of rclone."""
-    server.reset()
-    use(monkeypatch, server.url)
-    return server
-
-
-@pytest.fixture
-def cloud(moto_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    """The same in front of moto."""
-    moto_server.reset()
-    use(monkeypatch, moto_server.url)
-    return moto_server
+    return buckets
 
 
 def test_a_url_is_a_bucket_and_a_prefix() -> None:
@@ -211,11 +180,11 @@ def test_an_object_that_changes_while_it_is_read_is_named(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(kind)
-    s3.client().create_bucket(Bucket="changing")
-    s3.client().put_object(Bucket="changing", Key="a", Body=b"one")
-    with s3.open_object("s3://changing", "a") as stream:
-        s3.client().put_object(Bucket="changing", Key="a", Body=b"two")
-        with pytest.raises(FaceganError, match="s3://changing/a: changed while"):
+    s3.client().create_bucket(Bucket="edited")
+    s3.client().put_object(Bucket="edited", Key="a", Body=b"one")
+    with s3.open_object("s3://edited", "a") as stream:
+        s3.client().put_object(Bucket="edited", Key="a", Body=b"two")
+        with pytest.raises(FaceganError, match="s3://edited/a: changed while"):
             stream.read()
 
 
