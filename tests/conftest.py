@@ -47,10 +47,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "train": {
         "width": 8,
         "batch_size": 20,
-        "epochs": 2,
+        "epochs": 1,
         "ema_half_life": 100,
         "precision": "float32",
-        "interval": 200,
+        "interval": 270,
         "quick_fakes": 40,
     },
     "evaluate": {"fakes": 40},

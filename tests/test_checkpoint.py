@@ -1,5 +1,6 @@
 import hashlib
 import importlib.util
+import io
 import json
 from pathlib import Path
 from types import ModuleType
@@ -18,20 +19,29 @@ from facegan.checkpoint import (
     fingerprint,
     load_checkpoint,
     load_generator,
+    previous,
     save_checkpoint,
     save_network,
     source_sha256,
 )
 from facegan.errors import FaceganError
+from facegan.models.architectures import build_generator
 from facegan.models.dcgan import Discriminator, Generator, initialise
 
 CPU = torch.device("cpu")
-CONFIG = {"size": 32, "channels": 1, "latent_dim": 6, "width": 4}
+CONFIG: dict[str, Any] = {
+    "architecture": "dcgan",
+    "size": 32,
+    "channels": 1,
+    "latent_dim": 6,
+    "width": 4,
+}
 
 
 @pytest.fixture
 def network() -> Generator:
-    generator = Generator(**CONFIG)
+    generator = build_generator(**CONFIG)
+    assert isinstance(generator, Generator)
     initialise(generator, torch.Generator().manual_seed(0))
     generator.train()(torch.randn(5, 6, generator=torch.Generator().manual_seed(1)))
     return generator
@@ -79,27 +89,44 @@ def test_a_checkpoint_holds_nothing_that_needs_unpickling(
     state: dict[str, Any], tmp_path: Path
 ) -> None:
     save_checkpoint(state, tmp_path / "checkpoint.pt")
-    assert equal(torch.load(tmp_path / "checkpoint.pt", weights_only=True), state)
+    content = (tmp_path / "checkpoint.pt").read_bytes()[:-32]
+    assert equal(torch.load(io.BytesIO(content), weights_only=True), state)
 
 
 def test_a_pickled_module_is_refused(network: Generator, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    torch.save(network, path)
+    buffer = io.BytesIO()
+    torch.save(network, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
     with pytest.raises(FaceganError, match=f"^{path}: damaged"):
         load_checkpoint(path, CPU)
 
 
 @given(data=st.data())
-def test_a_damaged_checkpoint_is_named_with_the_way_on(
+def test_a_checkpoint_that_is_cut_off_or_has_a_flipped_bit_is_damaged(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pt"
     save_checkpoint({"weights": torch.arange(200.0), "images_seen": 12}, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(FaceganError, match=f"^{path}: damaged .*; delete it") as caught:
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[place:]
+    path.write_bytes(content)
+    with pytest.raises(FaceganError, match=f"^{path}: damaged") as caught:
         load_checkpoint(path, CPU)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for number in range(3):
+        save_checkpoint({"images_seen": number}, path)
+    assert load_checkpoint(path, CPU) == {"images_seen": 2}
+    assert load_checkpoint(previous(path), CPU) == {"images_seen": 1}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02", b"PK\x03\x04" * 9])
@@ -182,13 +209,13 @@ def foreign(path: Path, kind: str) -> None:
         case "other tensors":
             save_network(tensors, CONFIG, path)
         case "other width":
-            save_network(Generator(**CONFIG).state_dict(), {**CONFIG, "width": 8}, path)
+            save_network(build_generator(**CONFIG).state_dict(), {**CONFIG, "width": 8}, path)
         case "impossible size":
-            save_network(Generator(**CONFIG).state_dict(), {**CONFIG, "size": 48}, path)
+            save_network(build_generator(**CONFIG).state_dict(), {**CONFIG, "size": 48}, path)
         case "discriminator":
             save_network(Discriminator(32, 1, 4).state_dict(), CONFIG, path)
         case "truncated":
-            save_network(Generator(**CONFIG).state_dict(), CONFIG, path)
+            save_network(build_generator(**CONFIG).state_dict(), CONFIG, path)
             path.write_bytes(path.read_bytes()[:-1])
 
 

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +17,19 @@ from typer.testing import CliRunner
 from facegan.checkpoint import save_network
 from facegan.cli import app
 from facegan.errors import FaceganError
-from facegan.models.dcgan import Generator, initialise
+from facegan.models.architectures import build_generator
+from facegan.models.dcgan import initialise
 from facegan.params import preset_text, write_preset
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
-CONFIG = {"size": 32, "channels": 3, "latent_dim": 6, "width": 4}
+CONFIG: dict[str, Any] = {
+    "architecture": "dcgan",
+    "size": 32,
+    "channels": 3,
+    "latent_dim": 6,
+    "width": 4,
+}
 
 
 def facegan(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -49,7 +57,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Path:
-    network = Generator(**CONFIG)
+    network = build_generator(**CONFIG)
     initialise(network, torch.Generator().manual_seed(0))
     save_network(network.state_dict(), CONFIG, tmp_path / "generator.safetensors")
     return tmp_path / "generator.safetensors"

@@ -12,10 +12,11 @@ from facegan.errors import FaceganError
 from facegan.evaluate import OFFICIAL_SEED, describe_protocol, evaluate, score
 from facegan.features import load_extractor
 from facegan.frechet import Moments, Statistics, frechet_distance
-from facegan.models.dcgan import Generator, initialise
+from facegan.judge import QUICK_SEED
+from facegan.models.architectures import build_generator
+from facegan.models.dcgan import initialise
 from facegan.params import Evaluate, Extractor
 from facegan.sampling import draw, latents
-from facegan.train import QUICK_SEED
 
 
 @pytest.fixture(name="trained")
@@ -23,9 +24,15 @@ def make_trained(tmp_path: Path) -> Path:
     """A folder such as train writes, its generator drawn at random."""
     folder = tmp_path / "train"
     folder.mkdir()
-    config = {"size": 32, "channels": 1, "latent_dim": 10, "width": 4}
+    config: dict[str, Any] = {
+        "architecture": "dcgan",
+        "size": 32,
+        "channels": 1,
+        "latent_dim": 10,
+        "width": 4,
+    }
     for seed, name in enumerate(("generator", "initial")):
-        network = Generator(**config)
+        network = build_generator(**config)
         initialise(network, torch.Generator().manual_seed(seed))
         for parameter in network.parameters():
             parameter.data *= 20  # else all images are the same grey
@@ -87,8 +94,14 @@ def test_protocols_differ_with_everything_that_can_move_a_score(
 def test_a_generator_of_another_shape_is_refused_and_nothing_written(
     trained: Path, references: tuple[Path, Path], device: torch.device, tmp_path: Path
 ) -> None:
-    config = {"size": 64, "channels": 3, "latent_dim": 10, "width": 2}
-    network = Generator(**config)
+    config: dict[str, Any] = {
+        "architecture": "dcgan",
+        "size": 64,
+        "channels": 3,
+        "latent_dim": 10,
+        "width": 2,
+    }
+    network = build_generator(**config)
     save_network(network.state_dict(), config, trained / "generator.safetensors")
     metrics = tmp_path / "metrics.json"
     with pytest.raises(FaceganError, match=r"\[64, 64, 3\].*\[32, 32, 1\]"):

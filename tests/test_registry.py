@@ -17,10 +17,17 @@ from facegan.checkpoint import file_sha256, load_generator, save_network
 from facegan.errors import FaceganError
 from facegan.evaluate import describe_protocol, score
 from facegan.frechet import Statistics
-from facegan.models.dcgan import Generator, initialise
+from facegan.models.architectures import build_generator
+from facegan.models.dcgan import initialise
 
 NAME = "facegan-test"
-CONFIG = {"size": 32, "channels": 1, "latent_dim": 10, "width": 4}
+CONFIG: dict[str, Any] = {
+    "architecture": "dcgan",
+    "size": 32,
+    "channels": 1,
+    "latent_dim": 10,
+    "width": 4,
+}
 Register = Callable[..., registry.Registered]
 
 
@@ -34,12 +41,12 @@ def make_register(
     client: MlflowClient, tmp_path: Path, references: tuple[Path, Path], device: torch.device
 ) -> Register:
     def register(
-        seed: int, fid: float, fakes: int = 40, config: dict[str, int] = CONFIG
+        seed: int, fid: float, fakes: int = 40, config: dict[str, Any] = CONFIG
     ) -> registry.Registered:
         """Register a generator drawn from `seed` as if it had been scored with `fid`."""
         folder = tmp_path / f"train-{seed}"
         folder.mkdir(exist_ok=True)
-        network = Generator(**config)
+        network = build_generator(**config)
         initialise(network, torch.Generator().manual_seed(seed))
         save_network(network.state_dict(), config, folder / "generator.safetensors")
         start = {

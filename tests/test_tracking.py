@@ -24,11 +24,13 @@ START = {
 
 
 def losses(seen: int) -> dict[str, Any]:
-    return {"event": "losses", "images_seen": seen, "discriminator": 1.0, "generator": seen / 10}
+    figures = {"discriminator": 1.0, "generator": seen / 10, "accuracy": 0.5}
+    return {"event": "losses", "images_seen": seen, **figures}
 
 
 def samples(seen: int) -> dict[str, Any]:
-    return {"event": "samples", "images_seen": seen, "picture": f"samples/{seen:010d}.png"}
+    picture = f"samples/{seen:010d}.png"
+    return {"event": "samples", "images_seen": seen, "picture": picture, "diversity": 0.9}
 
 
 def score(seen: int) -> dict[str, Any]:
@@ -81,6 +83,15 @@ def test_mirroring_again_adds_only_what_is_new_to_the_same_run(
     assert again.info.run_id == first.info.run_id
     history = client.get_metric_history(first.info.run_id, "loss/generator")
     assert [m.step for m in history] == [20, 40]
+
+
+def test_a_collapse_is_a_tag_of_the_run(store: Path, tmp_path: Path) -> None:
+    client = tracking.connect()
+    collapse = {"event": "collapse", "images_seen": 4000, "reason": "samples differ by 1.0%"}
+    run = tracking.mirror(client, write(tmp_path / "run", samples(4000), collapse), "faces")
+    tags = client.get_run(run.info.run_id).data.tags
+    assert tags[tracking.COLLAPSED] == "at 4,000 images seen: samples differ by 1.0%"
+    assert client.get_run(run.info.run_id).data.metrics["diversity"] == 0.9
 
 
 def test_a_run_is_made_from_the_history_where_the_server_has_none(

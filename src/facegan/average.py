@@ -30,10 +30,10 @@ class WeightAverage:
         The live network's running statistics don't fit averaged weights.
         """
         network = copy.deepcopy(self.network).train()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.momentum = None  # the plain mean over all batches
-        for z in batches:
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+        for z in batches if norms else ():
             network(z)
         return network.eval()

@@ -1,6 +1,7 @@
 """Networks and training states on disk: tensors and plain numbers only, written atomically."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,26 +15,45 @@ from torch import Tensor
 
 from facegan.atomic import replacing
 from facegan.errors import FaceganError
-from facegan.models.dcgan import Generator
+from facegan.models.architectures import Generator, build_generator
+
+DIGEST = hashlib.sha256().digest_size
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write a nested dict of tensors and plain numbers; fsynced, then renamed."""
+    """Write a nested dict of tensors and plain numbers, its sha256 after it; the one that was
+    there stays as the previous one."""
     with replacing(path) as temporary:
         torch.save(state, temporary)
+        digest = bytes.fromhex(file_sha256(temporary))
+        with temporary.open("ab") as file:
+            file.write(digest)
+        if path.exists():
+            path.replace(previous(path))
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """
     Raises:
-        FaceganError: if the file is damaged.
+        FaceganError: if the file is missing or damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content = path.read_bytes()
+        content, digest = content[:-DIGEST], content[-DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("its checksum is another")
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location=device, weights_only=True
+        )
     except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise FaceganError(f"{path}: damaged ({reason}); delete it to start afresh") from None
+        raise FaceganError(f"{path}: damaged ({reason})") from None
     return state
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -> None:
@@ -55,7 +75,7 @@ def load_generator(path: Path, device: torch.device) -> Generator:
             names = list(file.keys())
             config = json.loads(file.metadata()["facegan"])
             tensors = {name: file.get_tensor(name) for name in names}
-        network = Generator(**config)
+        network = build_generator(**config)
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -3,13 +3,14 @@ so that `facegan --help` is quick.
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from facegan.errors import FaceganError
+from facegan.errors import FaceganError, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,6 +120,9 @@ def train(
     checkpoints: Annotated[
         Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Where a training goes on from.")
     ] = Path("checkpoints"),
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the training in this folder, or not at all.")
+    ] = None,
 ) -> None:
     """Train a generator; an interrupted training goes on from its last checkpoint.
 
@@ -133,7 +137,9 @@ def train(
     settings = load_params(params)
     name, device = settings.register_.name, choose_device()
     with Reporter("train") as report, Mirror(name, report) as mirror:
-        step.train(dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror)
+        step.train(
+            dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror, resume
+        )
 
 
 @app.command()
@@ -247,6 +253,11 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
+    except Stopped as error:
+        # DVC sets it for the commands of its stages.
+        again = "dvc repro" if "DVC_STAGE" in os.environ else shlex.join(["facegan", *sys.argv[1:]])
+        print(f"facegan: {error}; to go on: {again}", file=sys.stderr)
+        sys.exit(1)
     except FaceganError as error:
         for line in str(error).splitlines():
             print(f"facegan: {line}", file=sys.stderr)

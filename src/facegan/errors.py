@@ -6,3 +6,7 @@ class FaceganError(Exception):
 
     The command prints it without a traceback and ends with exit status 1.
     """
+
+
+class Stopped(FaceganError):
+    """A signal ended a command that goes on where it was when it is given again."""

@@ -16,7 +16,7 @@ from facegan.events import OnEvent, silent
 from facegan.features import EfficientNetLite0, load_extractor
 from facegan.frechet import Statistics
 from facegan.history import NAME, read_history
-from facegan.models.dcgan import Generator
+from facegan.models.architectures import Generator
 from facegan.params import Evaluate, Extractor
 from facegan.sampling import draw, grid, latents, save_picture
 
@@ -44,10 +44,9 @@ def evaluate(
     """
     refuse_foreign(out, PICTURE)
     statistics = Statistics.load(official)
-    best = max(
-        (event for event in read_history(trained / NAME) if event["event"] == "score"),
-        key=lambda event: -event["quick_fid"],
-    )
+    events = read_history(trained / NAME)
+    scores = [event for event in events if event["event"] == "score"]
+    best = min(scores, key=lambda event: event["quick_fid"])
     path = trained / "generator.safetensors"
     generator = load_generator(path, device)
     initial = load_generator(trained / "initial.safetensors", device)
@@ -64,6 +63,7 @@ def evaluate(
         "untrained": before,
         "floor": round(statistics.about["floor"], 4),
         "images_seen": best["images_seen"],
+        "collapses": sum(event["event"] == "collapse" for event in events),
         "protocol": protocol,
         "generator": file_sha256(path),
     }

@@ -1,22 +1,48 @@
-"""Adversarial losses: logits in, scalars out."""
+"""Adversarial losses and penalties: logits in, scalars out, in float32."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Binary cross entropy: -log D(x) - log(1 - D(G(z))) (Goodfellow et al. 2014, eq. 1).
+@dataclass(frozen=True)
+class Loss:
+    """What each network minimises, from the logits (n,) of real and of generated images."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+
+
+LOSSES = {
+    # Goodfellow et al. 2014: eq. 1, and the non-saturating form of section 3.
+    "bce": Loss(
+        lambda real, fake: softplus(-real).mean() + softplus(fake).mean(),
+        lambda real, fake: softplus(-fake).mean(),
+    ),
+    # Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
+    "hinge": Loss(
+        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
+        lambda real, fake: -fake.mean(),
+    ),
+    # Jolicoeur-Martineau 2018, in pairs: Huang et al. 2024, eq. 2 with f(t) = -softplus(-t).
+    "relativistic": Loss(
+        lambda real, fake: softplus(fake - real).mean(),
+        lambda real, fake: softplus(real - fake).mean(),
+    ),
+}
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """The mean squared norm of the logits' gradient by the images, which can be differentiated.
+
+    Half of it is R1 for real images (Mescheder et al. 2018, eq. 9), R2 for generated ones.
 
     Args:
-        real, fake: logits (n,). The loss is computed in float32.
+        logits: (n,), computed from `images`.
+        images: (n, C, H, W) that require a gradient.
     """
-    return softplus(-real.float()).mean() + softplus(fake.float()).mean()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating form: -log D(G(z)) (Goodfellow et al. 2014, section 3).
-
-    Args:
-        fake: logits (n,) of generated images. The loss is computed in float32.
-    """
-    return softplus(-fake.float()).mean()
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().sum((1, 2, 3)).mean()

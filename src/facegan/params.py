@@ -70,22 +70,47 @@ class Reference(_Section):
     subset: Positive
 
 
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Augmentation = Literal["brightness", "saturation", "contrast", "translation", "cutout"]
+
+
 class Train(_Section):
+    architecture: Literal["dcgan", "residual"]
     latent_dim: Positive
     width: Positive
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Positive
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    beta1: Annotated[float, Field(ge=0, lt=1)]
+    loss: Literal["bce", "hinge", "relativistic"]
+    lr: Rate
+    discriminator_lr: Rate | None
+    beta1: Decay
+    beta2: Decay
+    r1: Weight
+    r2: Weight
+    penalty_interval: Positive
+    spectral_norm: bool
+    flips: bool
+    augment: list[Augmentation]
     ema_half_life: Positive
     precision: Precision
     interval: Positive
     quick_fakes: Annotated[int, Field(ge=2)]
+    patience: Positive | None
+    on_collapse: Literal["warn", "stop"]
 
     @model_validator(mode="after")
-    def _interval_holds_a_batch(self) -> Self:
+    def _is_possible(self) -> Self:
         if self.interval < self.batch_size:
             raise ValueError(f"train.interval is {self.interval}; valid: batch_size or more")
+        if self.spectral_norm and self.architecture == "residual":
+            raise ValueError(
+                "train.spectral_norm is true; valid: false with architecture residual, whose "
+                "blocks begin with weights of zero, which have no singular value to divide by"
+            )
+        if len(set(self.augment)) < len(self.augment):
+            raise ValueError(f"train.augment is {self.augment}; valid: each at most once")
         return self
 
 

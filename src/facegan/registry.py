@@ -24,7 +24,7 @@ from facegan.checkpoint import file_sha256, load_generator
 from facegan.errors import FaceganError
 from facegan.evaluate import score
 from facegan.frechet import Statistics
-from facegan.models.dcgan import Generator
+from facegan.models.architectures import Generator
 from facegan.sampling import ImageGenerator, latents
 
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -29,6 +29,7 @@ from facegan.history import NAME, read_history
 
 FINGERPRINT = "facegan.fingerprint"
 MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
+COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
 # As many metrics as MLflow takes in one request.
 MOST_METRICS = 1000
 
@@ -99,6 +100,9 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     for event in events[done:]:
         for name, value in _figures(event, start).items():
             metrics.append(Metric(name, value, now, event["images_seen"]))
+        if event["event"] == "collapse":
+            text = f"at {event['images_seen']:,} images seen: {event['reason']}"
+            client.set_tag(run.info.run_id, COLLAPSED, text)
         if "picture" in event:
             with Image.open(folder / event["picture"]) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
@@ -112,7 +116,10 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
 def _figures(event: Event, start: Event) -> dict[str, float]:
     match event["event"]:
         case "losses":
-            return {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
+            losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
+            return {**losses, "accuracy": event["accuracy"]}
+        case "samples":
+            return {"diversity": event["diversity"]}
         case "score":
             return {start["quick_fid"]: event["quick_fid"]}
         case _:

@@ -14,10 +14,10 @@ LAYERS = (
     ("pipelines",),
     ("cli", "__main__"),
     ("tracking", "registry", "app", "progress", "summary"),
-    ("train", "trainer", "evaluate", "reference", "preprocess", "sources"),
+    ("train", "loop", "trainer", "judge", "evaluate", "reference", "preprocess", "sources"),
     (
         *("dataset", "sampling", "features", "frechet", "checkpoint", "losses", "augment"),
-        *("average", "device", "history", "stopping"),
+        *("average", "device", "history", "stopping", "trainings"),
         *("packing", "decoding", "photographs", "archives", "idx", "duplicates", "pictures"),
         *("download", "published"),
     ),

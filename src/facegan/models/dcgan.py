@@ -5,15 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SIZES = (32, 64)
-
-
-def _widths(size: int, width: int) -> list[int]:
-    """Channels at 4, 8, ... size / 2 pixels: `width` at the last, doubled at each one before."""
-    if size not in SIZES:
-        raise ValueError(f"size {size}: valid: {SIZES}")
-    steps = size.bit_length() - 3
-    return [width * 2**step for step in reversed(range(steps))]
+from facegan.models import sizes
 
 
 class Generator(nn.Module):
@@ -26,9 +18,9 @@ class Generator(nn.Module):
     def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
         super().__init__()
         self.size, self.channels, self.latent_dim = size, channels, latent_dim
-        widths = _widths(size, width)
+        widths, side = sizes.widths(size, width), sizes.base(size)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, widths[0], 4, 1, 0, bias=False),  # 1 => 4 pixels
+            nn.ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1 pixel
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
@@ -51,7 +43,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__()
-        widths = _widths(size, width)[::-1]
+        widths, side = sizes.widths(size, width)[::-1], sizes.base(size)
         # No BatchNorm on the input layer (section 3 of the paper).
         layers: list[nn.Module] = [
             nn.Conv2d(channels, widths[0], 4, 2, 1),
@@ -63,7 +55,7 @@ class Discriminator(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))  # 4 => 1 pixel
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side, 1, 0))  # to 1 pixel
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.layers(x)

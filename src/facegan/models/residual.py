@@ -1,0 +1,127 @@
+"""Residual networks without normalisation, in the manner of R3GAN (Huang et al. 2024).
+
+As there: no BatchNorm, leaky ReLU, resampling apart from the convolutions, and after Zhang et al.
+2019 ("Fixup") blocks that begin as the identity. Not as there, for speed on a CPU: one block a
+resolution, plain convolutions in place of grouped ones, and no layer at the full size: a pixel
+shuffle (Shi et al. 2016) doubles it last, a strided convolution halves it first.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pixel_shuffle
+
+from facegan.models import sizes
+
+SLOPE = 0.2
+# Channels are at most so many times `width`: wider ones cost most and gain least.
+WIDEST = 4
+
+
+def _widths(size: int, width: int) -> list[int]:
+    return [min(each, WIDEST * width) for each in sizes.widths(size, width)]
+
+
+class Block(nn.Module):
+    """x + f(x), where f ends with zeros: two 3x3 convolutions, each after a leaky ReLU.
+
+    Args:
+        depth: how many blocks the network has: the first convolution is scaled by its fourth root
+            (Zhang et al. 2019, section 4).
+    """
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.first = _scaled(nn.Conv2d(width, width, 3, 1, 1), math.sqrt(2) * depth**-0.25)
+        self.second = _scaled(nn.Conv2d(width, width, 3, 1, 1, bias=False), 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(leaky_relu(self.first(leaky_relu(x, SLOPE)), SLOPE))
+        return x + y
+
+
+class Upsample(nn.Module):
+    """Twice the side, and another number of channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Projected first, because that is on a quarter of the pixels.
+        return interpolate(self.project(x), scale_factor=2.0, mode="bilinear")
+
+
+class Downsample(nn.Module):
+    """Half the side, and another number of channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.project(avg_pool2d(x, 2))
+        return projected
+
+
+class Generator(nn.Module):
+    """z (n, latent_dim) -> images in [-1, 1], (n, channels, size, size).
+
+    >>> Generator(size=64, channels=3, latent_dim=100, width=64)(torch.zeros(2, 100)).shape
+    torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
+        super().__init__()
+        self.size, self.channels, self.latent_dim = size, channels, latent_dim
+        widths, side = _widths(size, width), sizes.base(size)
+        self.first_shape = widths[0], side, side
+        self.first = nn.Linear(latent_dim, widths[0] * side**2)
+        layers: list[nn.Module] = [Block(widths[0], len(widths))]
+        for before, after in pairwise(widths):
+            layers += [Upsample(before, after), Block(after, len(widths))]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(widths[-1], 4 * channels, 3, 1, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.first(z).unflatten(1, self.first_shape)
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        return torch.tanh(pixel_shuffle(self.last(leaky_relu(x, SLOPE)), 2))
+
+
+class Discriminator(nn.Module):
+    """Images in [-1, 1], (n, channels, size, size) -> logits (n,), positive for real."""
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths, side = _widths(size, width)[::-1], sizes.base(size)
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1)]
+        layers += [Block(widths[0], len(widths))]
+        for before, after in pairwise(widths):
+            layers += [Downsample(before, after), Block(after, len(widths))]
+        self.layers = nn.Sequential(*layers)
+        self.pool = nn.Conv2d(widths[-1], widths[-1], side)  # to 1 pixel
+        self.last = nn.Linear(widths[-1], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(leaky_relu(self.layers(x), SLOPE))
+        logits: Tensor = self.last(leaky_relu(x.flatten(1), SLOPE))
+        return logits.flatten()
+
+
+def _scaled(convolution: nn.Conv2d, gain: float) -> nn.Conv2d:
+    convolution.gain = gain  # type: ignore[assignment]
+    return convolution
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, source: torch.Generator) -> None:
+    """Weights from N(0, gain^2 / fan in), biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            deviation = getattr(module, "gain", 1.0) / math.sqrt(module.weight[0].numel())
+            module.weight.normal_(0.0, 1.0, generator=source).mul_(deviation)
+            if module.bias is not None:
+                module.bias.zero_()

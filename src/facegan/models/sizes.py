@@ -1,0 +1,20 @@
+"""The resolutions that a network goes through."""
+
+SIZES = (28, 32, 64, 128)
+
+
+def base(size: int) -> int:
+    """The side of the smallest feature maps: 7 for MNIST's 28 pixels, else 4."""
+    if size not in SIZES:
+        raise ValueError(f"size {size}: valid: {SIZES}")
+    return 7 if size % 7 == 0 else 4
+
+
+def widths(size: int, width: int) -> list[int]:
+    """Channels at `base`, twice that, ... `size` / 2: `width` at the last, doubled at each before.
+
+    >>> widths(64, 64)
+    [512, 256, 128, 64]
+    """
+    steps = (size // base(size)).bit_length() - 1
+    return [width * 2**step for step in reversed(range(steps))]

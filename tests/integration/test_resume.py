@@ -1,0 +1,127 @@
+"""A training that is killed, whenever that is, ends with the same bytes as one that isn't."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from facegan.checkpoint import load_checkpoint, previous, save_checkpoint
+from facegan.params import Params
+
+pytestmark = pytest.mark.faults
+
+# The training as a process of its own. `WHERE` and `COUNT`: the call at which it kills itself.
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from facegan.params import load_params
+from facegan.train import train
+data, quick, out, params, checkpoints, where, count = sys.argv[1:]
+left = int(count)
+def killing(function):
+    def call(*arguments):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return call
+if where == "fsync":
+    os.fsync = killing(os.fsync)
+if where == "rename":
+    Path.replace = killing(Path.replace)
+if where == "write":
+    torch.save = killing(torch.save)
+settings = load_params(Path(params))
+train(Path(data), Path(quick), Path(out), settings.train, settings.seed, torch.device("cpu"),
+      Path(checkpoints))
+"""
+
+
+@pytest.fixture
+def start(
+    dataset: Path, references: tuple[Path, Path], params: Callable[..., Params], tmp_path: Path
+) -> Callable[..., subprocess.Popen[bytes]]:
+    import yaml
+
+    recipe = {"epochs": 2, "augment": ["translation"], "flips": True, "r1": 1.0}
+    settings = params(train={**recipe, "penalty_interval": 4})
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
+
+    def begin(out: str, where: str = "", count: int = 0) -> subprocess.Popen[bytes]:
+        places = [dataset, references[0], tmp_path / out, file, tmp_path / f"{out}-checkpoints"]
+        command = [sys.executable, "-c", PROGRAM, *map(str, places), where, str(count)]
+        return subprocess.Popen(command)
+
+    return begin
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def test_killed_at_random_moments_and_in_the_middle_of_checkpoints(
+    start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    assert start("whole").wait() == 0
+    length = time.monotonic() - began
+    chance = random.Random(0)
+    points = [("write", 2), ("fsync", 40), ("rename", 45), ("rename", 90), ("fsync", 30)]
+    killed = 0
+    for where, count in points:
+        killed += start("broken", where, count).wait() == -signal.SIGKILL
+        assert not (tmp_path / "broken").exists()
+    for _ in range(5):
+        process = start("broken")
+        time.sleep(chance.uniform(0.2, 0.8) * length)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    while not (tmp_path / "broken").exists():
+        assert start("broken").wait() == 0
+    print(f"killed {killed} times")
+    assert killed >= 6
+    assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_checkpoint_writer_that_is_killed_a_thousand_times_leaves_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    path, device = tmp_path / "checkpoint.pt", torch.device("cpu")
+    chance, newest, damaged = random.Random(0), 0, 0
+    save_checkpoint({"number": 0, "weights": torch.zeros(50_000)}, path)
+    for _ in range(1000):
+        child = os.fork()
+        if child == 0:
+            number = newest
+            while True:
+                number += 1
+                save_checkpoint({"number": number, "weights": torch.full((50_000,), number)}, path)
+        time.sleep(chance.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        # Between two renames, the one before is the newest.
+        there = path if path.exists() else previous(path)
+        damaged += there != path
+        state = load_checkpoint(there, device)
+        assert state["number"] >= newest - 1
+        assert state["weights"].eq(state["number"]).all()
+        newest = max(newest, state["number"])
+    print(f"{newest} checkpoints written, {damaged} times the one before was the newest")
+    assert newest > 100

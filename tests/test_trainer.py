@@ -1,0 +1,142 @@
+"""The training step."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from facegan.dataset import Batches, load_images
+from facegan.losses import gradient_penalty
+from facegan.params import Params
+from facegan.trainer import Trainer
+
+MakeParams = Callable[..., Params]
+CPU = torch.device("cpu")
+RECIPES: list[dict[str, Any]] = [
+    {},
+    {"precision": "bfloat16"},
+    {"loss": "hinge", "spectral_norm": True, "discriminator_lr": 0.001},
+    {"architecture": "residual", "loss": "relativistic", "r1": 1.0, "r2": 1.0},
+    {"architecture": "residual", "loss": "bce", "r1": 0.5, "penalty_interval": 2},
+    {"flips": True, "augment": ["brightness", "saturation", "contrast", "translation", "cutout"]},
+]
+
+
+@pytest.fixture
+def batch(dataset: Path) -> Tensor:
+    return next(Batches(load_images(dataset), 20, 0))
+
+
+@pytest.fixture
+def trainer(params: MakeParams) -> Callable[..., Trainer]:
+    def make(seed: int = 0, **train: Any) -> Trainer:
+        return Trainer(params(train=train).train, 32, 1, seed, CPU)
+
+    return make
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    networks = (trainer.generator, trainer.discriminator, trainer.average.network)
+    return [p.detach().clone() for network in networks for p in network.parameters()]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
+def test_a_step_moves_both_networks_and_the_average(
+    recipe: dict[str, Any], trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    one = trainer(**recipe)
+    before = weights(one)
+    for _ in range(3):  # a residual block's first convolution waits for the second's first step
+        figures = one.step(batch)
+    assert figures.shape == (3,) and figures.isfinite().all()
+    assert not figures.requires_grad
+    assert 0 <= figures[2] <= 1
+    still = [torch.equal(new, old) for new, old in zip(weights(one), before, strict=True)]
+    # What is added to all logits alike cancels out where they are compared in pairs.
+    assert sum(still) == (recipe.get("loss") == "relativistic")
+    assert one.is_finite()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
+def test_a_trainer_that_was_saved_goes_on_as_if_it_had_not_been(
+    recipe: dict[str, Any], trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    one, other = trainer(**recipe), trainer(seed=1, **recipe)
+    for _ in range(3):
+        one.step(batch)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert torch.equal(one.step(batch), other.step(batch))
+    assert all(map(torch.equal, weights(one), weights(other)))
+
+
+def test_each_network_has_its_learning_rate(trainer: Callable[..., Trainer]) -> None:
+    def rates(one: Trainer) -> list[float]:
+        optimizers = (one.generator_optimizer, one.discriminator_optimizer)
+        return [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+
+    assert rates(trainer(lr=0.001)) == [0.001, 0.001]
+    assert rates(trainer(lr=0.001, discriminator_lr=0.002)) == [0.001, 0.002]
+
+
+def test_the_penalty_counts_for_all_steps_between_two(
+    trainer: Callable[..., Trainer], batch: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    def penalty(logits: Tensor, images: Tensor) -> Tensor:
+        value = gradient_penalty(logits, images)
+        taken.append(float(value))
+        return value
+
+    monkeypatch.setattr("facegan.trainer.gradient_penalty", penalty)
+    one = trainer(r1=1.0, r2=1.0, penalty_interval=3)
+    for _ in range(7):
+        one.step(batch)
+    assert len(taken) == 6  # at the steps 0, 3 and 6, for photographs and for generated images
+    assert all(value > 0 for value in taken)
+
+
+def test_penalties_make_the_discriminators_gradient_smaller(
+    trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    def steepness(**recipe: Any) -> float:
+        one = trainer(architecture="residual", loss="relativistic", lr=0.002, **recipe)
+        for _ in range(30):
+            one.step(batch)
+        images = batch.permute(0, 3, 1, 2).float().div(127.5).sub(1).requires_grad_(True)
+        return float(gradient_penalty(one.discriminator(images), images))
+
+    assert steepness(r1=10.0, r2=10.0, penalty_interval=1) < 0.5 * steepness()
+
+
+def test_flips_show_both_sides(trainer: Callable[..., Trainer], batch: Tensor) -> None:
+    flipped = trainer(flips=True)._flipped(batch)
+    turned = [torch.equal(new, old.flip(1)) for new, old in zip(flipped, batch, strict=True)]
+    kept = [torch.equal(new, old) for new, old in zip(flipped, batch, strict=True)]
+    assert all(a or b for a, b in zip(turned, kept, strict=True))
+    assert any(turned) and any(kept)
+
+
+def test_a_weight_that_is_no_number_is_noticed(
+    trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    for network in ("generator", "discriminator"):
+        one = trainer()
+        parameter = next(getattr(one, network).parameters())
+        with torch.no_grad():
+            parameter.select(0, 0).fill_(float("nan"))
+        assert not one.is_finite()
+
+
+def test_another_noise_draws_other_latents(trainer: Callable[..., Trainer], batch: Tensor) -> None:
+    one, other, same = trainer(), trainer(), trainer()
+    other.reseed([0, 0, 1])
+    same.reseed([0, 0, 1])
+    assert not torch.equal(one.step(batch), other.step(batch))
+    third = trainer()
+    third.reseed([0, 0, 1])
+    assert torch.equal(same.step(batch), third.step(batch))
