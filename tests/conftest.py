@@ -143,7 +143,7 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder whose folders rclone serves as buckets."""
     root = tmp_path_factory.mktemp("rclone") / "root"
@@ -151,14 +151,14 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(buckets: Path) -> Iterator[Proxy]:
     """rclone's, with a proxy in front."""
     with rclone(buckets) as url, Proxy(url).running() as proxy:
         yield proxy
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
         yield proxy

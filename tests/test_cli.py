@@ -115,7 +115,9 @@ def test_a_mistake_ends_with_one_line_and_leaves_nothing(
 
 
 def test_every_wrong_parameter_has_a_line_of_its_own(tmp_path: Path) -> None:
-    text = re.sub(r"lr: \S+", "lr: 2e-4", preset_text("digits")).replace("seed: 0", "sead: 0")
+    text = re.sub(r"(?m)^  lr: \S+", "  lr: 2e-4", preset_text("digits")).replace(
+        "seed: 0", "sead: 0"
+    )
     (tmp_path / "params.yaml").write_text(text)
     lines = failed(facegan("preprocess", "data", "out", cwd=tmp_path))
     assert sorted(line.split(":")[1].strip() for line in lines) == ["sead", "seed", "train.lr"]

@@ -28,9 +28,16 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 KEYS = list(leaves(CONTENT))
 SECTIONS = ["preprocess", "reference", "reference.quick", "reference.official", "train"]
-CHOICES = ("extractor", "precision", "crop", "filter", "jpeg", "preprocess.duplicates")
+CHOICES = (
+    *("extractor", "precision", "crop", "filter", "jpeg", "preprocess.duplicates"),
+    *("architecture", "loss", "on_collapse"),
+)
 TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name"))]
-FLOATS = ["preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.beta1"]
+FLOATS = [
+    *("preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.discriminator_lr"),
+    *("train.beta1", "train.beta2", "train.r1", "train.r2"),
+]
+MAY_BE_NONE = ("preprocess.near_duplicates", "train.discriminator_lr", "train.patience")
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -42,6 +49,13 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         place = place[section]
     place[name] = value
     return content
+
+
+def value_of(key: str) -> Any:
+    value: Any = CONTENT
+    for name in key.split("."):
+        value = value[name]
+    return value
 
 
 def without(key: str) -> dict[str, Any]:
@@ -89,8 +103,12 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
         wrong += [12, 1.5] + ([] if key.endswith("name") else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
-    if key == "preprocess.near_duplicates":
-        wrong.remove(None)  # which means: not looked for
+    if key in MAY_BE_NONE:
+        wrong.remove(None)
+    if isinstance(value_of(key), bool):
+        wrong.remove(True)
+    if key == "train.augment":
+        wrong.remove([])
     for value in wrong:
         (line,) = errors(path, changed(key, value))
         assert line.startswith(f"{key}: {value!r}")
@@ -106,6 +124,7 @@ def test_a_key_that_stands_twice_is_named_with_its_line(twice: str, path: Path) 
 MAY_BE_ZERO = (
     *("seed", "train.beta1", "preprocess.holdout", "preprocess.max_rejected"),
     *("preprocess.background", "preprocess.near_duplicates"),
+    *("train.beta2", "train.r1", "train.r2"),
 )
 
 
@@ -113,7 +132,7 @@ MAY_BE_ZERO = (
 def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> None:
     out_of_range: list[float] = [-1]
     out_of_range += [0] if key not in MAY_BE_ZERO else []
-    out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1") else []
+    out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1", "train.beta2") else []
     out_of_range += [1] if key.endswith(("batch_size", "fakes", "input_size")) else []
     out_of_range += [2**32] if key in ("seed", "preprocess.channels") else []
     out_of_range += [1.01] if key == "preprocess.max_rejected" else []
@@ -169,7 +188,7 @@ def test_an_unknown_key_brings_up_the_closest_one(key: str, meant: str | None, p
 
 @pytest.mark.parametrize("written", ["2e-4", "1E-5", '"0.0002"'])
 def test_a_number_that_yaml_reads_as_text_is_refused_with_advice(written: str, path: Path) -> None:
-    text = re.sub(r"lr: \S+", f"lr: {written}", preset_text("digits"))
+    text = re.sub(r"(?m)^  lr: \S+", f"  lr: {written}", preset_text("digits"))
     (line,) = errors(path, text)
     value = written.strip('"')
     assert line.startswith(f"train.lr: {value!r} is text")
@@ -283,3 +302,20 @@ def test_the_committed_params_are_the_digits_preset() -> None:
     if shown.returncode != 0:
         pytest.skip("not in a git clone")
     assert shown.stdout == preset_text("digits")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"interval": 10}, "train.interval is 10; valid: batch_size or more"),
+        ({"spectral_norm": True, "architecture": "residual"}, "train.spectral_norm is true; valid"),
+        ({"augment": ["cutout", "cutout"]}, "train.augment is ['cutout', 'cutout']; valid: each"),
+    ],
+)
+def test_an_impossible_combination_says_what_would_be_valid(
+    changes: dict[str, Any], reason: str, path: Path
+) -> None:
+    content = changed("seed", 0)
+    content["train"] |= changes
+    (line,) = errors(path, content)
+    assert line.startswith(reason)

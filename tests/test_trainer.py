@@ -89,7 +89,7 @@ def test_the_penalty_counts_for_all_steps_between_two(
 
     def penalty(logits: Tensor, images: Tensor) -> Tensor:
         value = gradient_penalty(logits, images)
-        taken.append(float(value))
+        taken.append(value.item())
         return value
 
     monkeypatch.setattr("facegan.trainer.gradient_penalty", penalty)
@@ -108,7 +108,7 @@ def test_penalties_make_the_discriminators_gradient_smaller(
         for _ in range(30):
             one.step(batch)
         images = batch.permute(0, 3, 1, 2).float().div(127.5).sub(1).requires_grad_(True)
-        return float(gradient_penalty(one.discriminator(images), images))
+        return gradient_penalty(one.discriminator(images), images).item()
 
     assert steepness(r1=10.0, r2=10.0, penalty_interval=1) < 0.5 * steepness()
 

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from facegan.atomic import replacing
 from facegan.errors import FaceganError
 
-PRESETS = ("digits", "mnist", "celeba32", "celeba64")
+PRESETS = ("digits", "mnist", "celeba32", "celeba64", "dcgan-paper")
 
 Positive = Annotated[int, Field(ge=1)]
 Precision = Literal["bfloat16", "float32"]
