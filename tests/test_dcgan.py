@@ -106,11 +106,3 @@ def test_initialising_overwrites_biases() -> None:
             parameter.fill_(9)
     initialise(network, seeded(0))
     assert weights(network).max() < 2
-
-
-@pytest.mark.parametrize("size", [0, 16, 28, 48, 128])
-def test_another_size_is_refused_with_those_that_are_possible(size: int) -> None:
-    with pytest.raises(ValueError, match=rf"size {size}: valid: \(32, 64\)"):
-        Generator(size, 3, latent_dim=10, width=4)
-    with pytest.raises(ValueError, match=rf"size {size}: valid: \(32, 64\)"):
-        Discriminator(size, 3, width=4)
