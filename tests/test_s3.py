@@ -15,7 +15,7 @@ from facegan.errors import FaceganError
 CONTENT = bytes(range(256)) * 8
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def root(buckets: Path) -> Path:
     """What rclone serves, with a bucket for these tests."""
     for name in ("a/b/1.jpg", "a/b/below/2.jpg", "a/bc/3.jpg", "a/b.zip", "long.bin"):
