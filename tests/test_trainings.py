@@ -125,3 +125,12 @@ def test_how_long_a_finished_training_was_to_be_comes_back(tmp_path: Path) -> No
     training.finish({"epochs": 3, "patience": None})
     assert training.finished_length() == {"epochs": 3, "patience": None}
     assert json.loads((training.folder / "finished.json").read_text())["epochs"] == 3
+
+
+def test_a_folder_that_has_to_be_gone_on_with_is_never_begun_anew(tmp_path: Path) -> None:
+    training = begun(tmp_path, IDENTITIES[0])
+    training.save({"images_seen": 1})
+    again = Training(tmp_path, IDENTITIES[0], training.folder)
+    with pytest.raises(FaceganError, match=f"^{training.folder}: has no checkpoint .* finished"):
+        again.begin(silent)
+    assert training.load(CPU, silent) == {"images_seen": 1}

@@ -23,11 +23,11 @@ DIGEST = hashlib.sha256().digest_size
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a nested dict of tensors and plain numbers, its sha256 after it; the one that was
     there stays as the previous one."""
+    buffer = io.BytesIO()  # because torch itself hides why a file can't be written
+    torch.save(state, buffer)
+    content = buffer.getvalue()
     with replacing(path) as temporary:
-        torch.save(state, temporary)
-        digest = bytes.fromhex(file_sha256(temporary))
-        with temporary.open("ab") as file:
-            file.write(digest)
+        temporary.write_bytes(content + hashlib.sha256(content).digest())
         if path.exists():
             path.replace(previous(path))
 

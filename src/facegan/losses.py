@@ -10,10 +10,15 @@ from torch.nn.functional import relu, softplus
 
 @dataclass(frozen=True)
 class Loss:
-    """What each network minimises, from the logits (n,) of real and of generated images."""
+    """What each network minimises, from the logits (n,) of real and of generated images.
+
+    Attributes:
+        paired: whether a logit means something only beside the other of its pair.
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
+    paired: bool = False
 
 
 LOSSES = {
@@ -31,6 +36,7 @@ LOSSES = {
     "relativistic": Loss(
         lambda real, fake: softplus(fake - real).mean(),
         lambda real, fake: softplus(real - fake).mean(),
+        paired=True,
     ),
 }
 

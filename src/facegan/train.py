@@ -98,8 +98,9 @@ def _memory_is_short() -> Iterator[None]:
     """Turn what PyTorch raises for want of memory into one line."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's has no name
-        if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; others have no name
+        named = any(words in str(error) for words in ("you tried to allocate", "out of memory"))
+        if not (named or isinstance(error, torch.OutOfMemoryError)):
             raise
         reason = str(error).splitlines()[0]
         raise FaceganError(

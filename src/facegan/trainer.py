@@ -65,7 +65,7 @@ class Trainer:
             images: uint8 (n, H, W, C) on the device.
         Returns:
             float32 (3,), still on the device: the discriminator's and the generator's loss, and the
-            share of images that the discriminator told right.
+            share of images, or of pairs, that the discriminator told right.
         """
         real = to_float(self._flipped(images))
         z = torch.randn(len(real), self.params.latent_dim, generator=self.noise, device=self.device)
@@ -87,13 +87,16 @@ class Trainer:
                 if weight > 0:
                     total = total + every * weight / 2 * self._penalty(images)
         _descend(self.discriminator_optimizer, total)
-        right = torch.cat([real_logits > 0, fake_logits < 0]).float().mean()
-        return loss.detach(), right
+        if self.loss.paired:
+            right = real_logits > fake_logits
+        else:
+            right = torch.cat([real_logits > 0, fake_logits < 0])
+        return loss.detach(), right.float().mean()
 
     def _train_generator(self, real: Tensor, fake: Tensor) -> Tensor:
         self.discriminator.requires_grad_(False)  # only the gradient of its input is needed
         fake_logits = self._judge(self._augmented(fake))
-        if self.params.loss == "relativistic":
+        if self.loss.paired:
             with torch.no_grad():
                 real_logits = self._judge(self._augmented(real))
         else:

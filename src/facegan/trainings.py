@@ -1,7 +1,7 @@
 """`checkpoints/`: a folder for each training, named by its fingerprint.
 
-`checkpoint.pt` has the state of everything that moves, and how many lines of `history.jsonl` belong
-to it; with `samples/` and the first generator, that is all that a training goes on from.
+`checkpoint.pt` has the state of everything that moves, and the history so far; with `samples/` and
+the first generator, that is all that a training goes on from.
 """
 
 import json
@@ -35,7 +35,7 @@ class Training:
     def __init__(
         self, checkpoints: Path, identity: dict[str, Any], resume: Path | None = None
     ) -> None:
-        self.identity = identity
+        self.identity, self.must_go_on = identity, resume is not None
         self.folder = resume or checkpoints / checkpoint.fingerprint(identity)
         if resume is not None:
             differs = _difference(identity, read_identity(resume))
@@ -69,7 +69,16 @@ class Training:
             temporary.write_text(json.dumps(length), "utf-8")
 
     def begin(self, on_event: OnEvent) -> None:
-        """Make the folder anew, say what differs from the last training, and discard old ones."""
+        """Make the folder anew, say what differs from the last training, and discard old ones.
+
+        Raises:
+            FaceganError: if this folder had to be gone on with.
+        """
+        if self.must_go_on:
+            raise FaceganError(
+                f"{self.folder}: has no checkpoint to go on from, or is finished; "
+                "run it without --resume"
+            )
         others = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
         others = sorted((path for path in others if path != self.folder), key=_last_used)
         if others:
@@ -79,7 +88,8 @@ class Training:
         for path in (self.folder, *others[:-KEPT]):
             shutil.rmtree(path, ignore_errors=True)
         (self.folder / SAMPLES).mkdir(parents=True)
-        (self.folder / IDENTITY).write_text(json.dumps(self.identity), "utf-8")
+        with replacing(self.folder / IDENTITY) as temporary:
+            temporary.write_text(json.dumps(self.identity), "utf-8")
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
