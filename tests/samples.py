@@ -1,6 +1,7 @@
 """Photographs, archives and settings that tests are made of."""
 
 import csv
+import hashlib
 import io
 import os
 import struct
@@ -153,3 +154,12 @@ def read_input(root: Root, each: Input) -> bytes:
     """The bytes of one input."""
     with closing(Reader(root)) as reader:
         return reader.read(each)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The sha256 of each file below a folder, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

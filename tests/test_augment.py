@@ -5,17 +5,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from facegan.augment import AUGMENTATIONS, augment
+from facegan.noise import Noise
 
 SIDES = st.sampled_from([28, 32, 64])
 names = st.lists(st.sampled_from(list(AUGMENTATIONS)), unique=True)
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int) -> Noise:
+    return Noise(seed, torch.device("cpu"))
 
 
 def images(count: int, channels: int, side: int) -> Tensor:
-    return torch.rand(count, channels, side, side, generator=seeded(1)) * 2 - 1
+    return seeded(1).uniform(count, channels, side, side) * 2 - 1
 
 
 @given(names, st.sampled_from([1, 3]), SIDES)

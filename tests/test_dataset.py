@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import make_params
 from facegan.dataset import Batches, data_sha256, load_images, recipe, to_float
+from facegan.distributed import Group
 from facegan.errors import FaceganError
 from facegan.preprocess import preprocess
 
@@ -199,3 +200,17 @@ def test_a_batch_larger_than_the_data_set_is_refused() -> None:
     assert numbers(next(Batches(numbered(1), 1, seed=0))) == [0]
     with pytest.raises(FaceganError, match=r"train\.batch_size: 11: larger .* of 10 images"):
         Batches(numbered(10), 11, seed=0)
+
+
+def test_processes_share_each_batch() -> None:
+    whole = Batches(numbered(10), 4, seed=0)
+    parts = [Batches(numbered(10), 4, seed=0, group=Group(rank, 2)) for rank in range(2)]
+    for _ in range(5):
+        shared = [number for part in parts for number in numbers(next(part))]
+        assert shared == numbers(next(whole))
+    assert {part.seen for part in parts} == {whole.seen}
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(FaceganError, match=r"train\.batch_size: 5: can't be shared by 2 proc"):
+        Batches(numbered(10), 5, seed=0, group=Group(0, 2))

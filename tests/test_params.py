@@ -32,12 +32,14 @@ CHOICES = (
     *("extractor", "precision", "crop", "filter", "jpeg", "preprocess.duplicates"),
     *("architecture", "loss", "on_collapse"),
 )
-TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name"))]
+TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name", "init_from"))]
 FLOATS = [
     *("preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.discriminator_lr"),
     *("train.beta1", "train.beta2", "train.r1", "train.r2"),
 ]
-MAY_BE_NONE = ("preprocess.near_duplicates", "train.discriminator_lr", "train.patience")
+MAY_BE_NONE = (
+    *("preprocess.near_duplicates", "train.discriminator_lr", "train.patience", "train.init_from"),
+)
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -100,7 +102,8 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
     wrong: list[Any] = [None, True, [], {}, "12"]
     if key in TEXTS:
         wrong.remove("12")
-        wrong += [12, 1.5] + ([] if key.endswith("name") else ["unheard-of"])
+        free = key.endswith("name") or key == "train.init_from"
+        wrong += [12, 1.5] + ([] if free else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
     if key in MAY_BE_NONE:
@@ -309,6 +312,10 @@ def test_the_committed_params_are_the_digits_preset() -> None:
     [
         ({"interval": 10}, "train.interval is 10; valid: batch_size or more"),
         ({"spectral_norm": True, "architecture": "residual"}, "train.spectral_norm is true; valid"),
+        (
+            {"init_from": "models:/faces/Production"},
+            "train.init_from is models:/faces/Production; valid: null, a folder, or models:/NAME/3",
+        ),
         ({"augment": ["cutout", "cutout"]}, "train.augment is ['cutout', 'cutout']; valid: each"),
     ],
 )

@@ -75,6 +75,7 @@ from facegan.progress import Reporter
 
 try:
     with Reporter("train") as report:
+        report({"event": "progress", "done": 1, "total": 9})
         raise ValueError("ended")
 except ValueError as error:
     print(error)

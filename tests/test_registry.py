@@ -49,6 +49,7 @@ def make_register(
         network = build_generator(**config)
         initialise(network, torch.Generator().manual_seed(seed))
         save_network(network.state_dict(), config, folder / "generator.safetensors")
+        save_network({"logit": torch.zeros(seed + 1)}, {}, folder / "discriminator.safetensors")
         start = {
             "event": "start", "fingerprint": f"{seed}", "data": "", "images": 1, "shape": [],
             "seed": seed, "train": {}, "quick_fid": "quick_fid",

@@ -134,9 +134,9 @@ def test_a_weight_that_is_no_number_is_noticed(
 
 def test_another_noise_draws_other_latents(trainer: Callable[..., Trainer], batch: Tensor) -> None:
     one, other, same = trainer(), trainer(), trainer()
-    other.reseed([0, 0, 1])
-    same.reseed([0, 0, 1])
+    other.noise.reseed([0, 0, 1])
+    same.noise.reseed([0, 0, 1])
     assert not torch.equal(one.step(batch), other.step(batch))
     third = trainer()
-    third.reseed([0, 0, 1])
+    third.noise.reseed([0, 0, 1])
     assert torch.equal(same.step(batch), third.step(batch))

@@ -64,20 +64,32 @@ def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -
         save_file(tensors, temporary, {"facegan": json.dumps(config, sort_keys=True)})
 
 
+def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_network` wrote: a `state_dict`, and what the network was built from.
+
+    Raises:
+        FaceganError: if the file is missing or is no such network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            config = dict(json.loads(file.metadata()["facegan"]))
+            return {name: file.get_tensor(name) for name in list(file.keys())}, config
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{path}: not a network of this package ({reason})") from None
+
+
 def load_generator(path: Path, device: torch.device) -> Generator:
     """The generator in a safetensors file, in eval mode.
 
     Raises:
         FaceganError: if the file is missing or holds no such generator.
     """
+    state, config = load_network(path)
     try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            config = json.loads(file.metadata()["facegan"])
-            tensors = {name: file.get_tensor(name) for name in names}
         network = build_generator(**config)
-        network.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{path}: not a generator of this package ({reason})") from None
     return network.to(device).to(memory_format=torch.channels_last).eval()

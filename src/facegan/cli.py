@@ -130,16 +130,22 @@ def train(
     """
     from facegan import train as step
     from facegan.device import choose_device
+    from facegan.initial import initial_networks
     from facegan.params import load_params
     from facegan.progress import Reporter
     from facegan.tracking import Mirror
 
     settings = load_params(params)
     name, device = settings.register_.name, choose_device()
-    with Reporter("train") as report, Mirror(name, report) as mirror:
+    with (
+        initial_networks(settings.train.init_from) as init,
+        Reporter("train") as report,
+        Mirror(name, report) as mirror,
+    ):
         step.train(
-            dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror, resume
-        )
+            dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,
+            resume, init,
+        )  # fmt: skip
 
 
 @app.command()
@@ -248,14 +254,24 @@ def summary(
     )
 
 
+def _command_line() -> str:
+    if "DVC_STAGE" in os.environ:  # which DVC sets for the commands of its stages
+        return "dvc repro"
+    command = shlex.join(["facegan", *sys.argv[1:]])
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # which torchrun sets
+        return command
+    from facegan.distributed import command_line
+
+    return command_line(command)
+
+
 def main() -> None:
     """Run the command; a user's mistake ends it with one line and exit status 1."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
     except Stopped as error:
-        # DVC sets it for the commands of its stages.
-        again = "dvc repro" if "DVC_STAGE" in os.environ else shlex.join(["facegan", *sys.argv[1:]])
+        again = _command_line()
         print(f"facegan: {error}; to go on: {again}", file=sys.stderr)
         sys.exit(1)
     except FaceganError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facegan.distributed import ALONE, Group
 from facegan.errors import FaceganError
 
 
@@ -83,14 +84,25 @@ class Batches:
         images: uint8 (N, H, W, C) on the device.
         size: images in a batch, at most N.
         seen: where to start: a multiple of `size`.
+        group: the processes that share each batch.
+    Raises:
+        FaceganError: if there is no batch of that size, or it can't be shared.
     """
 
-    def __init__(self, images: Tensor, size: int, seed: int, seen: int = 0) -> None:
+    def __init__(
+        self, images: Tensor, size: int, seed: int, seen: int = 0, group: Group = ALONE
+    ) -> None:
+        if size % group.size:
+            raise FaceganError(
+                f"train.batch_size: {size}: can't be shared by {group.size} processes; "
+                "valid: a multiple of their number"
+            )
         if size > len(images):
             raise FaceganError(
                 f"train.batch_size: {size}: larger than the data set of {len(images)} images"
             )
         self.images, self.size, self.seed, self.seen = images, size, seed, seen
+        self.part = group.part(size)
         self.steps_per_epoch = len(images) // size
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
@@ -99,11 +111,12 @@ class Batches:
         return self
 
     def __next__(self) -> Tensor:
-        """The next batch: uint8 (size, H, W, C) on the images' device."""
+        """This process's part of the next batch: uint8 (n, H, W, C) on the images' device."""
         epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
         if epoch != self._epoch:
             # numpy's, because torch's generator on the CPU drops all but 32 bits of its seed.
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
             self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
         self.seen += self.size
-        return self.images[self._order[step * self.size : (step + 1) * self.size]]
+        batch = self._order[step * self.size : (step + 1) * self.size]
+        return self.images[batch[self.part]]

@@ -19,6 +19,8 @@ def choose_device() -> torch.device:
     """
     _keep_freed_memory()
     name = os.environ.get("FACEGAN_DEVICE")
+    if name in (None, "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun: a GPU for each process
     if name is None:
         found = torch.accelerator.current_accelerator(check_available=True)
         return found if found is not None and found.type in ("cuda", "mps") else torch.device("cpu")

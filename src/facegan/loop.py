@@ -13,6 +13,7 @@ from torch import nn
 
 from facegan import checkpoint, dataset, events, history, judge, sampling, stopping, trainings
 from facegan.atomic import replacing
+from facegan.distributed import Command
 from facegan.errors import FaceganError, Stopped
 from facegan.params import Train
 from facegan.trainer import Trainer
@@ -82,6 +83,7 @@ class Loop:
             self._start_afresh()
             return
         self._restore(state)
+        self._align()
         self._tell(f"going on from {self.batches.seen:,} of {self.total:,} images seen")
 
     def _start_afresh(self) -> None:
@@ -92,6 +94,7 @@ class Loop:
         checkpoint.save_network(network.state_dict(), config, self.folder / trainings.INITIAL)
         self._score(network)
         self._save()
+        self._align()
 
     def go(self) -> None:
         """Train to the end."""
@@ -112,6 +115,7 @@ class Loop:
 
     def _advance(self) -> None:
         """Take a step, and do what is due after it."""
+        self.trainer.group.lead(Command.STEP)
         self.sums += self.trainer.step(next(self.batches))
         self.count += 1
         self.clock.images += self.params.batch_size
@@ -130,6 +134,10 @@ class Loop:
                 self._save()
                 self.clock = _Clock()
 
+    def _align(self) -> None:
+        """Have the other processes go on from this one's state."""
+        self.trainer.group.lead(Command.LOAD, self._networks())
+
     def _is_due(self, images: int) -> bool:
         """Whether another multiple of `images` has been seen."""
         return self.batches.seen % images < self.params.batch_size
@@ -147,7 +155,8 @@ class Loop:
         self._restore(state)
         self.rollbacks = attempt
         there = self.batches.seen
-        self.trainer.reseed([self.training.identity["seed"], there, attempt])
+        self.trainer.noise.reseed([self.training.identity["seed"], there, attempt])
+        self._align()
         self._write({"event": "rollback", "images_seen": there, "attempt": attempt})
         self._tell(f"weights are no numbers at {seen}; back to {there:,}, with other noise")
 
@@ -220,8 +229,10 @@ class Loop:
 
     def _save(self) -> None:
         state = {name: getattr(self, name) for name in MOVING}
-        state["trainer"], state["images_seen"] = self.trainer.state_dict(), self.batches.seen
-        self.training.save(state)
+        self.training.save({**state, **self._networks()})
+
+    def _networks(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "images_seen": self.batches.seen}
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])

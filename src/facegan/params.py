@@ -1,6 +1,7 @@
 """`params.yaml` as frozen, typed models. Every value stands in the file; none is hidden in code."""
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,8 @@ from facegan.atomic import replacing
 from facegan.errors import FaceganError
 
 PRESETS = ("digits", "mnist", "celeba32", "celeba64", "dcgan-paper")
+
+VERSION = re.compile(r"models:/[^/@]+/\d+")
 
 Positive = Annotated[int, Field(ge=1)]
 Precision = Literal["bfloat16", "float32"]
@@ -80,6 +83,7 @@ class Train(_Section):
     architecture: Literal["dcgan", "residual"]
     latent_dim: Positive
     width: Positive
+    init_from: str | None
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Positive
     loss: Literal["bce", "hinge", "relativistic"]
@@ -102,6 +106,12 @@ class Train(_Section):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
+        start = self.init_from or ""
+        if start.startswith("models:") and not VERSION.fullmatch(start):
+            raise ValueError(
+                f"train.init_from is {start}; valid: null, a folder, or models:/NAME/3, "
+                "with the number, because stages and aliases move"
+            )
         if self.interval < self.batch_size:
             raise ValueError(f"train.interval is {self.interval}; valid: batch_size or more")
         if self.spectral_norm and self.architecture == "residual":

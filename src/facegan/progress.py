@@ -35,13 +35,15 @@ class Reporter:
         self.printed_at = -1
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            figures = TextColumn("{task.fields[figures]}")
-            self.bar = Progress(*columns, TimeRemainingColumn(), figures, console=self.console)
-            self.task = self.bar.add_task(self.step, total=None, figures="")
-            self.bar.start()
         return self
+
+    def _start_bar(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        figures = TextColumn("{task.fields[figures]}")
+        bar = Progress(*columns, TimeRemainingColumn(), figures, console=self.console)
+        self.task = bar.add_task(self.step, total=None, figures="")
+        bar.start()
+        return bar
 
     def __call__(self, event: Event) -> None:
         match event["event"]:
@@ -55,7 +57,8 @@ class Reporter:
                 self._show()
 
     def _show(self) -> None:
-        if self.bar is not None:
+        if self.console.is_terminal:
+            self.bar = self.bar or self._start_bar()
             self.bar.update(
                 self.task, completed=self.done, total=self.total, figures=self._figures()
             )

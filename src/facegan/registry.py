@@ -31,8 +31,11 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 STAGES = {CHAMPION: "Production", CHALLENGER: "Staging"}
 # Tags of a version.
 GENERATOR = "facegan.generator"  # sha256 of its safetensors: its identity
+DISCRIMINATOR = "facegan.discriminator"  # the same of the one that it was trained against
 FID, PROTOCOL = "facegan.fid", "facegan.protocol"
 GATE = "facegan.gate"  # what the gate decided, and why; it runs once for a version
+# What a version keeps besides the exported model, and the tag with its sha256.
+NETWORKS = {"generator.safetensors": GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 WEIGHTS = "generator.safetensors"
 # What a consumer of the model needs.
 REQUIREMENTS = ("mlflow", "numpy", "torch")
@@ -72,7 +75,7 @@ def register(
         tracking.log_scores(client, run, scores)
         version = _find(client, name, sha256)
         if version is None:
-            version = _create(trained, metrics, scores, sha256, name, run)
+            version = _create(trained, metrics, scores, name, run)
         if GATE not in version.tags:
             _decide(client, version, scores, official, device)
         return _describe(client, name, version.version)
@@ -92,7 +95,7 @@ def _find(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
 
 
 def _create(
-    trained: Path, metrics: Path, scores: dict[str, Any], sha256: str, name: str, run: Run
+    trained: Path, metrics: Path, scores: dict[str, Any], name: str, run: Run
 ) -> ModelVersion:
     """A version: the network in `pt2` form for anybody, and the safetensors for our commands."""
     # Exported from the CPU in eval mode: in train mode, a face would depend on its batch.
@@ -111,11 +114,12 @@ def _create(
             input_example=latents(2, generator.latent_dim, 0).numpy(),
             signature=signature,
             serialization_format="pt2",
-            extra_files=[str(trained / WEIGHTS), str(metrics)],
+            extra_files=[*(str(trained / name) for name in NETWORKS), str(metrics)],
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
         )
     protocol = scores["protocol"]
-    tags = {GENERATOR: sha256, PROTOCOL: protocol["id"], FID: str(scores[protocol["name"]])}
+    tags = {tag: file_sha256(trained / name) for name, tag in NETWORKS.items()}
+    tags |= {PROTOCOL: protocol["id"], FID: str(scores[protocol["name"]])}
     tags["facegan.metric"] = protocol["name"]
     tags["facegan.data"] = protocol["data"]
     return mlflow.register_model(model.model_uri, name, tags=tags)
@@ -237,9 +241,29 @@ def _resolve(client: MlflowClient, uri: str) -> ModelVersion:
 
 
 def _load_version(version: ModelVersion, folder: Path, device: torch.device) -> Generator:
-    uri = f"models:/{version.name}/{version.version}/extra_files/{WEIGHTS}"
+    return load_generator(_download(version, WEIGHTS, folder), device)
+
+
+def download_networks(uri: str, folder: Path) -> Path:
+    """Bring the generator and the discriminator of `models:/NAME/3` to a place below `folder`.
+
+    Returns:
+        The folder that they are in.
+    Raises:
+        FaceganError: if there is no such version, or its files are not those registered.
+    """
+    client = tracking.connect()
+    with tracking.reachable():
+        version = _resolve(client, uri)
+        places = {_download(version, name, folder).parent for name in NETWORKS}
+    (place,) = places
+    return place
+
+
+def _download(version: ModelVersion, name: str, folder: Path) -> Path:
+    uri = f"models:/{version.name}/{version.version}/extra_files/{name}"
     path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-    recorded = version.tags.get(GENERATOR)
+    recorded = version.tags.get(NETWORKS[name])
     if file_sha256(path) != recorded:
         raise FaceganError(f"{uri}: its sha256 is not {recorded}, which the version's tag records")
-    return load_generator(path, device)
+    return path

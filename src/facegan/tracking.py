@@ -152,19 +152,20 @@ class Mirror:
         self.experiment, self.on_event = experiment, on_event
         self.client: MlflowClient | None = None
         self.run_id: str | None = None
+        self.is_lost = False
 
     def __enter__(self) -> Self:
-        with self._tolerant():
-            self.client = connect()
         return self
 
     def __call__(self, event: Event) -> None:
         self.on_event(event)
-        if event["event"] == "score" and self.client is not None:
+        if event["event"] == "score" and not self.is_lost:
             with self._tolerant():
-                self._mirror(self.client, event)
+                self._mirror(event)
 
-    def _mirror(self, client: MlflowClient, event: Event) -> None:
+    def _mirror(self, event: Event) -> None:
+        # Not before there is something to mirror: of several processes, only one has.
+        client = self.client = self.client or connect()
         run = mirror(client, event["folder"], self.experiment)
         if self.run_id is None:
             self.run_id = run.info.run_id
@@ -179,7 +180,7 @@ class Mirror:
             with reachable():
                 yield
         except FaceganError as error:
-            self.client = None
+            self.client, self.is_lost = None, True
             text = f"{error}; training goes on, and `facegan register` mirrors it later"
             self.on_event({"event": "message", "text": text})
 

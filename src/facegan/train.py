@@ -13,6 +13,7 @@ from facegan import (
     average,
     checkpoint,
     dataset,
+    distributed,
     errors,
     events,
     features,
@@ -21,20 +22,22 @@ from facegan import (
     judge,
     loop,
     losses,
+    noise,
     sampling,
     stopping,
     trainer,
     trainings,
 )  # fmt: skip
-from facegan.errors import FaceganError
+from facegan.distributed import Command, Group
+from facegan.errors import FaceganError, Stopped
 from facegan.models import architectures, dcgan, residual, sizes
 from facegan.params import Train
 
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
-    architectures, atomic, augment, average, checkpoint, dataset, dcgan, errors, events, features,
-    frechet, history, judge, loop, losses, residual, sampling, sizes, stopping, trainer, trainings,
-    sys.modules[__name__],
+    architectures, atomic, augment, average, checkpoint, dataset, dcgan, distributed, errors,
+    events, features, frechet, history, judge, loop, losses, noise, residual, sampling, sizes,
+    stopping, trainer, trainings, sys.modules[__name__],
 )  # fmt: skip
 
 
@@ -48,16 +51,19 @@ def train(
     checkpoints: Path,
     on_event: events.OnEvent = events.silent,
     resume: Path | None = None,
+    init: Path | None = None,
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
     An unfinished training of the same fingerprint goes on from its last checkpoint, and so does a
     finished one that now has more epochs to go; the bytes of `out` are the same as without the
-    break. SIGINT and SIGTERM take a checkpoint first.
+    break. SIGINT and SIGTERM take a checkpoint first. Processes that `torchrun` started share each
+    batch.
 
     Args:
         checkpoints: where each training has a folder.
         resume: the folder of the training that has to be gone on with.
+        init: the folder of a generator and a discriminator to begin with.
     Raises:
         FaceganError: if an input is unusable, the networks can't have this size, `resume` is of
             another training, the weights became no numbers too often, memory is short, or a signal
@@ -75,22 +81,56 @@ def train(
     identity = {
         "data": dataset.data_sha256(data),
         "quick": checkpoint.file_sha256(quick),
-        "params": params.model_dump(exclude=loop.LENGTH),
+        "params": params.model_dump(exclude={*loop.LENGTH, "init_from"}),
+        "init_from": init and _hashes(init),
         "seed": seed,
         "sources": checkpoint.source_sha256(SOURCES),
         "torch": torch.__version__,
         "device": device.type,
         "threads": torch.get_num_threads(),
     }
-    training = trainings.Training(checkpoints, identity, resume)
-    with _memory_is_short():
-        batches = dataset.Batches(images.to(device), params.batch_size, seed)
-        networks = trainer.Trainer(params, size, channels, seed, device)
+    with distributed.joined(device) as group, _memory_is_short():
+        identity["processes"] = group.size
+        group.agree(checkpoint.fingerprint(identity))
+        batches = dataset.Batches(images.to(device), params.batch_size, seed, group=group)
+        networks = trainer.Trainer(params, size, channels, seed, device, group)
+        if init is not None:
+            networks.begin_with(init)
+        if group.rank > 0:
+            _follow(group, networks, batches)
+            return
+        training = trainings.Training(checkpoints, identity, resume)
         viewer = judge.Judge(statistics, images, params.latent_dim, params.quick_fakes, device)
         run = loop.Loop(training, networks, batches, viewer, params, on_event)
+        _lead(group, run)
+        run.publish(out)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    names = ("generator", "discriminator")
+    return {name: checkpoint.file_sha256(folder / f"{name}.safetensors") for name in names}
+
+
+def _lead(group: Group, run: loop.Loop) -> None:
+    try:
         run.resume()
         run.go()
-    run.publish(out)
+    except Stopped:
+        group.lead(Command.END)
+        raise
+    group.lead(Command.END)
+
+
+def _follow(group: Group, networks: trainer.Trainer, batches: dataset.Batches) -> None:
+    """Do as process 0 says, to the end; what it does with a signal holds for all."""
+    with stopping.stop_signals():
+        while (message := group.follow(networks.device))[0] != Command.END:
+            command, state = message
+            if command == Command.LOAD:
+                networks.load_state_dict(state["trainer"])
+                batches.seen = state["images_seen"]
+            else:
+                networks.step(next(batches))
 
 
 @contextmanager

@@ -1,18 +1,21 @@
 """The training step, and everything that moves in it."""
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facegan import sampling
+from facegan import checkpoint, sampling
 from facegan.augment import augment
 from facegan.average import WeightAverage
 from facegan.dataset import to_float
+from facegan.distributed import ALONE, Group
+from facegan.errors import FaceganError
 from facegan.losses import LOSSES, gradient_penalty
 from facegan.models import architectures
+from facegan.noise import Noise
 from facegan.params import Train
 
 # Latents over which BatchNorm's statistics are estimated.
@@ -23,18 +26,25 @@ class Trainer:
     """Both networks with their optimisers, and the average that is drawn from."""
 
     def __init__(
-        self, params: Train, size: int, channels: int, seed: int, device: torch.device
+        self,
+        params: Train,
+        size: int,
+        channels: int,
+        seed: int,
+        device: torch.device,
+        group: Group = ALONE,
     ) -> None:
-        self.params, self.device, self.steps = params, device, 0
+        self.params, self.device, self.group, self.steps = params, device, group, 0
         self.loss = LOSSES[params.loss]
-        self.discriminator_config: dict[str, Any] = {
+        common: dict[str, Any] = {
             "architecture": params.architecture,
             "size": size, "channels": channels, "width": params.width,
         }  # fmt: skip
-        self.generator_config = {**self.discriminator_config, "latent_dim": params.latent_dim}
+        self.generator_config = {**common, "latent_dim": params.latent_dim}
+        self.discriminator_config = {**common, "spectral_norm": params.spectral_norm}
         # Two streams, so that the latents don't repeat the numbers that made the weights.
         weights_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-        self.generator, self.discriminator = self._networks(weights_seed)
+        self.generator, self.discriminator = self._networks(common, weights_seed)
         betas = params.beta1, params.beta2
         self.generator_optimizer, self.discriminator_optimizer = (
             torch.optim.Adam(network.parameters(), lr, betas, fused=True)
@@ -44,12 +54,12 @@ class Trainer:
             )
         )
         self.average = WeightAverage(self.generator, params.ema_half_life)
-        self.noise = torch.Generator(device).manual_seed(noise_seed)
+        self.noise = Noise(noise_seed, device, group)
 
-    def _networks(self, seed: int) -> tuple[nn.Module, nn.Module]:
+    def _networks(self, common: dict[str, Any], seed: int) -> tuple[nn.Module, nn.Module]:
         source = torch.Generator().manual_seed(seed)
         generator = architectures.build_generator(**self.generator_config)
-        discriminator = architectures.build_discriminator(**self.discriminator_config)
+        discriminator = architectures.build_discriminator(**common)
         for network in (generator, discriminator):
             architectures.initialise(self.params.architecture, network, source)
         if self.params.spectral_norm:
@@ -58,24 +68,46 @@ class Trainer:
             network.to(self.device).to(memory_format=torch.channels_last)
         return generator, discriminator
 
+    def begin_with(self, folder: Path) -> None:
+        """Take the weights of an earlier training's `generator` and `discriminator`.
+
+        Raises:
+            FaceganError: if they are missing, or built otherwise than this one's.
+        """
+        for name, network, config in (
+            ("generator", self.generator, self.generator_config),
+            ("discriminator", self.discriminator, self.discriminator_config),
+        ):
+            path = folder / f"{name}.safetensors"
+            state, found = checkpoint.load_network(path)
+            differs = [
+                f"{k} {found.get(k)}, here {v}" for k, v in config.items() if found.get(k) != v
+            ]
+            if differs:
+                raise FaceganError(f"{path}: can't be gone on from: {'; '.join(differs)}")
+            network.load_state_dict(state)
+        self.average.network.load_state_dict(self.generator.state_dict())
+
     def step(self, images: Tensor) -> Tensor:
         """Train both networks on a batch.
 
         Args:
-            images: uint8 (n, H, W, C) on the device.
+            images: this process's part of the batch: uint8 (n, H, W, C) on the device.
         Returns:
             float32 (3,), still on the device: the discriminator's and the generator's loss, and the
-            share of images, or of pairs, that the discriminator told right.
+            share of images, or of pairs, that the discriminator told right; over all processes.
         """
         real = to_float(self._flipped(images))
-        z = torch.randn(len(real), self.params.latent_dim, generator=self.noise, device=self.device)
+        z = self.noise.normal(len(real), self.params.latent_dim)
         with self._autocast():
             fake = self.generator(z).float()
         discriminator_loss, right = self._train_discriminator(real, fake.detach())
         generator_loss = self._train_generator(real, fake)
-        self.average.update(self.generator, len(real))
+        self.average.update(self.generator, self.params.batch_size)
         self.steps += 1
-        return torch.stack([discriminator_loss, generator_loss, right])
+        figures = torch.stack([discriminator_loss, generator_loss, right])
+        self.group.average([figures])
+        return figures
 
     def _train_discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         real, fake = self._augmented(real), self._augmented(fake)
@@ -86,7 +118,7 @@ class Trainer:
             for weight, images in ((self.params.r1, real), (self.params.r2, fake)):
                 if weight > 0:
                     total = total + every * weight / 2 * self._penalty(images)
-        _descend(self.discriminator_optimizer, total)
+        self._descend(self.discriminator_optimizer, total)
         if self.loss.paired:
             right = real_logits > fake_logits
         else:
@@ -102,9 +134,16 @@ class Trainer:
         else:
             real_logits = fake_logits  # not looked at
         loss = self.loss.generator(real_logits, fake_logits)
-        _descend(self.generator_optimizer, loss)
+        self._descend(self.generator_optimizer, loss)
         self.discriminator.requires_grad_(True)
         return loss.detach()
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.group.average([weight.grad for weight in weights if weight.grad is not None])
+        optimizer.step()
 
     def _autocast(self) -> torch.autocast:
         enabled = self.params.precision == "bfloat16"
@@ -122,7 +161,7 @@ class Trainer:
     def _flipped(self, images: Tensor) -> Tensor:
         if not self.params.flips:
             return images
-        chosen = torch.rand(len(images), 1, 1, 1, generator=self.noise, device=self.device) < 0.5
+        chosen = self.noise.uniform(len(images), 1, 1, 1) < 0.5
         return torch.where(chosen, images.flip(2), images)
 
     def _augmented(self, images: Tensor) -> Tensor:
@@ -138,10 +177,6 @@ class Trainer:
         weights = (*self.generator.parameters(), *self.discriminator.parameters())
         return bool(torch.stack([weight.detach().sum() for weight in weights]).isfinite().all())
 
-    def reseed(self, seed: Sequence[int]) -> None:
-        """Draw other latents and augmentations from here on."""
-        self.noise.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
     def _parts(self) -> dict[str, Any]:
         return {
             "generator": self.generator, "discriminator": self.discriminator,
@@ -152,16 +187,10 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         states = {name: part.state_dict() for name, part in self._parts().items()}
-        return {**states, "noise": self.noise.get_state(), "steps": self.steps}
+        return {**states, "noise": self.noise.source.get_state(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.noise.set_state(state["noise"].cpu())
+        self.noise.source.set_state(state["noise"].cpu())
         self.steps = state["steps"]
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

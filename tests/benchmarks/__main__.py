@@ -5,10 +5,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import photographs
+from benchmarks import photographs, training
 from benchmarks.harness import Line, Skipped, machine
 
-BENCHMARKS = {"photographs": photographs.run}
+BENCHMARKS = {"photographs": photographs.run, "training": training.run}
 
 
 def main(names: list[str]) -> int:

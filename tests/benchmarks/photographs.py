@@ -44,7 +44,7 @@ def run() -> Iterator[Line]:
         yield from _memory(work)
 
 
-def settings(**changes: object) -> Preprocess:
+def celeba64(**changes: object) -> Preprocess:
     with resources.as_file(resources.files("facegan") / "presets" / "celeba64.yaml") as path:
         params = load_params(path).preprocess
     return params.model_validate({**params.model_dump(), **changes})
@@ -63,12 +63,12 @@ def _image_folder(data: Path) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
 
 def _celeba(work: Path) -> Iterator[Line]:
     data, out = work / "celeba", work / "packed"
-    _write(partial(_enlarge, data / "faces"), 2 * FACES)
+    write_many(partial(enlarge, data / "faces"), 2 * FACES)
     # torchvision's Resize is bilinear unless told otherwise.
     for choice, least in (("bilinear", 1.5), ("lanczos", 1.0)):
         yield compare(
             f"{2 * FACES:,} photographs of 178x218 => {SIZE}, {choice}, against ImageFolder",
-            lambda choice=choice: pack(data, out, settings(filter=choice)),  # type: ignore[misc]
+            lambda choice=choice: pack(data, out, celeba64(filter=choice)),  # type: ignore[misc]
             lambda: torch.cat([images for images, _ in _image_folder(data)]),
             at_least=least,
         )
@@ -84,11 +84,11 @@ def _celeba(work: Path) -> Iterator[Line]:
 
 def _large(work: Path) -> Iterator[Line]:
     data, outs = work / "large", {name: work / name for name in ("scaled", "full")}
-    _write(partial(_mosaic, data), LARGE)
+    write_many(partial(_mosaic, data), LARGE)
     yield compare(
         f"{LARGE} photographs of {SIDE}x{SIDE} => {SIZE}, against full decoding",
-        lambda: pack(data, outs["scaled"], settings(holdout=0.0)),
-        lambda: pack(data, outs["full"], settings(holdout=0.0, jpeg="full")),
+        lambda: pack(data, outs["scaled"], celeba64(holdout=0.0)),
+        lambda: pack(data, outs["full"], celeba64(holdout=0.0, jpeg="full")),
         at_least=4,
     )
     scaled, full = (np.load(out / "images.npy").astype(int) for out in outs.values())
@@ -109,7 +109,7 @@ def _memory(work: Path) -> Iterator[Line]:
     data = work / "many"
     peaks = []
     for count in MEMORY:
-        _write(partial(_variants, data), count)
+        write_many(partial(_variants, data), count)
         peaks.append(_peak(data, work / "many packed"))
     small, large = peaks
     yield Line(
@@ -146,7 +146,7 @@ def _resident(parent: psutil.Process) -> int:
         return 0
 
 
-def _write(make: partial[None], count: int) -> None:
+def write_many(make: partial[None], count: int) -> None:
     """Call `make(number)` for every number, on all cores."""
     Path(make.args[0]).mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(cores()) as pool:
@@ -165,7 +165,7 @@ def _archive(process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(SHARED_FACES)
 
 
-def _enlarge(folder: Path, number: int) -> None:
+def enlarge(folder: Path, number: int) -> None:
     """A face in CelebA's size; the second ten thousand are mirrored."""
     face = _face(number).resize((178, 218), Image.Resampling.BICUBIC)
     if number >= FACES:

@@ -1,6 +1,5 @@
 """A training that is killed, whenever that is, ends with the same bytes as one that isn't."""
 
-import hashlib
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ import torch
 
 from facegan.checkpoint import load_checkpoint, previous, save_checkpoint
 from facegan.params import Params
+from samples import digests
 
 pytestmark = pytest.mark.faults
 
@@ -70,14 +70,6 @@ def start(
         return subprocess.Popen(command)
 
     return begin
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
 
 
 def test_killed_at_random_moments_and_in_the_middle_of_checkpoints(
