@@ -5,6 +5,8 @@ Process 0 leads: it decides what comes next, says so to the others, and alone wr
 
 import io
 import os
+import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -103,7 +105,7 @@ class Group:
         try:
             yield
         except RuntimeError as error:  # Gloo's and NCCL's have no class of their own
-            reason = str(error).splitlines()[0].split(". ")[0]
+            reason = re.sub(r"^\[.*?\] ", "", str(error).splitlines()[0]).split(". ")[0]
             raise FaceganError(
                 f"process {self.rank} of {self.size}: another one has ended ({reason}); "
                 "the same command goes on from the last checkpoint"
@@ -134,6 +136,10 @@ def joined(device: torch.device) -> Iterator[Group]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
+    except FaceganError:
+        # From torchrun, when another process has ended: it would come before the reason is told.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         dist.destroy_process_group()
 
