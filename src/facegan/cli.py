@@ -49,7 +49,9 @@ def fetch(
 
 @app.command()
 def preset(
-    name: Annotated[str, typer.Argument(help="digits, mnist, celeba32 or celeba64.")],
+    name: Annotated[
+        str, typer.Argument(help="digits, mnist, celeba32, celeba64, faces128 or dcgan-paper.")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite local changes.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from facegan.atomic import replacing
 from facegan.errors import FaceganError
 
-PRESETS = ("digits", "mnist", "celeba32", "celeba64", "dcgan-paper")
+PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 
