@@ -116,7 +116,7 @@ def wait(ready: Callable[[], bool], seconds: float = 60) -> None:
 def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(
-        command, env=environment, cwd="/", capture_output=True, text=True, timeout=80, check=False
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=300, check=False
     )
 
 
