@@ -106,7 +106,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait(ready: Callable[[], bool], seconds: float = 60) -> None:
+def wait(ready: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"not ready after {seconds} s"
