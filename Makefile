@@ -29,7 +29,7 @@ fetch: install  ## bring the embedded sample in, unless there are photographs
 	test -d data || facegan fetch digits
 
 test: install  ## the tests, two files at a time
-	pytest --numprocesses 2 --dist loadfile -m "not faults"
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 test-faults: install  ## the slow ones, which kill what they test
 	pytest -m faults

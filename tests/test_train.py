@@ -166,7 +166,7 @@ def test_other_params_start_afresh_and_say_what_differs(
     messages: list[str] = []
     with pytest.raises(Stopped):
         run(
-            params(train={"lr": 0.001}),
+            params(train={"lr": 0.002}),
             on_event=lambda event: (noting(messages)(event), stop_at(0)(event)),
         )
     assert messages == ["starting afresh: other params.lr than the last training"]

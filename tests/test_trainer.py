@@ -57,7 +57,7 @@ def test_a_step_moves_both_networks_and_the_average(
     assert 0 <= figures[2] <= 1
     still = [torch.equal(new, old) for new, old in zip(weights(one), before, strict=True)]
     # What is added to all logits alike cancels out where they are compared in pairs.
-    assert sum(still) == (recipe.get("loss") == "relativistic")
+    assert sum(still) == one.loss.paired
     assert one.is_finite()
 
 

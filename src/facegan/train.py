@@ -4,8 +4,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from facegan import (
     atomic,
@@ -70,27 +72,16 @@ def train(
             asked for the end.
     """
     atomic.refuse_foreign(out, history.NAME)
-    images = dataset.load_images(data)
-    statistics = frechet.Statistics.load(quick)
-    size, _, channels = shape = tuple(images.shape[1:])
-    if size not in sizes.SIZES or shape != (size, size, channels):
-        valid = ", ".join(map(str, sizes.SIZES))
-        raise FaceganError(f"{data}: images of {shape}; train makes squares of {valid} pixels")
-    if list(shape) != statistics.about["shape"]:
-        raise FaceganError(f"{quick}: of images {statistics.about['shape']}, not {list(shape)}")
-    identity = {
-        "data": dataset.data_sha256(data),
-        "quick": checkpoint.file_sha256(quick),
-        "params": params.model_dump(exclude={*loop.LENGTH, "init_from"}),
-        "init_from": init and _hashes(init),
-        "seed": seed,
-        "sources": checkpoint.source_sha256(SOURCES),
-        "torch": torch.__version__,
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-    }
+    images, statistics = _load(data, quick)
+    size, channels = images.shape[2:]
     with distributed.joined(device) as group, _memory_is_short():
-        identity["processes"] = group.size
+        identity = {
+            "data": dataset.data_sha256(data),
+            "quick": checkpoint.file_sha256(quick),
+            "init_from": init and _hashes(init),
+            "seed": seed,
+            **_circumstances(params, device, group),
+        }
         group.agree(checkpoint.fingerprint(identity))
         batches = dataset.Batches(images.to(device), params.batch_size, seed, group=group)
         networks = trainer.Trainer(params, size, channels, seed, device, group)
@@ -104,6 +95,30 @@ def train(
         run = loop.Loop(training, networks, batches, viewer, params, on_event)
         _lead(group, run)
         run.publish(out)
+
+
+def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
+    images = dataset.load_images(data)
+    statistics = frechet.Statistics.load(quick)
+    size, _, channels = shape = tuple(images.shape[1:])
+    if size not in sizes.SIZES or shape != (size, size, channels):
+        valid = ", ".join(map(str, sizes.SIZES))
+        raise FaceganError(f"{data}: images of {shape}; train makes squares of {valid} pixels")
+    if list(shape) != statistics.about["shape"]:
+        raise FaceganError(f"{quick}: of images {statistics.about['shape']}, not {list(shape)}")
+    return images, statistics
+
+
+def _circumstances(params: Train, device: torch.device, group: Group) -> dict[str, Any]:
+    """What the bytes depend on besides data and seed."""
+    return {
+        "params": params.model_dump(exclude={*loop.LENGTH, "init_from"}),
+        "sources": checkpoint.source_sha256(SOURCES),
+        "torch": torch.__version__,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "processes": group.size,
+    }
 
 
 def _hashes(folder: Path) -> dict[str, str]:
