@@ -32,7 +32,7 @@ test: install  ## the tests, two files at a time
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 test-faults: install  ## the slow ones, which kill what they test
-	pytest -m faults
+	pytest --numprocesses 2 --dist loadfile -m faults
 
 bench: install  ## what is fast, measured against the usual way; make bench ONLY=photographs
 	PYTHONPATH=tests python -m benchmarks $(ONLY)

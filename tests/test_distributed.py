@@ -150,6 +150,7 @@ def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.faults
 def test_sigterm_saves_once_and_says_how_to_go_on(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
