@@ -35,7 +35,7 @@ from facegan.train import train
 from facegan.trainer import Trainer
 from facegan.trainings import Training
 
-# Many more steps than the 4 batches that the tutorial's loader fetches ahead while we have our turn.
+# More steps than the 4 batches that the tutorial's loader fetches ahead while we have our turn.
 FACES, SIZE, BATCH, STEPS = 1_500, 64, 64, 12
 ROUNDS = 3
 # Steps that are not timed: allocators, oneDNN's kernels and data-loader workers get ready.
