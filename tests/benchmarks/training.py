@@ -232,7 +232,7 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
     whole = spent["Loop.go"] - spent["Judge.quick_fid"]
     rest, saving = 1 - spent["Trainer.step"] / whole, spent["Training.save"] / whole
     yield Line(
-        f"time outside the step with an interval of {settings.train.interval:,}, but for quick FIDs",
+        f"time outside the step at an interval of {settings.train.interval:,}, but for quick FIDs",
         f"{rest * whole:.1f} s", f"{whole:.1f} s", f"{rest:.1%}", "-", True,
     )  # fmt: skip
     yield Line(
