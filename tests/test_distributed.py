@@ -170,9 +170,8 @@ def test_sigterm_saves_once_and_says_how_to_go_on(
 def test_parts_cover_a_batch_once(size: int) -> None:
     rows = list(range(20))
     parts = [rows[Group(rank, size).part(20)] for rank in range(size)]
-    assert [row for part in parts for row in part] == rows and len(
-        {len(part) for part in parts}
-    ) == 1
+    assert [row for part in parts for row in part] == rows
+    assert len({len(part) for part in parts}) == 1
 
 
 def test_alone_there_is_nothing_to_do() -> None:
