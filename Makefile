@@ -28,11 +28,14 @@ install: .venv/installed  ## a virtual environment in .venv, with what requireme
 fetch: install  ## bring the embedded sample in, unless there are photographs
 	test -d data || facegan fetch digits
 
+# A crashed worker's test would be tried again and again.
+PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 test: install  ## the tests, two files at a time
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
+	$(PYTEST) -m "not faults"
 
 test-faults: install  ## the slow ones, which kill what they test
-	pytest --numprocesses 2 --dist loadfile -m faults
+	$(PYTEST) -m faults
 
 bench: install  ## what is fast, measured against the usual way; make bench ONLY=photographs
 	PYTHONPATH=tests python -m benchmarks $(ONLY)

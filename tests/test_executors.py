@@ -3,13 +3,13 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import psutil
 import pytest
 
 from facegan.errors import FaceganError
-from facegan.executors import PROCESSES, cores, in_order, open_executor
+from facegan.executors import PROCESSES, Workers, cores, in_order, open_executor
 
 
 def square(number: int) -> int:
@@ -34,7 +34,7 @@ def slow_first(number: int) -> int:
 
 def test_results_come_in_order_although_the_first_is_the_slowest() -> None:
     with ThreadPoolExecutor(4) as pool:
-        results = in_order(pool, 4, slow_first, ((number,) for number in range(20)))
+        results = in_order(Workers(pool, 4), 4, slow_first, ((number,) for number in range(20)))
         assert list(results) == list(range(20))
 
 
@@ -48,7 +48,7 @@ def test_few_are_begun_before_the_first_is_taken(ahead: int) -> None:
             yield (number,)
 
     with ThreadPoolExecutor(1) as pool:
-        results = in_order(pool, ahead, square, calls())  # type: ignore[arg-type]
+        results = in_order(Workers(pool, 1), ahead, square, calls())  # type: ignore[arg-type]
         assert begun == []
         for number in range(10):
             assert next(results) == number * number
@@ -64,7 +64,7 @@ def test_what_a_task_raises_comes_through_and_the_rest_is_cancelled() -> None:
             return futures[-1]
 
     with Recording(1) as pool:
-        results = in_order(pool, 8, fail_at, ((number, 2) for number in range(100)))
+        results = in_order(Workers(pool, 1), 8, fail_at, ((number, 2) for number in range(100)))
         assert [next(results), next(results)] == [0, 1]
         with pytest.raises(FaceganError, match="one line"):
             next(results)
@@ -72,22 +72,49 @@ def test_what_a_task_raises_comes_through_and_the_rest_is_cancelled() -> None:
     assert any(future.cancelled() for future in futures) or all(f.done() for f in futures)
 
 
+def test_a_result_that_never_comes_is_given_up_when_the_workers_are_gone() -> None:
+    cancelled = []
+
+    class Never(Future[int]):
+        def cancel(self) -> bool:
+            cancelled.append(self)
+            return True
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: object) -> Future[int]:  # type: ignore[override]
+            return Never()
+
+    answers = iter([True, True, False])
+    workers = Workers(Pool(), 1, lambda: next(answers, False))
+    with pytest.raises(CancelledError):
+        list(in_order(workers, 1, square, ((n,) for n in range(9))))
+    assert cancelled == []  # nobody would hear it
+
+
+def test_a_timeout_of_the_function_itself_comes_through() -> None:
+    def out_of_time(number: int) -> int:
+        raise TimeoutError(number)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(TimeoutError):
+        list(in_order(Workers(pool, 1), 1, out_of_time, [(1,)]))
+
+
 def test_processes_work_and_a_killed_one_is_one_line() -> None:
-    with open_executor(PROCESSES, 2) as (pool, tasks):
-        assert tasks == 2
-        assert list(in_order(pool, 4, square, ((n,) for n in range(9)))) == [
+    with open_executor(PROCESSES, 2) as workers:
+        assert workers.tasks == 2
+        assert list(in_order(workers, 4, square, ((n,) for n in range(9)))) == [
             n * n for n in range(9)
         ]
         with pytest.raises(FaceganError, match=r"a worker process was killed.*--workers") as caught:
-            list(in_order(pool, 4, end, ((n,) for n in range(9))))
+            list(in_order(workers, 4, end, ((n,) for n in range(9))))
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_an_interrupted_block_waits_for_no_task() -> None:
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), open_executor(PROCESSES, 1) as (pool, _):
+    with pytest.raises(KeyboardInterrupt), open_executor(PROCESSES, 1) as workers:
         for _ in range(3):
-            pool.submit(time.sleep, 5)
+            workers.pool.submit(time.sleep, 5)
         raise KeyboardInterrupt
     assert time.monotonic() - began < 4
 
@@ -99,8 +126,8 @@ import time
 from facegan.executors import PROCESSES, open_executor
 
 if __name__ == "__main__":
-    with open_executor(PROCESSES, 2) as (pool, _):
-        list(pool.map(abs, range(20)))
+    with open_executor(PROCESSES, 2) as workers:
+        list(workers.pool.map(abs, range(20)))
         print("ready", flush=True)
         time.sleep(60)
 """

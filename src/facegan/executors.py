@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
@@ -19,8 +20,16 @@ from facegan.errors import FaceganError
 PROCESSES = "processes"
 # Seconds in which a scheduler has to answer.
 PATIENCE = 10
-Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """An executor, how many tasks it works on at a time, and whether it still can."""
+
+    pool: Executor
+    tasks: int
+    connected: Callable[[], bool] = lambda: True
 
 
 def cores() -> int:
@@ -29,9 +38,8 @@ def cores() -> int:
 
 
 @contextmanager
-def open_executor(place: str, workers: int) -> Iterator[tuple[Executor, int]]:
-    """An executor, and how many tasks it works on at a time.
-
+def open_executor(place: str, workers: int) -> Iterator[Workers]:
+    """
     Args:
         place: `processes`, or a Dask scheduler's address: `tcp://...`, `tls://...`.
         workers: how many processes.
@@ -43,7 +51,7 @@ def open_executor(place: str, workers: int) -> Iterator[tuple[Executor, int]]:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             try:
-                yield pool, workers
+                yield Workers(pool, workers)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -70,10 +78,11 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _dask(address: str) -> Iterator[tuple[Executor, int]]:
+def _dask(address: str) -> Iterator[Workers]:
     try:
         import dask
         from distributed import Client, KilledWorker, Security
+        from distributed.client import ClosedClientError
     except ImportError:
         raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
     # A line says enough where it would log a traceback.
@@ -95,8 +104,9 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
             try:
                 # Not pure: the same call later may find other photographs.
-                yield client.get_executor(pure=False), threads
-            except (CancelledError, KilledWorker) as error:
+                pool, connection = client.get_executor(pure=False), client.scheduler_comm
+                yield Workers(pool, threads, lambda: client.scheduler_comm is connection)
+            except (CancelledError, ClosedClientError, KilledWorker) as error:
                 reason = type(error).__name__
                 raise FaceganError(
                     f"{address}: the scheduler, or too many of the workers, ended ({reason})"
@@ -104,7 +114,7 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def in_order(
-    executor: Executor,
+    workers: Workers,
     ahead: int,
     function: Callable[..., Result],
     calls: Iterable[tuple[Any, ...]],
@@ -115,19 +125,32 @@ def in_order(
         ahead: how many results may wait for the one before them.
     Raises:
         FaceganError: if a worker died.
+        CancelledError: if the workers can't be reached any more.
     """
     waiting: deque[Future[Result]] = deque()
     try:
         for call in calls:
-            waiting.append(executor.submit(function, *call))
+            waiting.append(workers.pool.submit(function, *call))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft(), workers)
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft(), workers)
     except BrokenProcessPool:
         raise FaceganError(
             "a worker process was killed, perhaps for want of memory; fewer --workers need less"
         ) from None
     finally:
-        for future in waiting:
-            future.cancel()
+        if workers.connected():
+            for future in waiting:
+                future.cancel()
+
+
+def _result(future: Future[Result], workers: Workers) -> Result:
+    # A Dask future that was on its way when the scheduler ended never comes, nor fails.
+    while workers.connected():
+        try:
+            return future.result(timeout=1)
+        except TimeoutError:
+            if future.done():  # what the function itself raised
+                raise
+    raise CancelledError

@@ -62,10 +62,10 @@ def preprocess(
     total = photographs.count(root)
     calls = ((shared, chunk, params) for chunk in _chunks(photographs.find(root)))
     few = min(workers or cores(), -(-total // CHUNK) or 1)
-    with replacing(out) as folder, open_executor(executor, few) as (pool, tasks):
+    with replacing(out) as folder, open_executor(executor, few) as found:
         folder.mkdir()
         with Ledger(folder, params, photographs.manifest(root).get("originals", {})) as ledger:
-            for rows, pixels in in_order(pool, 2 * tasks, pack_inputs, calls):
+            for rows, pixels in in_order(found, 2 * found.tasks, pack_inputs, calls):
                 ledger.add(rows, pixels, on_event)
                 on_event({"event": "progress", "done": ledger.inputs, "total": total})
             ledger.finish(str(data))
