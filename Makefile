@@ -29,7 +29,7 @@ fetch: install  ## bring the embedded sample in, unless there are photographs
 	test -d data || facegan fetch digits
 
 # A crashed worker's test would be tried again and again.
-PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
 test: install  ## the tests, two files at a time
 	$(PYTEST) -m "not faults"

@@ -37,6 +37,9 @@ settings.register_profile(
 )
 settings.load_profile("facegan")
 
+# These files take longest. They come first, lest one process waits for the other at the end.
+LONG = ("test_pipeline.py", "test_train.py", "test_pipelines.py", "test_registry.py", "test_loop.py")
+
 DIGITS = 600
 SMALL: dict[str, dict[str, Any]] = {
     "reference": {
@@ -73,6 +76,11 @@ def _merged(base: Any, changes: Any) -> Any:
         return changes
     new = {name: _merged(base.get(name), value) for name, value in changes.items()}
     return base | new
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
