@@ -38,7 +38,13 @@ settings.register_profile(
 settings.load_profile("facegan")
 
 # These files take longest. They come first, lest one process waits for the other at the end.
-LONG = ("test_pipeline.py", "test_train.py", "test_pipelines.py", "test_registry.py", "test_loop.py")
+LONG = (
+    "test_pipeline.py",
+    "test_train.py",
+    "test_pipelines.py",
+    "test_registry.py",
+    "test_loop.py",
+)
 
 DIGITS = 600
 SMALL: dict[str, dict[str, Any]] = {
