@@ -91,6 +91,21 @@ def test_a_result_that_never_comes_is_given_up_when_the_workers_are_gone() -> No
     assert cancelled == []  # nobody would hear it
 
 
+def test_a_result_that_comes_while_the_wait_ends_is_not_lost() -> None:
+    class Late(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            if not self.done():
+                self.set_result(7)
+                raise TimeoutError
+            return super().result(timeout)
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: object) -> Future[int]:  # type: ignore[override]
+            return Late()
+
+    assert list(in_order(Workers(Pool(), 1), 1, square, [(1,)])) == [7]
+
+
 def test_a_timeout_of_the_function_itself_comes_through() -> None:
     def out_of_time(number: int) -> int:
         raise TimeoutError(number)

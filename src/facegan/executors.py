@@ -151,6 +151,6 @@ def _result(future: Future[Result], workers: Workers) -> Result:
         try:
             return future.result(timeout=1)
         except TimeoutError:
-            if future.done():  # what the function itself raised
-                raise
+            if future.done():  # with the function's own, or just now
+                return future.result()
     raise CancelledError
