@@ -1,6 +1,8 @@
 """The official score and the file that carries it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,8 @@ def test_a_generator_of_another_shape_is_refused_and_nothing_written(
     with pytest.raises(FaceganError, match=r"\[64, 64, 3\].*\[32, 32, 1\]"):
         evaluate(trained, references[1], tmp_path / "e", metrics, Evaluate(fakes=4), device)
     assert not metrics.exists() and not (tmp_path / "e").exists()
+
+
+def test_torchmetrics_keeps_nothing_waiting_but_a_score() -> None:
+    program = "import sys, facegan.registry, facegan.train; sys.exit('torchmetrics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
