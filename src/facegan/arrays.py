@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 
 class ArrayWriter:
-    """Writes a `.npy` of uint8 (N, *shape) one row at a time, N unknown until the end.
+    """Writes a `.npy` of uint8 (N, *shape) a few rows at a time, N unknown until the end.
 
     Memory does not grow with N. The header has room for any N (numpy pads it for appending).
     """
@@ -26,10 +26,10 @@ class ArrayWriter:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
 
-    def append(self, row: Pixels) -> None:
-        assert row.shape == self.shape and row.dtype == np.uint8
-        self.file.write(row.tobytes())
-        self.count += 1
+    def extend(self, rows: Pixels) -> None:
+        assert rows.shape[1:] == self.shape and rows.dtype == np.uint8
+        self.file.write(rows.tobytes())
+        self.count += len(rows)
 
     def finish(self) -> str:
         """Put the count into the header; the sha256 of the whole file."""

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,8 +24,7 @@ FILTERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What was found out about one input.
 
     Attributes:

@@ -30,4 +30,5 @@ def save_mean(total: NDArray[np.int64], count: int, path: Path) -> None:
 
 
 def _save(pixels: Pixels, path: Path) -> None:
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path, "PNG")
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    image.save(path, "PNG", compress_level=1)  # a third of the time, 4% more bytes
