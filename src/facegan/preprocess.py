@@ -25,7 +25,7 @@ from facegan.params import Preprocess
 
 # Inputs that a worker gets at a time, at most 257 because their pixels are summed in 16 bits; bytes
 # that it gives back, and bytes of inputs that had to be read before.
-CHUNK, PIXEL_BYTES, CONTENT_BYTES = 64, 2**20, 2**23
+CHUNK, PIXEL_BYTES, CONTENT_BYTES = 64, 2**20, 2**22
 # Chunks a worker that are begun before the next in order is there: with 2, workers stood idle.
 AHEAD = 4
 COLUMNS = ("path", "sha256", "width", "height", "verdict", "original")
