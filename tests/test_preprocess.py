@@ -449,3 +449,11 @@ def test_the_same_pixels_are_never_on_both_sides(tmp_path: Path) -> None:
         sides.setdefault(path[:2], set()).add(verdict)
     assert len(sides) == 20
     assert all(len(side) == 1 for side in sides.values())
+
+
+def test_a_chunk_of_white_images_adds_up(tmp_path: Path) -> None:
+    rows = [Row(str(n), "f" * 64, 9, 9, digest=n.to_bytes(16)) for n in range(CHUNK)]
+    with Ledger(tmp_path, settings(), {}) as ledger:
+        ledger.add(rows, np.full((CHUNK, *ledger.sum.shape), 255, np.uint8), silent)
+        assert (ledger.sum == 255 * CHUNK).all()
+        assert ledger.levels == {255: CHUNK}
