@@ -105,6 +105,15 @@ def device() -> "torch.device":
 
 
 @pytest.fixture
+def gpu() -> "torch.device":
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU with CUDA")
+    return torch.device("cuda")
+
+
+@pytest.fixture
 def params() -> Callable[..., Params]:
     return make_params
 

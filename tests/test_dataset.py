@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import make_params
-from facegan.dataset import Batches, data_sha256, load_images, recipe, to_float
+from facegan.dataset import Batches, data_sha256, load_images, place, recipe, to_float
 from facegan.distributed import Group
 from facegan.errors import FaceganError
 from facegan.preprocess import preprocess
@@ -214,3 +214,22 @@ def test_processes_share_each_batch() -> None:
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     with pytest.raises(FaceganError, match=r"train\.batch_size: 5: can't be shared by 2 proc"):
         Batches(numbered(10), 5, seed=0, group=Group(0, 2))
+
+
+def test_on_a_cpu_images_stay_mapped(dataset: Path) -> None:
+    images = load_images(dataset)
+    assert place(images, torch.device("cpu")) is images
+
+
+def test_batches_are_the_same_wherever_the_images_are(
+    dataset: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = load_images(dataset)
+    there = place(images, gpu)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.nbytes, 0))
+    here = place(images, gpu)
+    assert there.device.type == "cuda" and here is images
+    both = (Batches(each, 20, 0, gpu) for each in (there, here))
+    for one, other in islice(zip(*both, strict=True), 60):
+        assert one.device.type == other.device.type == "cuda"
+        assert torch.equal(one, other)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from facegan.dataset import Batches, load_images
 from facegan.losses import gradient_penalty
 from facegan.params import Params
+from facegan.recorded import Recorded
 from facegan.trainer import Trainer
 
 MakeParams = Callable[..., Params]
@@ -22,6 +24,7 @@ RECIPES: list[dict[str, Any]] = [
     {"loss": "hinge", "spectral_norm": True, "discriminator_lr": 0.001},
     {"architecture": "residual", "loss": "relativistic", "r1": 1.0, "r2": 1.0},
     {"architecture": "residual", "loss": "bce", "r1": 0.5, "penalty_interval": 2},
+    {"architecture": "resnet", "loss": "relativistic", "r1": 0.1, "beta1": 0.0},
     {"flips": True, "augment": ["brightness", "saturation", "contrast", "translation", "cutout"]},
 ]
 
@@ -140,3 +143,50 @@ def test_another_noise_draws_other_latents(trainer: Callable[..., Trainer], batc
     third = trainer()
     third.noise.reseed([0, 0, 1])
     assert torch.equal(same.step(batch), third.step(batch))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
+def test_a_gpu_replays_steps_that_compute_the_same(
+    recipe: dict[str, Any], params: MakeParams, batch: Tensor, gpu: torch.device
+) -> None:
+    settings = params(train={**recipe, "lr": 0.0002}).train
+    replaying, calling = (Trainer(settings, 32, 1, 0, gpu) for _ in range(2))
+    calling.work = {kind: partial(calling._work, kind) for kind in (False, True)}
+    images = batch.to(gpu)
+    steps = 12 * settings.penalty_interval
+    for _ in range(steps):
+        figures = replaying.step(images), calling.step(images)
+    assert all(isinstance(work, Recorded) for work in replaying.work.values())
+    # cuDNN's sums have no fixed order.
+    torch.testing.assert_close(*figures, rtol=0.05, atol=0.05)
+
+
+def test_a_gpus_trainer_goes_on_from_a_saved_state(
+    params: MakeParams, batch: Tensor, gpu: torch.device
+) -> None:
+    settings = params(train={"architecture": "residual", "r1": 0.1}).train
+    one, other = Trainer(settings, 32, 1, 0, gpu), Trainer(settings, 32, 1, 1, gpu)
+    images = batch.to(gpu)
+    for _ in range(20):
+        one.step(images)
+        other.step(images)  # recorded, and recorded anew for what it is given
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for _ in range(10):
+        torch.testing.assert_close(one.step(images), other.step(images), rtol=1e-3, atol=1e-3)
+
+
+def test_nobody_waits_for_a_gpu_in_a_step(
+    dataset: Path, params: MakeParams, gpu: torch.device
+) -> None:
+    augmented = ["brightness", "saturation", "contrast", "translation", "cutout"]
+    settings = params(train={"flips": True, "augment": augmented, "r1": 0.1}).train
+    one = Trainer(settings, 32, 1, 0, gpu)
+    batches = Batches(load_images(dataset).to(gpu), settings.batch_size, 0, gpu)
+    for _ in range(20):  # recording waits, once
+        one.step(next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):  # within an epoch
+            one.step(next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

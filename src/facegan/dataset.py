@@ -12,6 +12,8 @@ from torch import Tensor
 from facegan.distributed import ALONE, Group
 from facegan.errors import FaceganError
 
+CPU = torch.device("cpu")
+
 
 def load_images(folder: Path, part: str = "images") -> Tensor:
     """The `images` or `holdout` part of a preprocessed folder, memory-mapped.
@@ -74,6 +76,17 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def place(images: Tensor, device: torch.device) -> Tensor:
+    """Images on the device, if they take at most half of its free memory; else where they are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    else:
+        return images
+    return images.to(device) if images.nbytes <= free // 2 else images
+
+
 class Batches:
     """Endless shuffled batches; every epoch has its own order, drawn from `seed` and its number.
 
@@ -81,8 +94,9 @@ class Batches:
     no more than that number. An epoch's last images that fill no batch are left out of it.
 
     Args:
-        images: uint8 (N, H, W, C) on the device.
+        images: uint8 (N, H, W, C), on the device or on the CPU.
         size: images in a batch, at most N.
+        device: where batches are wanted.
         seen: where to start: a multiple of `size`.
         group: the processes that share each batch.
     Raises:
@@ -90,7 +104,13 @@ class Batches:
     """
 
     def __init__(
-        self, images: Tensor, size: int, seed: int, seen: int = 0, group: Group = ALONE
+        self,
+        images: Tensor,
+        size: int,
+        seed: int,
+        device: torch.device = CPU,
+        seen: int = 0,
+        group: Group = ALONE,
     ) -> None:
         if size % group.size:
             raise FaceganError(
@@ -101,7 +121,8 @@ class Batches:
             raise FaceganError(
                 f"train.batch_size: {size}: larger than the data set of {len(images)} images"
             )
-        self.images, self.size, self.seed, self.seen = images, size, seed, seen
+        self.images, self.device = images, device
+        self.size, self.seed, self.seen = size, seed, seen
         self.part = group.part(size)
         self.steps_per_epoch = len(images) // size
         self._epoch = -1
@@ -111,7 +132,7 @@ class Batches:
         return self
 
     def __next__(self) -> Tensor:
-        """This process's part of the next batch: uint8 (n, H, W, C) on the images' device."""
+        """This process's part of the next batch: uint8 (n, H, W, C) on the device."""
         epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
         if epoch != self._epoch:
             # numpy's, because torch's generator on the CPU drops all but 32 bits of its seed.
@@ -119,4 +140,8 @@ class Batches:
             self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
         self.seen += self.size
         batch = self._order[step * self.size : (step + 1) * self.size]
-        return self.images[batch[self.part]]
+        images = self.images[batch[self.part]]
+        if images.device.type == self.device.type:
+            return images
+        # Pinned, so that nobody waits for the copy.
+        return images.pin_memory().to(self.device, non_blocking=True)

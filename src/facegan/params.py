@@ -80,7 +80,7 @@ Augmentation = Literal["brightness", "saturation", "contrast", "translation", "c
 
 
 class Train(_Section):
-    architecture: Literal["dcgan", "residual"]
+    architecture: Literal["dcgan", "resnet", "residual"]
     latent_dim: Positive
     width: Positive
     init_from: str | None

@@ -25,6 +25,7 @@ from facegan import (
     loop,
     losses,
     noise,
+    recorded,
     sampling,
     stopping,
     trainer,
@@ -32,14 +33,14 @@ from facegan import (
 )  # fmt: skip
 from facegan.distributed import Command, Group
 from facegan.errors import FaceganError, Stopped
-from facegan.models import architectures, dcgan, residual, sizes
+from facegan.models import architectures, dcgan, residual, resnet, sizes
 from facegan.params import Train
 
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
     architectures, atomic, augment, average, checkpoint, dataset, dcgan, distributed, errors,
-    events, features, frechet, history, judge, loop, losses, noise, residual, sampling, sizes,
-    stopping, trainer, trainings, sys.modules[__name__],
+    events, features, frechet, history, judge, loop, losses, noise, recorded, residual, resnet,
+    sampling, sizes, stopping, trainer, trainings, sys.modules[__name__],
 )  # fmt: skip
 
 
@@ -83,7 +84,8 @@ def train(
             **_circumstances(params, device, group),
         }
         group.agree(checkpoint.fingerprint(identity))
-        batches = dataset.Batches(images.to(device), params.batch_size, seed, group=group)
+        placed = dataset.place(images, device)
+        batches = dataset.Batches(placed, params.batch_size, seed, device, group=group)
         networks = trainer.Trainer(params, size, channels, seed, device, group)
         if init is not None:
             networks.begin_with(init)

@@ -1,5 +1,7 @@
 """The training step, and everything that moves in it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from facegan.losses import LOSSES, gradient_penalty
 from facegan.models import architectures
 from facegan.noise import Noise
 from facegan.params import Train
+from facegan.recorded import Recorded
 
 # Latents over which BatchNorm's statistics are estimated.
 SETTLE_SEED, SETTLE_BATCHES, SETTLE_BATCH = 3, 2, 250
@@ -47,7 +50,9 @@ class Trainer:
         self.generator, self.discriminator = self._networks(common, weights_seed)
         betas = params.beta1, params.beta2
         self.generator_optimizer, self.discriminator_optimizer = (
-            torch.optim.Adam(network.parameters(), lr, betas, fused=True)
+            torch.optim.Adam(
+                network.parameters(), lr, betas, fused=True, capturable=device.type == "cuda"
+            )
             for network, lr in (
                 (self.generator, params.lr),
                 (self.discriminator, params.discriminator_lr or params.lr),
@@ -55,6 +60,7 @@ class Trainer:
         )
         self.average = WeightAverage(self.generator, params.ema_half_life)
         self.noise = Noise(noise_seed, device, group)
+        self._prepare()
 
     def _networks(self, common: dict[str, Any], seed: int) -> tuple[nn.Module, nn.Module]:
         source = torch.Generator().manual_seed(seed)
@@ -97,27 +103,45 @@ class Trainer:
             float32 (3,), still on the device: the discriminator's and the generator's loss, and the
             share of images, or of pairs, that the discriminator told right; over all processes.
         """
+        every = self.params.penalty_interval
+        penalised = self.steps % every == 0 and max(self.params.r1, self.params.r2) > 0
+        self.steps += 1
+        return self.work[penalised](images)
+
+    def _prepare(self) -> None:
+        """Have a step's work recorded anew, because what it changes has another place."""
+        self.work: dict[bool, Callable[[Tensor], Tensor]] = {}
+        for penalised in (False, True):
+            work = partial(self._work, penalised)
+            # Alone, because processes have to agree on what each of them replays.
+            if self.device.type == "cuda" and self.group.size == 1:
+                self.work[penalised] = Recorded(work, self.noise.source)
+            else:
+                self.work[penalised] = work
+
+    def _work(self, penalised: bool, images: Tensor) -> Tensor:
         real = to_float(self._flipped(images))
         z = self.noise.normal(len(real), self.params.latent_dim)
         with self._autocast():
             fake = self.generator(z).float()
-        discriminator_loss, right = self._train_discriminator(real, fake.detach())
+        discriminator_loss, right = self._train_discriminator(real, fake.detach(), penalised)
         generator_loss = self._train_generator(real, fake)
         self.average.update(self.generator, self.params.batch_size)
-        self.steps += 1
         figures = torch.stack([discriminator_loss, generator_loss, right])
         self.group.average([figures])
         return figures
 
-    def _train_discriminator(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _train_discriminator(
+        self, real: Tensor, fake: Tensor, penalised: bool
+    ) -> tuple[Tensor, Tensor]:
         real, fake = self._augmented(real), self._augmented(fake)
         real_logits, fake_logits = self._judge(real), self._judge(fake)
         loss = total = self.loss.discriminator(real_logits, fake_logits)
-        every = self.params.penalty_interval
-        if self.steps % every == 0:
+        if penalised:
             for weight, images in ((self.params.r1, real), (self.params.r2, fake)):
                 if weight > 0:
-                    total = total + every * weight / 2 * self._penalty(images)
+                    half = self.params.penalty_interval * weight / 2
+                    total = total + half * self._penalty(images)
         self._descend(self.discriminator_optimizer, total)
         if self.loss.paired:
             right = real_logits > fake_logits
@@ -194,3 +218,4 @@ class Trainer:
             part.load_state_dict(state[name])
         self.noise.source.set_state(state["noise"].cpu())
         self.steps = state["steps"]
+        self._prepare()

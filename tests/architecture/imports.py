@@ -17,7 +17,16 @@ LAYERS = (
     ("train", "loop", "trainer", "judge", "evaluate", "reference", "preprocess", "sources"),
     (
         *("dataset", "sampling", "features", "frechet", "checkpoint", "losses", "augment"),
-        *("average", "device", "history", "stopping", "trainings", "noise", "distributed"),
+        *(
+            "average",
+            "device",
+            "history",
+            "stopping",
+            "trainings",
+            "noise",
+            "distributed",
+            "recorded",
+        ),
         *("packing", "decoding", "photographs", "archives", "idx", "duplicates", "pictures"),
         *("download", "published"),
     ),

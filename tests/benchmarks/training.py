@@ -25,7 +25,7 @@ from torchvision import datasets, transforms
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
 from facegan import loop
-from facegan.dataset import Batches, load_images
+from facegan.dataset import Batches, load_images, place
 from facegan.device import choose_device
 from facegan.judge import Judge
 from facegan.models import dcgan
@@ -70,7 +70,7 @@ def _ours(packed: Path, precision: str) -> Callable[[], None]:
     device = choose_device()
     chosen = params().train.model_copy(update={"precision": precision})
     trainer = Trainer(chosen, SIZE, 3, 0, device)
-    batches = Batches(load_images(packed).to(device), BATCH, 0)
+    batches = Batches(place(load_images(packed), device), BATCH, 0, device)
 
     def work() -> None:
         for _ in range(STEPS):

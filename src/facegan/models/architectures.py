@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from facegan.models import dcgan, residual
+from facegan.models import dcgan, residual, resnet
 
-Generator = dcgan.Generator | residual.Generator
-Discriminator = dcgan.Discriminator | residual.Discriminator
-ARCHITECTURES = {"dcgan": dcgan, "residual": residual}
+Generator = dcgan.Generator | resnet.Generator | residual.Generator
+Discriminator = dcgan.Discriminator | resnet.Discriminator | residual.Discriminator
+ARCHITECTURES = {"dcgan": dcgan, "resnet": resnet, "residual": residual}
 
 
 def build_generator(architecture: str, **config: Any) -> Generator:
