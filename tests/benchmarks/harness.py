@@ -63,6 +63,8 @@ def compare(
 
 def machine() -> str:
     """Hardware and versions, for the table's heading."""
+    import torch  # as in __main__
+
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     flags = ""
@@ -73,6 +75,8 @@ def machine() -> str:
         known = set(fields.get("flags", "").split())
         flags = " ".join(f for f in ("amx_bf16", "avx512f", "avx2") if f in known)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (
-        f"{os.cpu_count()} cores, {cpu} [{flags}], Python {platform.python_version()}, {versions}"
+        f"{gpu}{os.cpu_count()} cores, {cpu} [{flags}], "
+        f"Python {platform.python_version()}, {versions}"
     )

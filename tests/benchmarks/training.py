@@ -60,10 +60,14 @@ def run() -> Iterator[Line]:
 
 def params() -> Params:
     """DCGAN, as the tutorial has it."""
-    with resources.as_file(resources.files("facegan") / "presets" / "dcgan-paper.yaml") as path:
-        preset = load_params(path)
+    paper = preset("dcgan-paper")
     changes = {"width": 64, "batch_size": BATCH, "epochs": 6, "interval": 4000, "quick_fakes": 500}
-    return preset.model_copy(update={"train": preset.train.model_copy(update=changes)})
+    return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
+
+
+def preset(name: str) -> Params:
+    with resources.as_file(resources.files("facegan") / "presets" / f"{name}.yaml") as path:
+        return load_params(path)
 
 
 def _ours(packed: Path, precision: str) -> Callable[[], None]:
@@ -80,7 +84,7 @@ def _ours(packed: Path, precision: str) -> Callable[[], None]:
     return work
 
 
-def _tutorials(jpeg: Path) -> Callable[[], None]:
+def tutorials(jpeg: Path) -> Callable[[], None]:
     """float32, photographs decoded anew each epoch, every figure fetched at every step."""
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.ToTensor()]
     half = (0.5, 0.5, 0.5)
@@ -139,11 +143,11 @@ def _tutorial_step(
 
 
 def _speed(work: Path, precision: str, at_least: float) -> Line:
-    ours, tutorials = _ours(work / "packed", precision), _tutorials(work / "jpeg")
-    for each in (ours, tutorials):
+    ours, theirs = _ours(work / "packed", precision), tutorials(work / "jpeg")
+    for each in (ours, theirs):
         each()
     name = f"{STEPS} steps of DCGAN-{SIZE}, batch {BATCH}, {precision}, against the tutorial's loop"
-    return compare(name, ours, tutorials, at_least, ROUNDS)
+    return compare(name, ours, theirs, at_least, ROUNDS)
 
 
 def _without_amx(work: Path) -> Line:

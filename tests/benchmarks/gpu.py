@@ -1,0 +1,84 @@
+"""What a GPU makes of the training step: replayed, compiled, and against the tutorial's loop."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
+from benchmarks.photographs import enlarge, write_many
+from benchmarks.training import BATCH, FACES, SIZE, STEPS, params, preset, tutorials
+from facegan.dataset import Batches
+from facegan.trainer import Trainer
+
+CELEBA = 202_599
+BATCHES = 16, 64, 256
+# Of 12 steps each; an epoch of the tutorial's would take too long.
+TUTORIAL_ROUNDS = 8
+
+
+def run() -> Iterator[Line]:
+    if not torch.cuda.is_available():
+        raise Skipped("there is no GPU with CUDA")
+    if not SHARED_FACES.exists():
+        raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
+    for batch in BATCHES:
+        yield _replayed(batch)
+    with TemporaryDirectory() as folder:
+        write_many(partial(enlarge, Path(folder) / "jpeg" / "faces"), FACES)
+        yield _epoch(Path(folder) / "jpeg")
+
+
+def _steps(batch: int, replayed: bool) -> Callable[[], None]:
+    """200 steps of celeba64's."""
+    device = torch.device("cuda")
+    chosen = preset("celeba64").train.model_copy(update={"batch_size": batch})
+    trainer = Trainer(chosen, SIZE, 3, 0, device)
+    if not replayed:
+        trainer.work = {kind: partial(trainer._work, kind) for kind in (False, True)}
+    images = _random(batch)
+
+    def work() -> None:
+        for _ in range(200):
+            figures = trainer.step(images)
+        figures.tolist()  # waits for the device
+
+    work()
+    return work
+
+
+def _random(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, SIZE, SIZE, 3), dtype=torch.uint8, device="cuda")
+
+
+def _replayed(batch: int) -> Line:
+    name = f"200 steps of celeba64, batch {batch}, replayed, against started kernel by kernel"
+    return compare(name, _steps(batch, True), _steps(batch, False), 1)
+
+
+def _epoch(jpeg: Path) -> Line:
+    """DCGAN's, because the tutorial trains that."""
+    device = torch.device("cuda")
+    trainer = Trainer(params().train, SIZE, 3, 0, device)
+    batches = Batches(_random(CELEBA), BATCH, 0, device)
+    theirs = tutorials(jpeg)
+    for _ in range(STEPS):
+        trainer.step(next(batches))
+    theirs()
+
+    def epoch() -> None:
+        for _ in range(CELEBA // BATCH):
+            figures = trainer.step(next(batches))
+        figures.tolist()  # waits for the device
+
+    ours = seconds(epoch)
+    part = seconds(lambda: [theirs() for _ in range(TUTORIAL_ROUNDS)])
+    baseline = part * CELEBA / (TUTORIAL_ROUNDS * STEPS * BATCH)
+    return Line(
+        f"an epoch of {CELEBA:,} images, DCGAN-{SIZE}, batch {BATCH}, against the tutorial's, "
+        "reckoned from a part",
+        f"{ours:.1f} s", f"{baseline:.0f} s", f"{baseline / ours:.1f}x", "-", True,
+    )  # fmt: skip
