@@ -110,7 +110,7 @@ def test_other_networks_are_another_training(
             {"spectral_norm": True},
             "discriminator.safetensors: can't be gone on from: spectral_norm False, here True",
         ),
-        ({"architecture": "residual"}, "architecture dcgan, here residual"),
+        ({"architecture": "residual"}, "architecture resnet, here residual"),
     ],
 )
 def test_networks_that_were_built_otherwise_are_refused(

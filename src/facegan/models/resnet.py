@@ -1,8 +1,8 @@
 """DCGAN with residual blocks (He et al. 2016), which learn faster: docs/recipes.md.
 
-Strided 4x4 convolutions with BatchNorm change the resolution, as in Radford et al. 2015; a block
-of one 3x3 convolution follows each. The generator has a convolution at the full size. The
-discriminator has half the channels of DCGAN's, because its depth is worth more than its width.
+Strided 4x4 convolutions with BatchNorm change the resolution, as in Radford et al. 2015. In the
+discriminator a block of one 3x3 convolution follows each. The generator, for which such blocks are
+worth less than they cost, goes up to the full size before its last convolution.
 """
 
 from itertools import pairwise
@@ -18,20 +18,15 @@ initialise = dcgan.initialise
 
 
 class Block(nn.Module):
-    """x + BatchNorm(convolution(x)), then a leaky ReLU.
+    """x + BatchNorm(convolution(x)), then a leaky ReLU."""
 
-    Args:
-        slope: of the ReLU below 0.
-    """
-
-    def __init__(self, width: int, slope: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
-        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(x + self.norm(self.convolution(x)), self.slope)
+        return leaky_relu(x + self.norm(self.convolution(x)), SLOPE)
 
 
 class Generator(nn.Module):
@@ -55,7 +50,6 @@ class Generator(nn.Module):
                 nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
-                Block(after, slope=0.0),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, 1, 1), nn.Tanh())
 
@@ -69,7 +63,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__()
-        widths, side = sizes.widths(size, max(width // 2, 1))[::-1], sizes.base(size)
+        widths, side = sizes.widths(size, width)[::-1], sizes.base(size)
         layers: list[nn.Module] = [
             nn.Conv2d(channels, widths[0], 4, 2, 1),
             nn.LeakyReLU(SLOPE, inplace=True),
@@ -79,7 +73,7 @@ class Discriminator(nn.Module):
                 nn.Conv2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(SLOPE, inplace=True),
-                Block(after, SLOPE),
+                Block(after),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side, 1, 0))  # to 1 pixel
 
