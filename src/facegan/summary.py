@@ -22,7 +22,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     rows = [
         ("protocol", f"{metric}: {scores['protocol']['fakes']:,} generated images against "
                   f"{scores['protocol']['reals']:,} photographs; lower is better"),
-        ("FID before", f"{scores['untrained']:.1f}, of the untrained generator"),
+        ("FID before", f"{scores['untrained']:.1f}, before this training"),
         ("FID now", f"{scores[metric]:.1f}, best at {scores['images_seen']:,} images seen"),
         ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
     ]  # fmt: skip
