@@ -1,4 +1,4 @@
-"""What a GPU makes of the training step: replayed, compiled, and against the tutorial's loop."""
+"""What a GPU makes of the training step: replayed, and against the tutorial's loop."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
