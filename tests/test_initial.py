@@ -10,7 +10,7 @@ import torch
 
 from conftest import make_params
 from facegan import evaluate, initial, registry
-from facegan.checkpoint import file_sha256, load_network
+from facegan.checkpoint import file_sha256, load_network, save_network
 from facegan.errors import FaceganError
 from facegan.history import read_history
 from facegan.params import Params
@@ -118,6 +118,18 @@ def test_networks_that_were_built_otherwise_are_refused(
 ) -> None:
     with pytest.raises(FaceganError, match=line):
         begin(params(train=train), first)
+
+
+def test_networks_of_code_that_built_other_layers_are_refused(
+    first: Path, begin: Run, params: MakeParams, tmp_path: Path
+) -> None:
+    older = shutil.copytree(first, tmp_path / "older")
+    path = older / "discriminator.safetensors"
+    state, config = load_network(path)
+    state["layers.99.weight"] = state.pop("layers.0.weight")
+    save_network(state, config, path)
+    with pytest.raises(FaceganError, match=r"discriminator.*: its layers are .* another version"):
+        begin(params(), older)
 
 
 def test_a_folder_without_networks_is_refused(

@@ -33,14 +33,14 @@ from facegan import (
 )  # fmt: skip
 from facegan.distributed import Command, Group
 from facegan.errors import FaceganError, Stopped
-from facegan.models import architectures, dcgan, residual, resnet, sizes
+from facegan.models import architectures, convolution, dcgan, residual, resnet, sizes
 from facegan.params import Train
 
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
-    architectures, atomic, augment, average, checkpoint, dataset, dcgan, distributed, errors,
-    events, features, frechet, history, judge, loop, losses, noise, recorded, residual, resnet,
-    sampling, sizes, stopping, trainer, trainings, sys.modules[__name__],
+    architectures, atomic, augment, average, checkpoint, convolution, dataset, dcgan, distributed,
+    errors, events, features, frechet, history, judge, loop, losses, noise, recorded, residual,
+    resnet, sampling, sizes, stopping, trainer, trainings, sys.modules[__name__],
 )  # fmt: skip
 
 

@@ -89,6 +89,8 @@ class Trainer:
             differs = [
                 f"{k} {found.get(k)}, here {v}" for k, v in config.items() if found.get(k) != v
             ]
+            if not differs and state.keys() != network.state_dict().keys():
+                differs = ["its layers are those of another version of FaceGAN"]
             if differs:
                 raise FaceganError(f"{path}: can't be gone on from: {'; '.join(differs)}")
             network.load_state_dict(state)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from facegan.models import sizes
+from facegan.models.convolution import Conv2d, ConvTranspose2d
 
 
 class Generator(nn.Module):
@@ -20,17 +21,17 @@ class Generator(nn.Module):
         self.size, self.channels, self.latent_dim = size, channels, latent_dim
         widths, side = sizes.widths(size, width), sizes.base(size)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1 pixel
+            ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1 pixel
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
         for before, after in pairwise(widths):
             layers += [
-                nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+                ConvTranspose2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
+        layers += [ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -46,16 +47,16 @@ class Discriminator(nn.Module):
         widths, side = sizes.widths(size, width)[::-1], sizes.base(size)
         # No BatchNorm on the input layer (section 3 of the paper).
         layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 4, 2, 1),
+            Conv2d(channels, widths[0], 4, 2, 1),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for before, after in pairwise(widths):
             layers += [
-                nn.Conv2d(before, after, 4, 2, 1, bias=False),
+                Conv2d(before, after, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, side, 1, 0))  # to 1 pixel
+        self.layers = nn.Sequential(*layers, Conv2d(widths[-1], 1, side, 1, 0))  # to 1 pixel
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.layers(x)

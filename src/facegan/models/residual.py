@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pixel_shuffle
 
 from facegan.models import sizes
+from facegan.models.convolution import Conv2d
 
 SLOPE = 0.2
 # Channels are at most so many times `width`: wider ones cost most and gain least.
@@ -34,8 +35,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        self.first = _scaled(nn.Conv2d(width, width, 3, 1, 1), math.sqrt(2) * depth**-0.25)
-        self.second = _scaled(nn.Conv2d(width, width, 3, 1, 1, bias=False), 0)
+        self.first = _scaled(Conv2d(width, width, 3, 1, 1), math.sqrt(2) * depth**-0.25)
+        self.second = _scaled(Conv2d(width, width, 3, 1, 1, bias=False), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(leaky_relu(self.first(leaky_relu(x, SLOPE)), SLOPE))
@@ -47,7 +48,7 @@ class Upsample(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.project = nn.Conv2d(before, after, 1, bias=False)
+        self.project = Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # Projected first, because that is on a quarter of the pixels.
@@ -59,7 +60,7 @@ class Downsample(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.project = nn.Conv2d(before, after, 1, bias=False)
+        self.project = Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         projected: Tensor = self.project(avg_pool2d(x, 2))
@@ -83,7 +84,7 @@ class Generator(nn.Module):
         for before, after in pairwise(widths):
             layers += [Upsample(before, after), Block(after, len(widths))]
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Conv2d(widths[-1], 4 * channels, 3, 1, 1)
+        self.last = Conv2d(widths[-1], 4 * channels, 3, 1, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.first(z).unflatten(1, self.first_shape)
@@ -97,12 +98,12 @@ class Discriminator(nn.Module):
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__()
         widths, side = _widths(size, width)[::-1], sizes.base(size)
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1)]
+        layers: list[nn.Module] = [Conv2d(channels, widths[0], 4, 2, 1)]
         layers += [Block(widths[0], len(widths))]
         for before, after in pairwise(widths):
             layers += [Downsample(before, after), Block(after, len(widths))]
         self.layers = nn.Sequential(*layers)
-        self.pool = nn.Conv2d(widths[-1], widths[-1], side)  # to 1 pixel
+        self.pool = Conv2d(widths[-1], widths[-1], side)  # to 1 pixel
         self.last = nn.Linear(widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
