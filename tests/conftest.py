@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import struct
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # For the processes that tests start: two trainings of two threads each crawl on two cores.
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in ("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS"):
+for name in (
+    *("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS", "FACEGAN_INCEPTION"),
+):
     os.environ.pop(name, None)
 
 # No deadline, because machines differ; one choice of examples, so that a failure comes again.
@@ -156,6 +159,36 @@ def references(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     quick, official = folder / "quick.safetensors", folder / "official.safetensors"
     reference(dataset, quick, official, make_params().reference, torch.device("cpu"))
     return quick, official
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A folder such as train writes, its generators drawn at random."""
+    import torch
+
+    from facegan.checkpoint import save_network
+    from facegan.models.architectures import build_generator, initialise
+
+    folder = tmp_path / "train"
+    folder.mkdir()
+    config: dict[str, Any] = {
+        "architecture": "dcgan",
+        "size": 32,
+        "channels": 1,
+        "latent_dim": 10,
+        "width": 4,
+    }
+    for seed, name in enumerate(("generator", "initial")):
+        network = build_generator(**config)
+        initialise("dcgan", network, torch.Generator().manual_seed(seed))
+        for parameter in network.parameters():
+            parameter.data *= 20  # else all images are the same grey
+        save_network(network.state_dict(), config, folder / f"{name}.safetensors")
+    events: list[dict[str, Any]] = [{"event": "start", "quick_fid": "quick_fid40_x"}]
+    for seen, fid in ((0, 9.0), (100, 3.0), (200, 5.0)):
+        events.append({"event": "score", "images_seen": seen, "quick_fid": fid})
+    (folder / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -5,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from facegan import weights
 from facegan.checkpoint import save_network
 from facegan.cli import app
 from facegan.errors import FaceganError
@@ -197,6 +201,56 @@ def test_fetch_and_preprocess_make_a_data_set(tmp_path: Path) -> None:
     assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
     report = json.loads((tmp_path / "artifacts" / "dataset" / "report.json").read_text())
     assert report["inputs"] == 3
+
+
+ADDRESS = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+
+
+def test_the_help_of_fetch_names_the_weights() -> None:
+    result = CliRunner().invoke(app, ["fetch", "--help"], env={"COLUMNS": "200"})
+    assert "celeba, inception," in result.output
+
+
+def test_a_dry_run_of_the_weights_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEGAN_INCEPTION", "models/inception.pth")
+    result = facegan("fetch", "inception", "--dry-run", cwd=tmp_path)
+    expected = f"95,628,359 bytes would come from {ADDRESS} to models/inception.pth\n"
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_the_weights_go_to_no_folder_of_photographs(options: list[str], tmp_path: Path) -> None:
+    (line,) = failed(facegan("fetch", "inception", "--out", "faces", *options, cwd=tmp_path))
+    assert line == "--out: is for photographs; FACEGAN_INCEPTION=PATH moves the weights"
+    assert not list(tmp_path.iterdir())
+
+
+def test_fetched_weights_are_named_and_data_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACEGAN_INCEPTION", "inception.pth")
+    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dear.jpg").write_bytes(b"dear")
+    (tmp_path / "published").write_bytes(b"weights")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05]).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/published"
+        monkeypatch.setattr(weights, "ADDRESSES", (address,))
+        result = CliRunner().invoke(app, ["fetch", "inception"])
+        server.shutdown()
+    expected = "inception.pth: the weights that published FIDs are computed with\n"
+    assert (result.exit_code, result.stdout) == (0, expected)
+    assert (tmp_path / "inception.pth").read_bytes() == b"weights"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["dear.jpg"]
 
 
 def sample(generator: Path, out: Path, *options: str) -> bytes:

@@ -15,10 +15,13 @@ import pytest
 import torch
 import yaml
 
+from conftest import make_params
 from facegan.checkpoint import load_checkpoint
 from facegan.dataset import Batches, load_images
 from facegan.distributed import ALONE, Command, Group, joined
 from facegan.errors import FaceganError
+from facegan.evaluate import evaluate
+from facegan.frechet import Statistics
 from facegan.history import read_history
 from facegan.params import Params
 from facegan.trainer import Trainer
@@ -57,6 +60,26 @@ with joined(device) as group:
 """
 
 
+# The reference and the scores, with all that the processes share.
+SCORES = """
+import contextlib, sys
+from pathlib import Path
+import torch
+from facegan import distributed
+from facegan.evaluate import evaluate
+from facegan.params import load_params
+from facegan.reference import reference
+dataset, trained, official, out = map(Path, sys.argv[1:])
+settings, device = load_params(out / "params.yaml"), torch.device("cpu")
+fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
+with distributed.joined(device) as group:
+    # Both in the same processes, because starting them takes longer than all that they do.
+    distributed.joined = lambda device: contextlib.nullcontext(group)
+    reference(dataset, out / "quick", out / "official", settings.reference, device)
+    evaluate(trained, dataset, official, out / "e", out / "together.json", fakes, asked, device)
+"""
+
+
 def torchrun(*arguments: str | Path, processes: int = 2) -> subprocess.Popen[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, f"--nproc-per-node={processes}", *map(str, arguments)]
@@ -75,6 +98,32 @@ def write(tmp_path: Path, params: MakeParams) -> Callable[..., Params]:
         return settings
 
     return write_params
+
+
+def test_scores_of_two_processes_are_those_of_one(
+    trained: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = make_params()
+    fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
+    inputs = (trained, dataset, references[1])
+    evaluate(*inputs, tmp_path / "evaluation", tmp_path / "metrics.json", fakes, asked, CPU)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
+    (tmp_path / "scores.py").write_text(SCORES)
+    process = torchrun(tmp_path / "scores.py", dataset, trained, references[1], tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    one, two = Statistics.load(references[1]), Statistics.load(tmp_path / "official")
+    assert one.about["floor"] == pytest.approx(two.about["floor"], rel=1e-6)
+    torch.testing.assert_close(one.subset, two.subset)
+    torch.testing.assert_close(one.covariance, two.covariance)
+    assert torch.equal(one.rows, two.rows)
+    alone, together = (
+        json.loads((tmp_path / name).read_text()) for name in ("metrics.json", "together.json")
+    )
+    name = "fid250_efficientnet-lite0-32"
+    assert together[name] == pytest.approx(alone[name], rel=1e-6)
+    numbers = {key: value for key, value in alone.items() if isinstance(value, float)}
+    assert {key: together[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
 
 
 def test_twenty_steps_of_two_processes_are_those_of_one(

@@ -57,11 +57,20 @@ def make_begin(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> 
 
 @pytest.fixture
 def version(
-    store: Path, first: Path, params: MakeParams, references: tuple[Path, Path], tmp_path: Path
+    store: Path,
+    first: Path,
+    dataset: Path,
+    params: MakeParams,
+    references: tuple[Path, Path],
+    tmp_path: Path,
 ) -> Path:
     """A training's folder, which is version 1 of `faces`."""
     evaluation, metrics = tmp_path / "evaluation", tmp_path / "metrics.json"
-    evaluate.evaluate(first, references[1], evaluation, metrics, params().evaluate, CPU)
+    settings = params()
+    evaluate.evaluate(
+        first, dataset, references[1], evaluation, metrics, settings.evaluate,
+        settings.reference.official, CPU,
+    )  # fmt: skip
     registry.register(first, metrics, references[1], "faces", CPU)
     return first
 

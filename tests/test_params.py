@@ -326,3 +326,11 @@ def test_an_impossible_combination_says_what_would_be_valid(
     content["train"] |= changes
     (line,) = errors(path, content)
     assert line.startswith(reason)
+
+
+def test_inception_has_one_input_size(path: Path) -> None:
+    extractor = {"extractor": "inception", "input_size": 224, "precision": "float32"}
+    (line,) = errors(path, changed("reference.official", extractor))
+    assert "input_size is 224; valid: 299 with extractor inception" in line
+    path.write_text(json.dumps(changed("reference.official", extractor | {"input_size": 299})))
+    assert load_params(path).reference.official.label == "inception"

@@ -89,6 +89,7 @@ def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured
             "shape": [32, 32, 3],
             "recipe": report["recipe"],
             "data": report["sha256"]["images.npy"],
+            "holdout": report["sha256"]["holdout.npy"],
             "extractor": settings.model_dump(),
         }
 
@@ -102,26 +103,46 @@ def test_the_floor_is_the_distance_between_random_halves(images: Path, measured:
     for _ in range(5):
         order = torch.randperm(COUNT, generator=source)
         halves = [moments(features[half]) for half in (order[: COUNT // 2], order[COUNT // 2 :])]
-        floors.append(frechet_distance(Statistics.of(halves[0], features[:0], {}), halves[1]))
+        floors.append(frechet_distance(Statistics.of(halves[0], {}), halves[1]))
     assert 0.5 * min(floors) < floor < 2 * max(floors)
 
 
-def test_the_subset_is_of_single_images_as_many_as_asked_for(
-    images: Path, measured: Measured
-) -> None:
-    subset = Statistics.load(measured[0]).subset
-    assert (subset.shape, subset.dtype) == ((PARAMS.subset, 1280), torch.float32)
-    distances, nearest = torch.cdist(subset, all_features(images)).min(1)
+def test_single_features_are_those_of_the_rows_named(images: Path, measured: Measured) -> None:
+    statistics = Statistics.load(measured[1])
+    assert (statistics.subset.shape, statistics.subset.dtype) == (
+        (PARAMS.subset, 1280),
+        torch.float32,
+    )
+    assert len(set(statistics.rows.tolist())) == PARAMS.subset
+    chosen = load_images(images)[statistics.rows]
+    torch.testing.assert_close(
+        statistics.subset, load_extractor(PARAMS.official, CPU)(chosen), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_first_rows_are_a_random_choice(measured: Measured) -> None:
+    # KID, precision and recall take the first ones, and photographs may be sorted.
+    rows = Statistics.load(measured[1]).rows.tolist()
+    assert rows != sorted(rows)
+
+
+def test_as_many_held_out_ones_are_kept_as_there_are(images: Path, measured: Measured) -> None:
+    held_out = load_images(images, "holdout")
+    kept = Statistics.load(measured[1]).holdout
+    assert len(kept) == min(PARAMS.subset, len(held_out))
+    distances, nearest = torch.cdist(kept, load_extractor(PARAMS.official, CPU)(held_out)).min(1)
     assert distances.max() < 1e-2
-    assert len(set(nearest.tolist())) == PARAMS.subset
+    assert len(set(nearest.tolist())) == len(kept)
 
 
-def test_the_subset_is_drawn_from_both_parts(images: Path, measured: Measured) -> None:
-    subset = Statistics.load(measured[0]).subset
-    nearest = torch.cdist(subset, all_features(images)).argmin(1)
-    kept = len(load_images(images))
-    assert (nearest < kept).any()
-    assert (nearest >= kept).any()
+def test_the_quick_statistics_have_no_single_features(measured: Measured) -> None:
+    statistics = Statistics.load(measured[0])
+    assert len(statistics.subset) == len(statistics.rows) == len(statistics.holdout) == 0
+
+
+def test_photographs_that_are_fewer_than_features_get_a_warning(measured: Measured) -> None:
+    texts = [event["text"] for event in measured[2] if event["event"] == "message"]
+    assert texts and all("60 photographs for 1,280 features" in text for text in texts)
 
 
 def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
@@ -140,8 +161,7 @@ def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
 
 
 def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
-    events = measured[2]
-    assert {event["event"] for event in events} == {"progress"}
+    events = [event for event in measured[2] if event["event"] == "progress"]
     assert {event["total"] for event in events} == {2 * COUNT}
     done = [event["done"] for event in events]
     assert done == sorted(done)
@@ -149,9 +169,9 @@ def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_too_few_images_for_two_halves_are_refused(count: int, tmp_path: Path) -> None:
+def test_too_few_images_for_scores_are_refused(count: int, tmp_path: Path) -> None:
     data = pack(tmp_path, count, holdout=0.0)
-    with pytest.raises(FaceganError, match=f"^{data}: {count} images; the floor needs two halves"):
+    with pytest.raises(FaceganError, match=f"^{data}: {count} images; the scores need 8"):
         reference(data, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
     assert not (tmp_path / "quick").exists()
 

@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from facegan import registry, tracking
 from facegan.checkpoint import file_sha256, load_generator, save_network
 from facegan.errors import FaceganError
-from facegan.evaluate import describe_protocol, score
 from facegan.frechet import Statistics
 from facegan.models.architectures import build_generator
 from facegan.models.dcgan import initialise
+from facegan.protocol import describe_protocol
+from facegan.scores import Scorer
 
 NAME = "facegan-test"
 CONFIG: dict[str, Any] = {
@@ -89,7 +90,9 @@ def test_the_first_is_champion_and_only_a_lower_fid_replaces_it(
     assert register(1, fid=50.0).stage == "Production"
     worse = register(2, fid=60.0)
     assert (worse.stage, worse.aliases) == ("Staging", ("challenger",))
-    assert "60.0 does not beat version 1's 50.0" in worse.reason
+    assert (
+        "60.0 does not beat version 1's 50.0 (not comparable with published FIDs)" in worse.reason
+    )
     better = register(3, fid=40.0)
     assert (better.stage, better.aliases) == ("Production", ("champion",))
     assert places(client) == {
@@ -147,7 +150,7 @@ def test_a_champion_of_another_protocol_is_scored_again_under_the_challengers(
 ) -> None:
     register(1, fid=0.001)  # unbeatable, under 40 fakes
     champion = load_generator(tmp_path / "train-1" / "generator.safetensors", device)
-    again = score(champion, Statistics.load(references[1]), 50, device)
+    again = Scorer(Statistics.load(references[1]), 150, device).mean_fid(champion, 50)
     assert register(2, fid=again + 1, fakes=50).stage == "Staging"
     better = register(3, fid=again - 1, fakes=50)
     assert better.stage == "Production" and f"version 1's {again}" in better.reason

@@ -10,8 +10,17 @@ from PIL import Image, ImageSequence
 from torch import nn
 
 from facegan import sampling
+from facegan.errors import FaceganError
 from facegan.models.dcgan import Generator, initialise
-from facegan.sampling import ImageGenerator, draw, grid, latents, save_film, save_picture
+from facegan.sampling import (
+    ImageGenerator,
+    draw,
+    grid,
+    latent_block,
+    latents,
+    save_film,
+    save_picture,
+)
 
 
 @pytest.fixture
@@ -63,6 +72,22 @@ def test_latents_are_standard_normal_and_depend_on_the_seed_alone() -> None:
     assert torch.equal(latents(2000, 10, seed=3), z)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(latents(2000, 10, seed=4), z)
+
+
+def test_blocks_of_latents_are_standard_normal_and_each_is_another() -> None:
+    blocks = [latent_block(number, 10, seed) for seed in (1, 2) for number in range(10)]
+    z = torch.cat(blocks)
+    assert (z.shape, z.dtype) == ((2000, 10), torch.float32)
+    assert abs(z.mean()) < 5 / 20_000**0.5 and abs(z.std() - 1) < 5 / 40_000**0.5
+    assert len({tuple(row) for row in z.tolist()}) == 2000
+    assert torch.equal(latent_block(3, 10, 1), blocks[3])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_not_drawn_as_a_colour(value: float, network: Generator) -> None:
+    next(network.parameters()).data[0, 0] = value
+    with pytest.raises(FaceganError, match="images of NaN"):
+        list(draw(network, latents(3, 6, seed=0)))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20, 64])

@@ -160,3 +160,36 @@ def test_a_store_that_cannot_be_reached_is_one_line_without_its_password(
     assert text.startswith(f"MLflow at {shown}: {reason}")
     assert text.endswith("; check MLFLOW_TRACKING_URI and that its server runs")
     assert "\n" not in text and "tell-no-one" not in text
+
+
+def test_scores_are_metrics_whose_names_carry_the_protocol(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = tracking.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    scores = {
+        "fid2k_efficientnet-lite0-64": 50.0,
+        "fid2k_efficientnet-lite0-64_spread": 0.5,
+        "recall1k_efficientnet-lite0-64": 0.25,
+        "untrained": 900.0,
+        "floor": 3.0,
+        "images_seen": 40,
+        "protocol": {"name": "fid2k_efficientnet-lite0-64", "published": False},
+    }
+    tracking.log_scores(client, run, scores)
+    logged = client.get_run(run.info.run_id).data
+    expected = {key: value for key, value in scores.items() if "efficientnet" in key}
+    expected |= {"fid2k_efficientnet-lite0-64_untrained": 900.0}
+    expected |= {"fid2k_efficientnet-lite0-64_floor": 3.0}
+    assert {key: value for key, value in logged.metrics.items() if "lite0" in key} == expected
+    caution = "efficientnet-lite0-64: not comparable with published FIDs"
+    assert logged.tags[tracking.CAUTION] == caution
+
+
+def test_the_literatures_scores_need_no_caution(client: MlflowClient, tmp_path: Path) -> None:
+    run = tracking.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    scores = {"fid50k_inception": 50.0, "untrained": 9.0, "floor": 3.0, "images_seen": 40}
+    protocol = {"name": "fid50k_inception", "published": True}
+    tracking.log_scores(client, run, {**scores, "protocol": protocol})
+    logged = client.get_run(run.info.run_id).data
+    assert logged.metrics["fid50k_inception"] == 50.0
+    assert tracking.CAUTION not in logged.tags

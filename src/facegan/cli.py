@@ -27,24 +27,33 @@ PARAMS = Path("params.yaml")
 def fetch(
     source: Annotated[
         str,
-        typer.Argument(help="digits, mnist, celeba, a folder, a file or an archive, or s3://..."),
+        typer.Argument(help="digits, mnist, celeba, inception, folder, file, archive, s3://..."),
     ],
     out: Annotated[Path, typer.Option(help="Where the photographs go.")] = Path("data"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come.")] = False,
 ) -> None:
     """Bring photographs in. An archive stays an archive; s3:// goes on where it was broken off.
+    `inception` is no photographs, but the network that published FIDs are computed with.
 
     Example: facegan fetch s3://bucket/faces --dry-run
     """
-    from facegan import sources
+    from facegan import sources, weights
     from facegan.progress import Reporter
 
+    inception = source == "inception"
+    if inception and out != Path("data"):
+        raise FaceganError("--out: is for photographs; FACEGAN_INCEPTION=PATH moves the weights")
     if dry_run:
-        typer.echo(sources.preview(source, out))
+        typer.echo(weights.preview() if inception else sources.preview(source, out))
         return
     with Reporter("fetch") as report:
-        number = sources.fetch(source, out, report)
-    typer.echo(f"{out}: {number:,} inputs from {source}; what changed: dvc add {out}")
+        if inception:
+            path = weights.fetch_inception(report)
+            result = f"{path}: the weights that published FIDs are computed with"
+        else:
+            number = sources.fetch(source, out, report)
+            result = f"{out}: {number:,} inputs from {source}; what changed: dvc add {out}"
+    typer.echo(result)
 
 
 @app.command()
@@ -153,6 +162,7 @@ def train(
 @app.command()
 def evaluate(
     trained: Annotated[Path, typer.Argument(help="The folder that train wrote.")],
+    dataset: Annotated[Path, typer.Argument(help="The folder of packed images.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
     out: Annotated[Path, typer.Argument(help="The folder for pictures.")],
     metrics: Annotated[Path, typer.Argument(help="The JSON file for the scores.")],
@@ -160,16 +170,19 @@ def evaluate(
 ) -> None:
     """Score the generator under a named protocol.
 
-    Example: facegan evaluate artifacts/train artifacts/reference/official.safetensors out out.json
+    Example: facegan evaluate artifacts/train artifacts/dataset official.safetensors out out.json
     """
     from facegan import evaluate as step
     from facegan.device import choose_device
     from facegan.params import load_params
     from facegan.progress import Reporter
 
-    settings = load_params(params).evaluate
+    settings, device = load_params(params), choose_device()
+    asked = settings.reference.official
     with Reporter("evaluate") as report:
-        step.evaluate(trained, official, out, metrics, settings, choose_device(), report)
+        step.evaluate(
+            trained, dataset, official, out, metrics, settings.evaluate, asked, device, report
+        )
 
 
 @app.command()

@@ -1,6 +1,6 @@
-"""One training in several processes, started by `torchrun`: each takes its part of every batch.
+"""One piece of work in several processes, started by `torchrun`: each takes its part of it.
 
-Process 0 leads: it decides what comes next, says so to the others, and alone writes anything.
+Process 0 alone writes anything. In a training it leads: it decides what comes next, and says so.
 """
 
 import io
@@ -28,7 +28,7 @@ class Command(IntEnum):
 
 
 class Group:
-    """The processes of a training; what they do together. Alone, there is nothing to do.
+    """The processes that work together; what they do so. Alone, there is nothing to do.
 
     Raises:
         FaceganError: from every method, if one of the others has ended.
@@ -42,6 +42,11 @@ class Group:
         share = rows // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
+    def slices(self, rows: int, size: int) -> Iterator[slice]:
+        """This process's of the slices that `rows` rows are cut into; the others' lie between."""
+        for first in range(self.rank * size, rows, self.size * size):
+            yield slice(first, min(first + size, rows))
+
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace float32 tensors of one device by their means over the processes."""
         if self.size == 1:
@@ -52,6 +57,16 @@ class Group:
         means = (flat / self.size).split([tensor.numel() for tensor in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view(tensor.shape))
+
+    def total(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, each by its sum over the processes."""
+        if self.size == 1:
+            return
+        with self._together():
+            for tensor in tensors:
+                here = tensor.cpu()
+                dist.all_reduce(here)
+                tensor.copy_(here)
 
     def agree(self, fingerprint: str) -> None:
         """

@@ -1,139 +1,146 @@
 """The official scores, under a named protocol."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
+from facegan import distributed, figures
 from facegan.atomic import refuse_foreign, replacing
-from facegan.checkpoint import file_sha256, fingerprint, load_generator
+from facegan.checkpoint import file_sha256, load_generator
+from facegan.companions import companions
+from facegan.dataset import data_sha256, load_images
 from facegan.errors import FaceganError
 from facegan.events import OnEvent, silent
-from facegan.features import EfficientNetLite0, load_extractor
 from facegan.frechet import Statistics
 from facegan.history import NAME, read_history
 from facegan.models.architectures import Generator
+from facegan.neighbours import Memorisation
 from facegan.params import Evaluate, Extractor
-from facegan.sampling import draw, grid, latents, save_picture
+from facegan.protocol import SEEDS, describe_protocol
+from facegan.sampling import BLOCK, draw, grid, latent_block, latents, save_picture
+from facegan.scores import Scorer
 
-# Other latents than the quick score's, on which the snapshot was chosen.
-OFFICIAL_SEED, SAMPLE_SEED = 11, 12
+SAMPLE_SEED = 12
 SAMPLES = 144
-PICTURE = "samples.png"
+# Generated images with the photograph nearest to each, the nearest first; pairs in a row.
+PAIRS, ROW = 24, 6
+PICTURE, NEAREST, PLOT = "samples.png", "nearest.png", "quick_fid.png"
 
 
 def evaluate(
     trained: Path,
+    dataset: Path,
     official: Path,
     out: Path,
     metrics: Path,
     params: Evaluate,
+    asked: Extractor,
     device: torch.device,
     on_event: OnEvent = silent,
 ) -> None:
     """Score the generator in the folder `trained`, and the untrained one that it began as.
 
-    Writes sample images into the folder `out`, and the scores with their protocol to `metrics`.
+    Writes pictures into the folder `out`: samples, the generated images that lie nearest to
+    photographs beside those, and the quick FID over the training; and to `metrics` the scores with
+    their protocol. Processes that `torchrun` started share the images.
 
+    Args:
+        asked: the extractor that `official` has to be measured with.
     Raises:
-        FaceganError: if an input is missing, or generator and reference don't fit.
+        FaceganError: if an input is missing, if generator, reference and photographs don't fit, or
+            if the generator makes no images.
     """
     refuse_foreign(out, PICTURE)
     statistics = Statistics.load(official)
+    _refuse_other(statistics, official, dataset, asked)
     events = read_history(trained / NAME)
-    scores = [event for event in events if event["event"] == "score"]
-    best = min(scores, key=lambda event: event["quick_fid"])
-    path = trained / "generator.safetensors"
-    generator = load_generator(path, device)
+    generator = load_generator(trained / "generator.safetensors", device)
     initial = load_generator(trained / "initial.safetensors", device)
-    total = 2 * params.fakes
-
-    def progress(done: int) -> None:
-        on_event({"event": "progress", "done": done, "total": total})
-
-    protocol = describe_protocol(statistics, params.fakes)
-    fid = score(generator, statistics, params.fakes, device, progress)
-    before = score(initial, statistics, params.fakes, device, lambda n: progress(params.fakes + n))
+    sets = [(generator, seed) for seed in SEEDS] + [(initial, SEEDS[0])]
+    with distributed.joined(device) as group:
+        scorer = Scorer(statistics, len(sets) * params.fakes, device, group, on_event)
+        samples = [scorer.sample(network, params.fakes, seed) for network, seed in sets]
+    if group.rank > 0:
+        return
+    others = companions(statistics, samples[0])
     content = {
-        protocol["name"]: fid,
-        "untrained": before,
+        **_fids(describe_protocol(statistics, params.fakes), list(map(scorer.fid, samples))),
+        **others.scores,
         "floor": round(statistics.about["floor"], 4),
-        "images_seen": best["images_seen"],
-        "collapses": sum(event["event"] == "collapse" for event in events),
-        "protocol": protocol,
-        "generator": file_sha256(path),
+        **_course(events),
+        "companions": others.protocol,
+        "generator": file_sha256(trained / "generator.safetensors"),
+        "reference": file_sha256(official),
     }
     with replacing(out) as folder:
         folder.mkdir()
-        z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED).to(device)
-        save_picture(grid(torch.cat(list(draw(generator, z)))), folder / PICTURE)
+        save_picture(_samples(generator), folder / PICTURE)
+        save_picture(_pairs(generator, others.copies, statistics, dataset), folder / NEAREST)
+        figures.save_course(events, content, folder / PLOT)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def describe_protocol(statistics: Statistics, fakes: int) -> dict[str, Any]:
-    """Everything that can move a score, and the score's name, which carries the main part."""
-    about = statistics.about
-    settings = Extractor(**about["extractor"])
-    thousands = f"{fakes / 1000:g}k" if fakes >= 1000 else str(fakes)
-    protocol = {
-        "name": f"fid{thousands}_{settings.label}",
-        **about["extractor"],
-        "resize": "bilinear, antialiased",
-        "fakes": fakes,
-        "reals": about["count"],
-        "shape": about["shape"],
-        "recipe": about["recipe"],
-        "data": about["data"],
-    }
-    return {**protocol, "id": fingerprint(protocol)}
-
-
-def score(
-    generator: Generator,
-    statistics: Statistics,
-    fakes: int,
-    device: torch.device,
-    on_images: Callable[[int], None] = lambda done: None,
-) -> float:
-    """FID of `fakes` generated images against the real ones in `statistics`; lower is better.
-
-    Raises:
-        FaceganError: if the generator's images have another shape than the real ones.
+def _fids(protocol: dict[str, Any], all_fids: Sequence[float]) -> dict[str, Any]:
+    """What promotion goes by, how much it depends on the latents, the untrained generator's, which
+    comes last in `all_fids`, and what they are scores of.
     """
-    # Here, because it takes five seconds that train and register don't have to wait for.
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    shape = [generator.size, generator.size, generator.channels]
-    if shape != statistics.about["shape"]:
-        real = statistics.about["shape"]
-        raise FaceganError(f"the generator makes images {shape}, the reference is of {real}")
-    settings = Extractor(**statistics.about["extractor"])
-    metric = FrechetInceptionDistance(_OnCpu(load_extractor(settings, device)))
-    mean, count = statistics.mean, statistics.about["count"]
-    # The sums that the metric would have after an update with every real image.
-    metric.real_features_sum = mean * count
-    outer = statistics.covariance * (count - 1) + count * torch.outer(mean, mean)
-    metric.real_features_cov_sum = outer
-    metric.real_features_num_samples = torch.tensor(count)
-    done = 0
-    for images in draw(generator, latents(fakes, generator.latent_dim, OFFICIAL_SEED)):
-        metric.update(images, real=False)
-        done += len(images)
-        on_images(done)
-    return round(float(metric.compute()), 4)
+    *fids, untrained = all_fids
+    numbers = {"": mean(fids), "_spread": stdev(fids)}
+    scores = {f"{protocol['name']}{key}": round(value, 4) for key, value in numbers.items()}
+    return {**scores, "untrained": round(untrained, 4), "protocol": protocol}
 
 
-class _OnCpu(nn.Module):
-    """An extractor on any device whose features come to the CPU, which has float64."""
+def _refuse_other(statistics: Statistics, official: Path, dataset: Path, asked: Extractor) -> None:
+    """
+    Raises:
+        FaceganError: if `official` is of other photographs, or measured otherwise than `asked`.
+    """
+    about, again = statistics.about, "make it again: dvc repro reference"
+    if (about["data"], about["holdout"]) != tuple(
+        data_sha256(dataset, part) for part in ("images", "holdout")
+    ):
+        raise FaceganError(f"{official}: of other photographs than {dataset}; {again}")
+    measured, wanted = about["extractor"], asked.model_dump()
+    if measured["precision"] == "float32":  # which takes bfloat16's place where there is none
+        wanted["precision"] = "float32"
+    differs = [
+        f"{key} {measured[key]}, not {wanted[key]}"
+        for key in wanted
+        if measured[key] != wanted[key]
+    ]
+    if differs:
+        raise FaceganError(f"{official}: of another protocol: {'; '.join(differs)}; {again}")
 
-    def __init__(self, extractor: EfficientNetLite0) -> None:
-        super().__init__()
-        self.extractor, self.num_features = extractor, extractor.num_features
 
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.extractor(images)
-        return features.cpu()
+def _course(events: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """When the best snapshot was taken, and how often the training collapsed."""
+    scores = [event for event in events if event["event"] == "score"]
+    best = min(scores, key=lambda event: event["quick_fid"])
+    collapses = sum(event["event"] == "collapse" for event in events)
+    return {"images_seen": best["images_seen"], "collapses": collapses}
+
+
+def _samples(generator: Generator) -> NDArray[np.uint8]:
+    z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED)
+    return grid(torch.cat(list(draw(generator, z))))
+
+
+def _pairs(
+    generator: Generator, copies: Memorisation, statistics: Statistics, dataset: Path
+) -> NDArray[np.uint8]:
+    """Generated images, each with the photograph nearest to it at its right."""
+    chosen = copies.order[:PAIRS]
+    z = [
+        latent_block(number // BLOCK, generator.latent_dim, SEEDS[0])[number % BLOCK]
+        for number in chosen.tolist()
+    ]
+    fakes = torch.cat(list(draw(generator, torch.stack(z)))).cpu()
+    photographs = load_images(dataset)[statistics.rows[copies.rows[chosen]]]
+    return grid(torch.cat([fakes, photographs], dim=2), ROW)

@@ -24,6 +24,11 @@ PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 
+INCEPTION_SIZE = 299
+# Images that scores can be computed of: KID compares halves, precision and recall look at the
+# fourth image away.
+FEWEST = 8
+
 Positive = Annotated[int, Field(ge=1)]
 Precision = Literal["bfloat16", "float32"]
 
@@ -57,20 +62,30 @@ class Preprocess(_Section):
 class Extractor(_Section):
     """A feature extractor and all of its settings that can move a score."""
 
-    extractor: Literal["efficientnet-lite0"]
+    extractor: Literal["efficientnet-lite0", "inception"]
     input_size: Annotated[int, Field(ge=32, le=512)]
     precision: Precision
 
     @property
     def label(self) -> str:
         """The part of a metric's name that says which features it compares."""
-        return f"{self.extractor}-{self.input_size}"
+        fixed = self.extractor == "inception"
+        return self.extractor if fixed else f"{self.extractor}-{self.input_size}"
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.extractor == "inception" and self.input_size != INCEPTION_SIZE:
+            raise ValueError(
+                f"input_size is {self.input_size}; valid: {INCEPTION_SIZE} with extractor "
+                "inception, whose resize is part of it"
+            )
+        return self
 
 
 class Reference(_Section):
     quick: Extractor
     official: Extractor
-    subset: Positive
+    subset: Annotated[int, Field(ge=FEWEST)]
 
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -125,7 +140,7 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    fakes: Annotated[int, Field(ge=2)]
+    fakes: Annotated[int, Field(ge=FEWEST)]
 
 
 class Register(_Section):

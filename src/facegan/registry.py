@@ -22,10 +22,11 @@ from mlflow.types import Schema, TensorSpec
 from facegan import tracking
 from facegan.checkpoint import file_sha256, load_generator
 from facegan.errors import FaceganError
-from facegan.evaluate import score
 from facegan.frechet import Statistics
 from facegan.models.architectures import Generator
+from facegan.protocol import SEEDS, caution
 from facegan.sampling import ImageGenerator, latents
+from facegan.scores import Scorer
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 STAGES = {CHAMPION: "Production", CHALLENGER: "Staging"}
@@ -135,18 +136,19 @@ def _decide(
     """The gate: champion or challenger. Its tag is written last, so that it can't be half done."""
     name, protocol = version.name, scores["protocol"]
     metric, fid = protocol["name"], scores[protocol["name"]]
+    note = f" ({caution(protocol)})" if caution(protocol) else ""
     experiment = os.environ.get("DVC_EXP_NAME")
     champion = _champion(client, name)
     if experiment is not None:
         _place(client, version, CHALLENGER)
         return
     if champion is None or champion.version == version.version:
-        role, reason = CHAMPION, f"{metric} {fid}: no other champion"
+        role, reason = CHAMPION, f"{metric} {fid}{note}: no other champion"
     else:
         other = _champion_fid(champion, scores, official, device)
         role = CHAMPION if fid < other else CHALLENGER
         verb = "beats" if role == CHAMPION else "does not beat"
-        reason = f"{metric} {fid} {verb} version {champion.version}'s {other}"
+        reason = f"{metric} {fid} {verb} version {champion.version}'s {other}{note}"
     _place(client, version, role)
     client.update_model_version(name, version.version, description=reason)
     client.set_model_version_tag(name, version.version, GATE, f"{role}: {reason}")
@@ -168,7 +170,8 @@ def _champion_fid(
         generator = _load_version(champion, Path(folder), device)
     statistics = Statistics.load(official)
     try:
-        return score(generator, statistics, protocol["fakes"], device)
+        scorer = Scorer(statistics, len(SEEDS) * protocol["fakes"], device)
+        return scorer.mean_fid(generator, protocol["fakes"])
     except FaceganError as error:
         hint = "images of another shape need another register.name"
         raise FaceganError(

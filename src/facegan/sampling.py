@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from facegan.atomic import replacing
+from facegan.errors import FaceganError
 
 BATCH = 100
+# Latents that are drawn together: another number, other latents and other scores.
+BLOCK = 100
 
 
 class ImageGenerator(nn.Module):
@@ -23,10 +26,13 @@ class ImageGenerator(nn.Module):
         self.network = network
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.network(z)
-        levels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        images: Tensor = levels.permute(0, 2, 3, 1)  # NCHW => NHWC
-        return images
+        return to_levels(self.network(z))
+
+
+def to_levels(x: Tensor) -> Tensor:
+    """float (n, C, H, W) in [-1, 1] -> uint8 (n, H, W, C)."""
+    levels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1)  # NCHW => NHWC
 
 
 def latents(count: int, dimensions: int, seed: int) -> Tensor:
@@ -35,19 +41,33 @@ def latents(count: int, dimensions: int, seed: int) -> Tensor:
     return torch.randn(count, dimensions, generator=source)
 
 
+def latent_block(block: int, dimensions: int, seed: int) -> Tensor:
+    """The latents with the numbers 100 block to 100 block + 99 of an endless sequence, which
+    needs no memory: float32 (100, dimensions), standard normal.
+    """
+    mixed = np.random.SeedSequence((seed, block)).generate_state(1)[0]
+    return latents(BLOCK, dimensions, int(mixed))
+
+
 def draw(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
-    """Images of the latents `z`, in batches: uint8 (n, H, W, C) on the network's device."""
+    """Images of the latents `z`, in batches: uint8 (n, H, W, C) on the network's device.
+
+    Raises:
+        FaceganError: if the network makes NaN, which as a level would pass for a colour.
+    """
     device = next(network.parameters()).device
-    generator = ImageGenerator(network)
     for batch in z.split(BATCH):
-        with torch.inference_mode():
-            yield generator(batch.to(device))
+        with torch.no_grad():
+            x = network(batch.to(device))
+            if not x.isfinite().all():
+                raise FaceganError("the generator makes images of NaN; train another one")
+            yield to_levels(x)
 
 
-def grid(images: Tensor) -> NDArray[np.uint8]:
+def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
     """Images uint8 (n, H, W, C) side by side, about as many rows as columns: uint8 (H', W', C)."""
     count, height, width, channels = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cells = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
     cells[:count] = images.cpu().numpy()

@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from facegan.checkpoint import file_sha256
 from facegan.errors import FaceganError
+from facegan.protocol import caution
 from facegan.registry import find_registered
 
 
@@ -18,14 +20,19 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         scores = json.loads(metrics.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise FaceganError(f"{metrics}: no scores ({error}); run: dvc repro") from None
-    metric = scores["protocol"]["name"]
+    protocol = scores["protocol"]
+    metric = protocol["name"]
     rows = [
-        ("protocol", f"{metric}: {scores['protocol']['fakes']:,} generated images against "
-                  f"{scores['protocol']['reals']:,} photographs; lower is better"),
+        ("protocol", f"{metric}: {protocol['latents']} times {protocol['fakes']:,} generated "
+                     f"images against {protocol['reals']:,} photographs; lower is better"),
         ("FID before", f"{scores['untrained']:.1f}, before this training"),
-        ("FID now", f"{scores[metric]:.1f}, best at {scores['images_seen']:,} images seen"),
+        ("FID now", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
+                    f"best at {scores['images_seen']:,} images seen"),
         ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
+        *_companions(scores),
     ]  # fmt: skip
+    if note := caution(protocol):
+        rows.insert(1, ("", note))
     version = find_registered(name, file_sha256(trained / "generator.safetensors"))
     if version is None:
         rows.append(("registered", f"not yet; run: facegan register {trained} {metrics} ..."))
@@ -36,3 +43,15 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     pictures = (evaluation / "samples.png", trained / "evolution.gif", trained / "samples")
     rows.append(("pictures", "  ".join(map(str, pictures))))
     return rows
+
+
+def _companions(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """What else is known of the images, by the metric's first word."""
+    meanings = {
+        "kid": "lower is better",
+        "precision": "of the generated images that might be photographs",
+        "recall": "of the photographs that might have been generated",
+        "memorised": "of the generated images as near to a photograph as 0.01 of new ones are",
+    }
+    found = ((word, [key for key in scores if key.startswith(word)]) for word in meanings)
+    return [(word, f"{scores[keys[0]]:.3g}, {meanings[word]}") for word, keys in found if keys]

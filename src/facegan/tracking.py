@@ -26,10 +26,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from facegan.errors import FaceganError
 from facegan.events import Event, OnEvent
 from facegan.history import NAME, read_history
+from facegan.protocol import caution
 
 FINGERPRINT = "facegan.fingerprint"
 MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
 COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
+CAUTION = "facegan.caution"  # where the scores' features are not the literature's
 # As many metrics as MLflow takes in one request.
 MOST_METRICS = 1000
 
@@ -198,8 +200,12 @@ class Mirror:
 def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
     """The official scores of `metrics.json`, as metrics whose names carry the protocol."""
     name, step = scores["protocol"]["name"], scores["images_seen"]
-    figures = {name: scores[name], f"{name}_untrained": scores["untrained"]}
-    figures[f"{name}_floor"] = scores["floor"]
+    # These names carry the protocol's main part.
+    label = name.partition("_")[2]
+    figures = {key: value for key, value in scores.items() if label in key}
+    figures |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
     for key, value in figures.items():
         if run.data.metrics.get(key) != value:
             client.log_metric(run.info.run_id, key, value, step=step)
+    if note := caution(scores["protocol"]):
+        client.set_tag(run.info.run_id, CAUTION, f"{label}: {note}")

@@ -25,11 +25,14 @@ from facegan import (
     loop,
     losses,
     noise,
+    precision,
     recorded,
+    s3,
     sampling,
     stopping,
     trainer,
     trainings,
+    weights,
 )  # fmt: skip
 from facegan.distributed import Command, Group
 from facegan.errors import FaceganError, Stopped
@@ -39,8 +42,9 @@ from facegan.params import Train
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
     architectures, atomic, augment, average, checkpoint, convolution, dataset, dcgan, distributed,
-    errors, events, features, frechet, history, judge, loop, losses, noise, recorded, residual,
-    resnet, sampling, sizes, stopping, trainer, trainings, sys.modules[__name__],
+    errors, events, features, frechet, history, judge, loop, losses, noise, precision, recorded,
+    residual, resnet, s3, sampling, sizes, stopping, trainer, trainings, weights,
+    sys.modules[__name__],
 )  # fmt: skip
 
 
@@ -76,6 +80,9 @@ def train(
     images, statistics = _load(data, quick)
     size, channels = images.shape[2:]
     with distributed.joined(device) as group, _memory_is_short():
+        listener = on_event if group.rank == 0 else events.silent
+        possible = precision.possible_precision(params.precision, device, listener)
+        params = params.model_copy(update={"precision": possible})
         identity = {
             "data": dataset.data_sha256(data),
             "quick": checkpoint.file_sha256(quick),

@@ -14,7 +14,10 @@ LAYERS = (
     ("pipelines",),
     ("cli", "__main__"),
     ("tracking", "registry", "initial", "app", "progress", "summary"),
-    ("train", "loop", "trainer", "judge", "evaluate", "reference", "preprocess", "sources"),
+    (
+        *("train", "loop", "trainer", "judge", "reference", "preprocess", "sources"),
+        *("evaluate", "scores", "companions", "protocol", "figures"),
+    ),
     (
         *("dataset", "sampling", "features", "frechet", "checkpoint", "losses", "augment"),
         *(
@@ -24,11 +27,13 @@ LAYERS = (
             "stopping",
             "trainings",
             "noise",
+            "precision",
             "distributed",
             "recorded",
         ),
+        *("extraction", "kid", "neighbours"),
         *("packing", "decoding", "photographs", "archives", "idx", "duplicates", "pictures"),
-        *("download", "published"),
+        *("download", "published", "weights"),
     ),
     ("models",),
     ("s3", "inputs", "executors", "arrays", "params", "atomic", "errors", "events", "__init__"),
