@@ -1,0 +1,420 @@
+"""What scores take, against the networks as their packages give them."""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from subprocess import DEVNULL, PIPE, Popen
+from subprocess import run as run_command
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import psutil
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from benchmarks.harness import SHARED_FACES, Line, compare, seconds
+from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
+from benchmarks.training import preset
+from facegan import evaluate as step
+from facegan import extraction, weights
+from facegan.checkpoint import file_sha256, save_network
+from facegan.companions import companions
+from facegan.dataset import data_sha256, load_images, recipe
+from facegan.device import choose_device
+from facegan.events import silent
+from facegan.extraction import Extraction
+from facegan.features import BATCH, EXTRACTORS, EfficientNetLite0
+from facegan.frechet import Moments, Statistics
+from facegan.history import NAME, start_history
+from facegan.models.architectures import build_generator, initialise
+from facegan.params import INCEPTION_SIZE, Evaluate, Extractor, Reference
+from facegan.precision import possible_precision
+from facegan.reference import reference
+from facegan.sampling import BLOCK
+from facegan.scores import Sample, Scorer
+
+CPU, SIDE = torch.device("cpu"), 224
+# What the plain network may choose from, and how many images it is measured with.
+BATCHES, FEW, PART = (5, 10, 50), 50, 500
+TRICKS = ("the plain network", "kept memory", "channels last", "compiled", "bfloat16")
+STEADY, ROUNDS = 100, 3
+# PNGs in a folder; torch-fidelity's command goes through them twice.
+SMALL, LARGE = 20, 120
+# Of an evaluation with the presets' fakes, and fakes of one that is measured.
+EVALUATION, FAKES = 5_000, 100
+# Fakes whose evaluations' memory is compared, and of those in two processes.
+MEMORY, WIDE = (1_000, 10_000), 1_500
+
+
+def run() -> Iterator[Line]:
+    """Against plain networks and torch-fidelity, on a CPU; parts of a whole evaluation, memory, and
+    two processes."""
+    with mock.patch.dict(os.environ):  # which the tests' settings change
+        from inception import random_weights
+    with (
+        TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"FACEGAN_DEVICE": "cpu"}),
+        random_weights(Path(folder)),
+    ):
+        work = Path(folder)
+        packed = work / "packed"
+        pack(_photographs(work), packed, celeba64())
+        yield _efficientnet(packed)
+        yield from _tricks(packed)
+        yield _inception(work, packed)
+        yield _evaluation(work, packed)
+        yield from _tiny(work, packed)
+        yield from _in_two_processes(work, packed)
+
+
+def _photographs(work: Path) -> Path:
+    if SHARED_FACES.exists():
+        return SHARED_FACES.parent
+    write_many(partial(_noise, work / "noise"), FACES)
+    return work / "noise"
+
+
+def _noise(folder: Path, number: int) -> None:
+    pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{number:05}.png")
+
+
+def pictures(packed: Path) -> Tensor:
+    """All of the data set's images, uint8 (n, 64, 64, 3)."""
+    return torch.cat([load_images(packed, part) for part in ("images", "holdout")])
+
+
+def lite(input_size: int, precision: str) -> Extractor:
+    settings = {"extractor": "efficientnet-lite0", "input_size": input_size}
+    return Extractor.model_validate({**settings, "precision": precision})
+
+
+def _inception_settings() -> Extractor:
+    possible = possible_precision("bfloat16", CPU, silent)
+    return Extractor(extractor="inception", input_size=INCEPTION_SIZE, precision=possible)
+
+
+def extract(packed: str) -> None:
+    """The features of all images, as reference and evaluate have them."""
+    device, images = choose_device(), pictures(Path(packed))
+    settings = lite(SIDE, possible_precision("bfloat16", device, silent))
+    work = Extraction(settings, device, len(images))
+    moments = Moments(work.num_features, device)
+    for block in images.split(BLOCK):
+        moments.update(work(block))
+
+
+def plain_network() -> Callable[[Tensor], Tensor]:
+    """EfficientNet-Lite0 as its package gives it, and what it needs before and after."""
+    network = EfficientNetLite0(SIDE, autocast=False).network
+    network = network.to(memory_format=torch.contiguous_format)
+
+    def features(images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).contiguous().float()  # NHWC => NCHW
+        x = interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
+        maps: Tensor = network.extract_features((x - 127) / 128)
+        return maps.mean((2, 3))
+
+    return features
+
+
+def variant(name: str) -> Callable[[Tensor], Tensor]:
+    """One of TRICKS: itself, and those before it; or Inception."""
+    if name == TRICKS[0]:
+        return plain_network()
+    choose_device()  # from now on memory is kept
+    if name == "kept memory":
+        return plain_network()
+    many = extraction.WORTH_COMPILING
+    if name == "inception":
+        weights.SHA256 = file_sha256(Path(os.environ[weights.VARIABLE]))
+        return Extraction(_inception_settings(), CPU, many)
+    precision = "bfloat16" if name == "bfloat16" else "float32"
+    return Extraction(lite(SIDE, precision), CPU, 0 if name == "channels last" else many)
+
+
+def serve(name: str, packed: str, batch: int, count: int) -> None:
+    """Answer when all is ready, and then every line that comes when `count` images are done."""
+    work, images = variant(name), pictures(Path(packed))[:count]
+    with torch.no_grad():
+        work(images[:batch])
+        print(flush=True)
+        for _ in sys.stdin:
+            for here in images.split(batch):
+                work(here)
+            print(flush=True)
+
+
+@contextmanager
+def _served(
+    name: str, packed: Path, batch: int = BATCH, count: int = STEADY
+) -> Iterator[Callable[[], None]]:
+    """`count` images through a variant, in a process of its own, whenever it is called."""
+    arguments = f"{name!r}, {str(packed)!r}, {batch}, {count}"
+    program = f"from benchmarks.scoring import serve; serve({arguments})"
+    with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
+        lines, answers = process.stdin, process.stdout
+        assert lines and answers
+        assert answers.readline()
+
+        def work() -> None:
+            print(file=lines, flush=True)
+            assert answers.readline()
+
+        yield work
+
+
+def _efficientnet(packed: Path) -> Line:
+    count, speeds = len(pictures(packed)), {}
+    for batch in BATCHES:
+        with _served(TRICKS[0], packed, batch, FEW) as work:
+            speeds[batch] = seconds(work)
+    best = min(BATCHES, key=lambda batch: speeds[batch])
+    program = f"from benchmarks.scoring import extract; extract({str(packed)!r})"
+    command = [sys.executable, "-c", program]
+    with _served(TRICKS[0], packed, best, PART) as plain, TemporaryDirectory() as cache:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+        before = seconds(plain)
+        ours = seconds(lambda: run_command(command, env=environment, check=True))
+        theirs = (before + seconds(plain)) / 2 * count / PART
+    ratio = theirs / ours
+    return Line(
+        f"{count:,} images, EfficientNet-Lite0 at {SIDE}, start and compilation included, against "
+        f"plain eager float32 in batches of {best}, reckoned from {PART} before and after",
+        f"{ours:.0f} s", f"{theirs:.0f} s", f"{ratio:.2f}x", ">= 2.5x", ratio >= 2.5,
+    )  # fmt: skip
+
+
+def _tricks(packed: Path) -> Iterator[Line]:
+    possible = possible_precision("bfloat16", CPU, silent)
+    for before, after in pairwise(TRICKS if possible == "bfloat16" else TRICKS[:-1]):
+        with _served(before, packed) as without, _served(after, packed) as ours:
+            name = f"{STEADY} images in batches of {BATCH}: {after}, against {before}"
+            line = compare(name, ours, without, 0, ROUNDS)
+        yield dataclasses.replace(line, demanded="-")
+
+
+def _inception(work: Path, packed: Path) -> Line:
+    """Seconds an image of an evaluation's, of which a part is measured."""
+    few, many = (_write(work / str(count), pictures(packed)[:count]) for count in (SMALL, LARGE))
+    count, images = 2 * (LARGE - SMALL), 4 * EVALUATION
+    begin = time.perf_counter()
+    with _served("inception", packed, BATCH, count) as work_:
+        start = time.perf_counter() - begin
+        rounds = [(seconds(work_), _fidelity(few), _fidelity(many)) for _ in range(ROUNDS)]
+    ours = [start / images + own / count for own, _, _ in rounds]
+    theirs = [less / images + (more - less) / count for _, less, more in rounds]
+    ratios = [baseline / own for own, baseline in zip(ours, theirs, strict=True)]
+    ratio, fast = median(ratios), _multiplies_bfloat16()
+    return Line(
+        f"seconds an image of {images:,} through Inception, start and compilation included, "
+        f"against torch-fidelity's command, reckoned from {count}",
+        f"{median(ours):.4f}", f"{median(theirs):.4f}",
+        f"{ratio:.2f}x ({' '.join(f'{each:.2f}' for each in ratios)})",
+        ">= 4x" if fast else "- (4x where bfloat16 is multiplied)", ratio >= 4 or not fast,
+    )  # fmt: skip
+
+
+def _multiplies_bfloat16() -> bool:
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    return bool(flags & {"amx_bf16", "avx512_bf16"})
+
+
+def _write(folder: Path, images: Tensor) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image.numpy()).save(folder / f"{number:05}.png")
+    return folder
+
+
+def _fidelity(folder: Path) -> float:
+    """Seconds of the FID of a folder against itself; its images are gone through twice."""
+    command = [sys.executable, "-m", "torch_fidelity.fidelity", "--cpu", "--fid"]
+    command += ["--input1", str(folder), "--input2", str(folder)]
+    command += ["--feature-extractor-weights-path", os.environ[weights.VARIABLE]]
+    return seconds(lambda: run_command(command, capture_output=True, check=True))
+
+
+def _write_training(folder: Path, width: int) -> None:
+    """What evaluate reads of a training, whose networks are untrained."""
+    folder.mkdir()
+    architecture = preset("celeba64").train.architecture
+    config = {"size": SIZE, "channels": 3, "latent_dim": 100, "width": width}
+    for seed, name in enumerate(("generator", "initial")):
+        network = build_generator(architecture, **config)
+        initialise(architecture, network, torch.Generator().manual_seed(seed))
+        whole = {"architecture": architecture, **config}
+        save_network(network.state_dict(), whole, folder / f"{name}.safetensors")
+    score = {"event": "score", "images_seen": 1, "quick_fid": 1.0}
+    start_history(folder / NAME, [{"event": "start", "quick_fid": "quick_fid"}, score])
+
+
+def _write_official(packed: Path, settings: Extractor, count: int, path: Path) -> Statistics:
+    """The statistics of `count` random features, in place of photographs'."""
+    dimensions, images = EXTRACTORS[settings.extractor].num_features, load_images(packed)
+    features, moments = torch.randn(count, dimensions), Moments(dimensions)
+    moments.update(features)
+    about = {
+        "count": count,
+        "shape": list(images.shape[1:]),
+        "recipe": recipe(packed),
+        "data": data_sha256(packed),
+        "holdout": data_sha256(packed, "holdout"),
+        "extractor": settings.model_dump(),
+        "floor": 1.0,
+    }
+    rows = torch.arange(count)
+    statistics = Statistics.of(moments, about, features, rows, torch.randn(count // 10, dimensions))
+    statistics.save(path)
+    return statistics
+
+
+def _evaluation(work: Path, packed: Path) -> Line:
+    """Reckoned from the seconds of the parts, each by what it grows with."""
+    settings, official = _inception_settings(), work / "inception.safetensors"
+    statistics = _write_official(packed, settings, FACES * 9 // 10, official)
+    _write_training(work / "trained", preset("celeba64").train.width)
+    places = work / "trained", packed, official, work / "evaluation", work / "metrics.json"
+    params, device = Evaluate(fakes=FAKES), choose_device()
+    watched = (Extraction, "__call__"), (Scorer, "sample"), (Scorer, "fid"), (step, "companions")
+    with mock.patch.object(extraction, "WORTH_COMPILING", 0), _timing(*watched) as spent:
+        measured = seconds(lambda: step.evaluate(*places, params, settings, device))
+    calls, sampling, fids, beside = (spent[name] for _, name in watched)
+    growth, block = EVALUATION / FAKES, fmean(calls[1:])
+    alone = calls[0] - block + growth * len(calls) * block
+    single = Sample(Moments(1), torch.randn(EVALUATION, statistics.subset.shape[1]))
+    parts = {
+        "drawing": growth * (sum(sampling) - sum(calls)),
+        "distances": sum(fids),
+        "companions": seconds(lambda: companions(statistics, single)),
+        "the rest": measured - sum(sampling) - sum(fids) - sum(beside),
+    }
+    ratio = 1 + sum(parts.values()) / alone
+    each = ", ".join(f"{name} {value:.0f} s" for name, value in parts.items())
+    return Line(
+        f"evaluate, Inception, {EVALUATION:,} fakes, reckoned from {FAKES}, against its features",
+        f"{ratio * alone:.0f} s", f"{alone:.0f} s", f"{ratio:.2f}x ({each})", "<= 1.1x",
+        ratio <= 1.1,
+    )  # fmt: skip
+
+
+@contextmanager
+def _timing(*watched: tuple[Any, str]) -> Iterator[dict[str, list[float]]]:
+    """Notes the seconds of every call of these functions, by name."""
+    spent: dict[str, list[float]] = {name: [] for _, name in watched}
+    with ExitStack() as stack:
+        for owner, name in watched:
+            timed = _timed(getattr(owner, name), spent[name])
+            stack.enter_context(mock.patch.object(owner, name, timed))
+        yield spent
+
+
+def _timed(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        begin = time.perf_counter()
+        result = work(*arguments)
+        spent.append(time.perf_counter() - begin)
+        return result
+
+    return call
+
+
+def _tiny(work: Path, packed: Path) -> Iterator[Line]:
+    """At 32 pixels: what a second evaluation extracts, and an evaluation's memory."""
+    settings, official = lite(32, "float32"), work / "tiny.safetensors"
+    params = Reference(quick=settings, official=settings, subset=MEMORY[0])
+    reference(packed, work / "quick.safetensors", official, params, choose_device())
+    _write_training(work / "tiny", 8)
+    places = work / "tiny", packed, official, work / "again", work / "again.json"
+    extracted: list[bytes] = []
+    original = Extraction.__call__
+
+    def note(self: Extraction, images: Tensor) -> Tensor:
+        extracted.extend(image.numpy().tobytes() for image in images)
+        return original(self, images)
+
+    for _ in range(2):
+        extracted.clear()
+        with mock.patch.object(Extraction, "__call__", note):
+            step.evaluate(*places, Evaluate(fakes=FAKES), settings, choose_device())
+    photographs = {image.numpy().tobytes() for image in pictures(packed)}
+    found = sum(image in photographs for image in extracted)
+    yield Line(
+        "photographs among the images whose features a second evaluation extracts",
+        f"{found} of {len(extracted)}", f"{len(photographs):,} in the reference", "-",
+        "no photograph", found == 0 and len(extracted) == 4 * FAKES,
+    )  # fmt: skip
+    commands = [_evaluate(work, packed, settings, official, fakes) for fakes in MEMORY]
+    small, large = map(_peak, commands)
+    yield Line(
+        "peak memory of evaluate, four times {1:,} and {0:,} fakes, subset {0:,}".format(*MEMORY),
+        f"{large / 1e6:.0f} MB", f"{small / 1e6:.0f} MB", f"{large / small:.2f}x", "<= 1.1x",
+        large <= 1.1 * small,
+    )  # fmt: skip
+
+
+def _evaluate(
+    work: Path, packed: Path, settings: Extractor, official: Path, fakes: int, name: str = "out"
+) -> list[str]:
+    """`python`'s arguments; the scores go into `name`.json."""
+    values = preset("celeba64").model_dump(by_alias=True)
+    values["reference"]["official"] = settings.model_dump()
+    values["evaluate"]["fakes"] = fakes
+    params = work / f"{official.stem}-{fakes}.yaml"
+    params.write_text(yaml.safe_dump(values), "utf-8")
+    places = work / "tiny", packed, official, work / name, work / f"{name}.json"
+    return ["-m", "facegan", "evaluate", *map(str, places), "--params", str(params)]
+
+
+def _peak(arguments: list[str]) -> int:
+    """The most resident bytes of a process."""
+    peak = 0
+    with Popen([sys.executable, *arguments], stderr=DEVNULL) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, watched.memory_info().rss)
+            time.sleep(0.05)
+    assert process.returncode == 0
+    return peak
+
+
+def _in_two_processes(work: Path, packed: Path) -> Iterator[Line]:
+    settings, official = lite(112, "float32"), work / "middle.safetensors"
+    _write_official(packed, settings, 250, official)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    commands = {
+        name: [sys.executable, *prefix, *_evaluate(work, packed, settings, official, WIDE, name)]
+        for name, prefix in (("two", launcher), ("one", []))
+    }
+
+    def start(name: str) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        run_command(commands[name], env=environment, stderr=DEVNULL, check=True)
+
+    yield compare(
+        f"evaluate, four times {WIDE:,} fakes, EfficientNet-Lite0 at 112, by torchrun in two "
+        "processes of one thread, against one process of one thread",
+        partial(start, "two"), partial(start, "one"), 1.6, ROUNDS - 1,
+    )  # fmt: skip
+    contents = [json.loads((work / f"{name}.json").read_text("utf-8")) for name in commands]
+    two, one = (content[content["protocol"]["name"]] for content in contents)
+    difference = abs(two - one) / one
+    yield Line(
+        "the FID of those, float32", f"{two:.4f}", f"{one:.4f}", f"{difference:.1g} relative",
+        "<= 1e-06", difference <= 1e-6,
+    )  # fmt: skip
