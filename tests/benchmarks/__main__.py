@@ -10,7 +10,7 @@ from benchmarks.harness import Line, Skipped, machine
 
 # Imported when they run: the workers of preprocess import this file, and the command's own workers
 # don't have to wait for torch either.
-BENCHMARKS = ("agreement", "photographs", "training", "gpu")
+BENCHMARKS = ("agreement", "scoring", "behaviour", "photographs", "training", "gpu")
 
 
 def main(names: list[str]) -> int:

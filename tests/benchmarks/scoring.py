@@ -60,8 +60,9 @@ MEMORY, WIDE = (1_000, 10_000), 1_500
 
 
 def run() -> Iterator[Line]:
-    """Against plain networks and torch-fidelity, on a CPU; parts of a whole evaluation, memory, and
-    two processes."""
+    """On a CPU: against the plain network and torch-fidelity, the parts of an evaluation, what it
+    does not extract, its memory, and two processes.
+    """
     with mock.patch.dict(os.environ):  # which the tests' settings change
         from inception import random_weights
     with (
@@ -212,9 +213,9 @@ def _inception(work: Path, packed: Path) -> Line:
     few, many = (_write(work / str(count), pictures(packed)[:count]) for count in (SMALL, LARGE))
     count, images = 2 * (LARGE - SMALL), 4 * EVALUATION
     begin = time.perf_counter()
-    with _served("inception", packed, BATCH, count) as work_:
+    with _served("inception", packed, BATCH, count) as served:
         start = time.perf_counter() - begin
-        rounds = [(seconds(work_), _fidelity(few), _fidelity(many)) for _ in range(ROUNDS)]
+        rounds = [(seconds(served), _fidelity(few), _fidelity(many)) for _ in range(ROUNDS)]
     ours = [start / images + own / count for own, _, _ in rounds]
     theirs = [less / images + (more - less) / count for _, less, more in rounds]
     ratios = [baseline / own for own, baseline in zip(ours, theirs, strict=True)]
