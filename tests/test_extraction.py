@@ -104,6 +104,18 @@ def test_compiled_features_are_those_of_the_extractor(compiled: Extraction) -> N
     torch.testing.assert_close(features, compiled.extractor(images), rtol=1e-4, atol=1e-4)
 
 
+def test_weights_are_constants_where_compiled(compiled: Extraction) -> None:
+    """Else they are neither packed nor taken together with BatchNorm's, which is half the gain."""
+    images = noise(4)
+    weight = next(compiled.extractor.parameters())
+    before, kept = compiled(images), weight.clone()
+    try:
+        weight.zero_()
+        assert torch.equal(compiled(images), before)
+    finally:
+        weight.copy_(kept)
+
+
 # Writes the features of the images in a file into it, and prints the events.
 PROGRAM = """
 import json, sys
