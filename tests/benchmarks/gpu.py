@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
 from benchmarks.photographs import enlarge, write_many
-from benchmarks.training import BATCH, FACES, SIZE, STEPS, params, preset, tutorials
+from benchmarks.training import FACES, params, preset
+from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
 from facegan.dataset import Batches
 from facegan.trainer import Trainer
 

@@ -4,10 +4,13 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 VERSIONS = ("numpy", "pillow", "torch", "torchvision")
 SHARED_FACES = Path(__file__).parents[3] / "shared" / "faces" / "celeba-10k.zip"
@@ -33,6 +36,33 @@ def seconds(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
+
+
+@contextmanager
+def timing(*watched: tuple[Any, str]) -> Iterator[dict[str, list[float]]]:
+    """Notes the seconds of every call of these methods or functions, by name.
+
+    Args:
+        watched: their owners, and their names there.
+    """
+    spent: dict[str, list[float]] = {name: [] for _, name in watched}
+    with ExitStack() as stack:
+        for owner, name in watched:
+            timed = _timed(getattr(owner, name), spent[name])
+            stack.enter_context(mock.patch.object(owner, name, timed))
+        yield spent
+
+
+def _timed(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        begin = time.perf_counter()
+        result = work(*arguments)
+        if hasattr(result, "tolist"):
+            result.tolist()  # waits for the device
+        spent.append(time.perf_counter() - begin)
+        return result
+
+    return call
 
 
 def compare(
@@ -61,19 +91,24 @@ def compare(
     )
 
 
+def cpu_flags() -> set[str]:
+    """What the processor can do, in Linux's words; nothing elsewhere."""
+    return set(_processor().get("flags", "").split())
+
+
+def _processor() -> dict[str, str]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = (line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields}
+
+
 def machine() -> str:
     """Hardware and versions, for the table's heading."""
     import torch  # as in __main__
 
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    flags = ""
-    if info.exists():
-        fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        fields = {name.strip(): value.strip() for name, value in fields.items()}
-        cpu = fields.get("model name", cpu)
-        known = set(fields.get("flags", "").split())
-        flags = " ".join(f for f in ("amx_bf16", "avx512f", "avx2") if f in known)
+    cpu = _processor().get("model name", platform.processor() or platform.machine())
+    flags = " ".join(f for f in ("amx_bf16", "avx512f", "avx2") if f in cpu_flags())
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (

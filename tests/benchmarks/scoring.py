@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,6 @@ from statistics import fmean, median
 from subprocess import DEVNULL, PIPE, Popen
 from subprocess import run as run_command
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -25,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.harness import SHARED_FACES, Line, compare, seconds
+from benchmarks.harness import SHARED_FACES, Line, compare, cpu_flags, seconds, timing
 from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
 from benchmarks.training import preset
 from facegan import evaluate as step
@@ -223,7 +222,7 @@ def _inception(work: Path, packed: Path) -> Line:
     ours = [start / images + own / count for own, _, _ in rounds]
     theirs = [less / images + (more - less) / count for _, less, more in rounds]
     ratios = [baseline / own for own, baseline in zip(ours, theirs, strict=True)]
-    ratio, fast = median(ratios), _multiplies_bfloat16()
+    ratio, fast = median(ratios), bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
     return Line(
         f"seconds an image of {images:,} through Inception, start and compilation included, "
         f"against torch-fidelity's command, reckoned from {count}",
@@ -231,12 +230,6 @@ def _inception(work: Path, packed: Path) -> Line:
         f"{ratio:.2f}x ({' '.join(f'{each:.2f}' for each in ratios)})",
         ">= 4x" if fast else "- (4x where bfloat16 is multiplied)", ratio >= 4 or not fast,
     )  # fmt: skip
-
-
-def _multiplies_bfloat16() -> bool:
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.exists() else set()
-    return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 def _write(folder: Path, images: Tensor) -> Path:
@@ -296,7 +289,7 @@ def _evaluation(work: Path, packed: Path) -> Line:
     places = work / "trained", packed, official, work / "evaluation", work / "metrics.json"
     params, device = Evaluate(fakes=FAKES), choose_device()
     watched = (Extraction, "__call__"), (Scorer, "sample"), (Scorer, "fid"), (step, "companions")
-    with mock.patch.object(extraction, "WORTH_COMPILING", 0), _timing(*watched) as spent:
+    with mock.patch.object(extraction, "WORTH_COMPILING", 0), timing(*watched) as spent:
         measured = seconds(lambda: step.evaluate(*places, params, settings, device))
     calls, sampling, fids, beside = (spent[name] for _, name in watched)
     growth, block = EVALUATION / FAKES, fmean(calls[1:])
@@ -315,27 +308,6 @@ def _evaluation(work: Path, packed: Path) -> Line:
         f"{ratio * alone:.0f} s", f"{alone:.0f} s", f"{ratio:.2f}x ({each})", "<= 1.1x",
         ratio <= 1.1,
     )  # fmt: skip
-
-
-@contextmanager
-def _timing(*watched: tuple[Any, str]) -> Iterator[dict[str, list[float]]]:
-    """Notes the seconds of every call of these functions, by name."""
-    spent: dict[str, list[float]] = {name: [] for _, name in watched}
-    with ExitStack() as stack:
-        for owner, name in watched:
-            timed = _timed(getattr(owner, name), spent[name])
-            stack.enter_context(mock.patch.object(owner, name, timed))
-        yield spent
-
-
-def _timed(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        begin = time.perf_counter()
-        result = work(*arguments)
-        spent.append(time.perf_counter() - begin)
-        return result
-
-    return call
 
 
 def _tiny(work: Path, packed: Path) -> Iterator[Line]:

@@ -6,38 +6,36 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import datasets, transforms
 
-from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
+from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, cpu_flags, seconds, timing
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
+from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
 from facegan import loop
 from facegan.dataset import Batches, load_images, place
 from facegan.device import choose_device
+from facegan.events import silent
 from facegan.judge import Judge
 from facegan.models import convolution
-from facegan.params import Params, load_params
+from facegan.params import Params, Precision, load_params
+from facegan.precision import possible_precision
 from facegan.reference import reference
 from facegan.train import train
 from facegan.trainer import Trainer
 from facegan.trainings import Training
 
-# More steps than the 4 batches that the tutorial's loader fetches ahead while we have our turn.
-FACES, SIZE, BATCH, STEPS = 1_500, 64, 64, 12
+FACES = 1_500
+# Of a run whose time is looked at: checkpoints and samples are far rarer in a preset's.
+OFTEN = {"epochs": 3, "interval": 2000, "quick_fakes": 500}
 ROUNDS = 3
 # Steps that are not timed: allocators, oneDNN's kernels and data-loader workers get ready.
 WARM_UP = 2
@@ -52,9 +50,11 @@ def run() -> Iterator[Line]:
         work = Path(folder)
         write_many(partial(enlarge, work / "jpeg" / "faces"), FACES)
         pack(work / "jpeg", work / "packed", celeba64())
-        yield _speed(work, "bfloat16", 10)
+        has_amx = "amx_bf16" in cpu_flags()
+        yield _speed(work, _precision(), 10 if has_amx else 1.2)
         yield _multiplied(work)
-        yield _without_amx(work)
+        if has_amx:
+            yield _without_amx(work)
         yield _in_two_processes()
         yield _share_of_peak()
         yield from _besides_the_step(work)
@@ -63,13 +63,17 @@ def run() -> Iterator[Line]:
 def params() -> Params:
     """DCGAN, as the tutorial has it."""
     paper = preset("dcgan-paper")
-    changes = {"width": 64, "batch_size": BATCH, "epochs": 6, "interval": 4000, "quick_fakes": 500}
-    return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
+    chosen = paper.train.model_copy(update={"width": 64, "batch_size": BATCH})
+    return paper.model_copy(update={"train": chosen})
 
 
 def preset(name: str) -> Params:
     with resources.as_file(resources.files("facegan") / "presets" / f"{name}.yaml") as path:
         return load_params(path)
+
+
+def _precision() -> Precision:
+    return possible_precision("bfloat16", choose_device(), silent)
 
 
 def _ours(packed: Path, precision: str) -> Callable[[], None]:
@@ -86,77 +90,6 @@ def _ours(packed: Path, precision: str) -> Callable[[], None]:
     return work
 
 
-def tutorials(jpeg: Path) -> Callable[[], None]:
-    """float32, photographs decoded anew each epoch, every figure fetched at every step."""
-    steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.ToTensor()]
-    half = (0.5, 0.5, 0.5)
-    images = datasets.ImageFolder(
-        str(jpeg), transforms.Compose([*steps, transforms.Normalize(half, half)])
-    )
-    loader = DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
-    device = choose_device()
-    generator, discriminator = (network.to(device) for network in _tutorial_networks())
-    rule = partial(torch.optim.Adam, lr=0.0002, betas=(0.5, 0.999))
-    optimizers = rule(generator.parameters()), rule(discriminator.parameters())
-    batches = _forever(loader)
-
-    def work() -> None:
-        for _ in range(STEPS):
-            _tutorial_step(next(batches).to(device), generator, discriminator, *optimizers)
-
-    return work
-
-
-def _tutorial_networks() -> tuple[nn.Module, nn.Module]:
-    """DCGAN out of torch's own layers, for latents (n, 100, 1, 1) and images of 64 pixels."""
-    up, down = partial(nn.ConvTranspose2d, bias=False), partial(nn.Conv2d, bias=False)
-    generator = [up(100, 512, 4), nn.BatchNorm2d(512), nn.ReLU(True)]
-    discriminator = [down(3, 64, 4, 2, 1), nn.LeakyReLU(0.2, True)]
-    for width in (64, 128, 256):
-        discriminator += [down(width, 2 * width, 4, 2, 1), nn.BatchNorm2d(2 * width)]
-        discriminator += [nn.LeakyReLU(0.2, True)]
-    for width in (512, 256, 128):
-        generator += [up(width, width // 2, 4, 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU(True)]
-    last = [down(512, 1, 4), nn.Flatten(0)]
-    networks = [*generator, up(64, 3, 4, 2, 1), nn.Tanh()], [*discriminator, *last]
-    return nn.Sequential(*networks[0]), nn.Sequential(*networks[1])
-
-
-def _forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    while True:
-        for images, _ in loader:
-            yield images
-
-
-def _tutorial_step(
-    real: Tensor,
-    generator: nn.Module,
-    discriminator: nn.Module,
-    generator_optimizer: torch.optim.Optimizer,
-    discriminator_optimizer: torch.optim.Optimizer,
-) -> list[float]:
-    ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
-    figures = []
-    discriminator_optimizer.zero_grad()
-    logits = discriminator(real)
-    loss = binary_cross_entropy_with_logits(logits, ones.to(real.device))
-    loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
-    fake = generator(torch.randn(len(real), 100, 1, 1, device=real.device))
-    logits = discriminator(fake.detach())
-    loss = binary_cross_entropy_with_logits(logits, zeros.to(real.device))
-    loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
-    discriminator_optimizer.step()
-    generator_optimizer.zero_grad()
-    logits = discriminator(fake)
-    loss = binary_cross_entropy_with_logits(logits, ones.to(real.device))
-    loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
-    generator_optimizer.step()
-    return figures
-
-
 def _speed(work: Path, precision: str, at_least: float) -> Line:
     ours, theirs = _ours(work / "packed", precision), tutorials(work / "jpeg")
     for each in (ours, theirs):
@@ -166,7 +99,7 @@ def _speed(work: Path, precision: str, at_least: float) -> Line:
 
 
 def _multiplied(work: Path) -> Line:
-    ours = _ours(work / "packed", "bfloat16")
+    ours = _ours(work / "packed", _precision())
 
     def convolved() -> None:
         with mock.patch.object(convolution, "SMALL", 0):
@@ -174,7 +107,7 @@ def _multiplied(work: Path) -> Line:
 
     for each in (ours, convolved):
         each()
-    name = f"{STEPS} steps, convolutions of 4x4 maps multiplied, against oneDNN's"
+    name = f"{STEPS} steps, {_precision()}, convolutions of 4x4 maps multiplied, against oneDNN's"
     return compare(name, ours, convolved, 1, ROUNDS)
 
 
@@ -198,7 +131,8 @@ def _last_line(command: list[str], environment: dict[str, str]) -> str:
 # Images a second of the processes that torchrun starts, each with as many images in a step.
 STEPS_PROGRAM = """
 import time, torch
-from benchmarks.training import BATCH, SIZE, STEPS, params
+from benchmarks.training import params
+from benchmarks.tutorial import BATCH, SIZE, STEPS
 from facegan.distributed import joined
 from facegan.trainer import Trainer
 device = torch.device("cpu")
@@ -234,68 +168,58 @@ def _in_two_processes() -> Line:
 
 
 def _share_of_peak() -> Line:
-    trainer = Trainer(params().train, SIZE, 3, 0, choose_device())
-    images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8, device=trainer.device)
+    precision, device = _precision(), choose_device()
+    settings = params().train.model_copy(update={"precision": precision})
+    trainer = Trainer(settings, SIZE, 3, 0, device)
+    images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     for _ in range(WARM_UP):
         trainer.step(images)
     with FlopCounterMode(display=False) as counter:
         trainer.step(images)
     step = min(seconds(lambda: trainer.step(images).tolist()) for _ in range(5))
-    matrix = torch.randn(4096, 4096, device=trainer.device).bfloat16()
+    matrix = torch.randn(4096, 4096, device=device, dtype=getattr(torch, precision))
     peak = 2 * 4096**3 / min(seconds(lambda: float((matrix @ matrix)[0, 0])) for _ in range(5))
     reached = counter.get_total_flops() / step
     return Line(
-        "floating-point operations a second in the step, against a large bf16 matmul's",
+        f"floating-point operations a second in the step, against a large {precision} matmul's",
         f"{reached / 1e9:.0f} G", f"{peak / 1e9:.0f} G", f"{reached / peak:.0%}", "-", True,
     )  # fmt: skip
 
 
 def _besides_the_step(work: Path) -> Iterator[Line]:
-    """A run with three scores, and so checkpoints far more often than a preset has them."""
-    settings = params()
+    """A run with checkpoints and samples far more often than its preset has them, and what of that
+    an interval of the preset's comes to."""
+    chosen = preset("celeba64")
+    settings = chosen.train.model_copy(update=OFTEN)
     quick, official = work / "quick.safetensors", work / "official.safetensors"
-    reference(work / "packed", quick, official, settings.reference, choose_device())
-    spent: dict[str, float] = {}
-    with _timing(spent):
-        train(
-            work / "packed", quick, work / "out", settings.train, 0, choose_device(),
-            work / "checkpoints",
+    reference(work / "packed", quick, official, chosen.reference, choose_device())
+    places = work / "packed", quick, work / "out"
+    with _timing() as spent:
+        train(*places, settings, 0, choose_device(), work / "checkpoints")
+    whole = sum(spent["go"]) - sum(spent["quick_fid"])
+    stepping, records, saves = (spent[name] for name in ("step", "_record", "save"))
+    rest = whole - sum(stepping)
+    yield Line(
+        f"celeba64, time outside the step at an interval of {settings.interval:,}, but for quick "
+        "FIDs", f"{rest:.1f} s", f"{whole:.1f} s", f"{rest / whole:.1%}", "-", True,
+    )  # fmt: skip
+    steps = chosen.train.interval / settings.batch_size
+    always = steps * (rest - sum(records) - sum(saves)) / len(stepping)
+    saving = statistics.fmean(saves)
+    rest = always + loop.RECORDS * statistics.fmean(records) + saving
+    whole = steps * statistics.fmean(stepping) + rest
+    parts = ("time outside the step", rest, 3), ("of that, checkpoints", saving, 2)
+    for name, part, at_most in parts:
+        yield Line(
+            f"{name}, reckoned from those for the preset's interval of {chosen.train.interval:,}",
+            f"{part:.1f} s", f"{whole:.0f} s", f"{part / whole:.2%}", f"< {at_most}%",
+            part / whole < at_most / 100,
         )  # fmt: skip
-    whole = spent["Loop.go"] - spent["Judge.quick_fid"]
-    rest, saving = 1 - spent["Trainer.step"] / whole, spent["Training.save"] / whole
-    yield Line(
-        f"time outside the step at an interval of {settings.train.interval:,}, but for quick FIDs",
-        f"{rest * whole:.1f} s", f"{whole:.1f} s", f"{rest:.1%}", "-", True,
-    )  # fmt: skip
-    yield Line(
-        "of that, checkpoints",
-        f"{spent['Training.save']:.1f} s", f"{whole:.1f} s", f"{saving:.1%}", "< 2%", saving < 0.02,
-    )  # fmt: skip
 
 
 @contextmanager
-def _timing(spent: dict[str, float]) -> Iterator[None]:
-    """Adds up the seconds in these methods, in `spent`."""
-    owners = (loop.Loop, "go"), (Trainer, "step"), (Judge, "quick_fid"), (Training, "save")
-    methods = {(owner, name): getattr(owner, name) for owner, name in owners}
-    for (owner, name), method in methods.items():
-        setattr(owner, name, _timed(method, f"{owner.__name__}.{name}", spent))
-    try:
-        yield
-    finally:
-        for (owner, name), method in methods.items():
-            setattr(owner, name, method)
-
-
-def _timed(method: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
-    spent[name] = 0.0
-
-    def call(*arguments: Any) -> Any:
-        began = time.perf_counter()
-        result = method(*arguments)
-        if isinstance(result, Tensor):
-            result.tolist()  # waits for the device
-        spent[name] += time.perf_counter() - began
-        return result
-
-    return call
+def _timing() -> Iterator[dict[str, list[float]]]:
+    """Notes the seconds of every call of these methods, by name."""
+    owners = (loop.Loop, "go"), (loop.Loop, "_record"), (Trainer, "step"), (Judge, "quick_fid")
+    with timing(*owners, (Training, "save")) as spent:
+        yield spent
