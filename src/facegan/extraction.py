@@ -14,7 +14,6 @@ from facegan.params import Extractor
 # Input pixels of all images together from which on compiling is worth its half minute: 6,000
 # images at 224 pixels, where 70 images a second became 94 (AVX2, float32).
 WORTH_COMPILING = 300_000_000
-COMPILE_FAILURES = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
 
 
 class Extraction:
@@ -58,11 +57,15 @@ class Extraction:
 
     def _run(self, batch: Tensor) -> Any:
         if self.compiled is not None:
+            # Here, because they take two seconds that most evaluations don't have to wait for.
+            from torch._dynamo.exc import TorchDynamoException
+            from torch._inductor.exc import InductorError
+
             try:
                 # The weights become constants, which torch.compile's own option does not do (2.14).
                 with torch._inductor.config.patch(freezing=True):
                     return self.compiled(batch)
-            except COMPILE_FAILURES as error:
+            except (TorchDynamoException, InductorError) as error:
                 reason = str(error).splitlines()[0]
                 text = f"not compiled, so that it takes longer ({reason})"
                 self.on_event({"event": "message", "text": text})

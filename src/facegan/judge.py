@@ -38,6 +38,11 @@ class Judge:
         self.extractor = features.load_extractor(settings, device)
         self.real_distance = _mean_distance(images[:SAMPLES])
 
+    @property
+    def caution(self) -> str:
+        """What the quick FID is, where its features are not the literature's."""
+        return "" if self.extractor.is_published else f"{self.name} is {features.NOT_PUBLISHED}"
+
     def draw_samples(self, network: nn.Module, path: Path) -> float:
         """Write the picture of the fixed latents' images.
 

@@ -98,6 +98,8 @@ class Loop:
 
     def go(self) -> None:
         """Train to the end."""
+        if caution := self.judge.caution:
+            self._tell(caution)
         with stopping.stop_signals() as stop:
             while self.batches.seen < self.total and not self._is_ended():
                 self._advance()

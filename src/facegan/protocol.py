@@ -10,7 +10,6 @@ from facegan.params import Extractor
 # Sets of latents whose mean FID is the FID; other ones than the quick FID's, on which the snapshot
 # was chosen.
 SEEDS = (11, 13, 17)
-NOT_PUBLISHED = "not comparable with published FIDs"
 
 
 def score_name(metric: str, fakes: int, statistics: Statistics) -> str:
@@ -47,4 +46,4 @@ def describe_protocol(statistics: Statistics, fakes: int) -> dict[str, Any]:
 
 def caution(protocol: dict[str, Any]) -> str:
     """What has to stand beside a score by features that the literature doesn't use."""
-    return "" if protocol["published"] else NOT_PUBLISHED
+    return "" if protocol["published"] else features.NOT_PUBLISHED

@@ -55,7 +55,7 @@ SMALL, LARGE = 20, 120
 # Of an evaluation with the presets' fakes, and fakes of one that is measured.
 EVALUATION, FAKES = 5_000, 100
 # Fakes whose evaluations' memory is compared, and of those in two processes.
-MEMORY, WIDE = (1_000, 10_000), 1_500
+MEMORY, WIDE = (1_000, 10_000), 4_000
 
 
 def run() -> Iterator[Line]:
