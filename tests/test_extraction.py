@@ -70,6 +70,17 @@ def test_what_fills_up_a_batch_leaves_no_trace() -> None:
     assert torch.equal(work(images[:5]), work(images)[:5])
 
 
+def test_float32_is_not_tf32_on_a_gpu() -> None:
+    work, allowed = Extraction(settings(), CPU, 1), list[bool]()
+    work.extractor.register_forward_pre_hook(
+        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    work(noise(1))
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 @pytest.mark.parametrize("size", [32, 224])
 def test_small_counts_are_not_compiled(size: int) -> None:
     enough = -(-WORTH_COMPILING // size**2)

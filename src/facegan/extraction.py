@@ -46,7 +46,9 @@ class Extraction:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (n, H, W, C) -> float32 (n, num_features), on the device."""
-        return torch.cat([self._extract(each) for each in images.split(self.batch)])
+        # Else a GPU's convolutions would round float32 to TF32's ten bits.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.cat([self._extract(each) for each in images.split(self.batch)])
 
     def _extract(self, images: Tensor) -> Tensor:
         # Padded, because another size would have to be compiled anew.
