@@ -61,10 +61,10 @@ def run() -> Iterator[Line]:
 
 
 def params() -> Params:
-    """DCGAN, as the tutorial has it."""
+    """DCGAN, as the tutorial has it, in the precision that the machine has."""
     paper = preset("dcgan-paper")
-    chosen = paper.train.model_copy(update={"width": 64, "batch_size": BATCH})
-    return paper.model_copy(update={"train": chosen})
+    changes = {"width": 64, "batch_size": BATCH, "precision": _precision()}
+    return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
 
 
 def preset(name: str) -> Params:
@@ -169,8 +169,7 @@ def _in_two_processes() -> Line:
 
 def _share_of_peak() -> Line:
     precision, device = _precision(), choose_device()
-    settings = params().train.model_copy(update={"precision": precision})
-    trainer = Trainer(settings, SIZE, 3, 0, device)
+    trainer = Trainer(params().train, SIZE, 3, 0, device)
     images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     for _ in range(WARM_UP):
         trainer.step(images)
