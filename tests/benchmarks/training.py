@@ -195,8 +195,9 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
     places = work / "packed", quick, work / "out"
     with _timing() as spent:
         train(*places, settings, 0, choose_device(), work / "checkpoints")
-    whole = sum(spent["go"]) - sum(spent["quick_fid"])
-    stepping, records, saves = (spent[name] for name in ("step", "_record", "save"))
+    # The first score and the first checkpoint come before `go`.
+    stepping, records, saves = spent["step"], spent["_record"], spent["save"][1:]
+    whole = sum(spent["go"]) - sum(spent["quick_fid"][1:])
     rest = whole - sum(stepping)
     yield Line(
         f"celeba64, time outside the step at an interval of {settings.interval:,}, but for quick "
