@@ -116,7 +116,7 @@ def test_compiled_features_are_those_of_the_extractor(compiled: Extraction) -> N
 
 
 def test_weights_are_constants_where_compiled(compiled: Extraction) -> None:
-    """Else they are neither packed nor taken together with BatchNorm's, which is half the gain."""
+    """Else they are neither packed nor taken together with BatchNorm's."""
     images = noise(4)
     weight = next(compiled.extractor.parameters())
     before, kept = compiled(images), weight.clone()

@@ -57,8 +57,8 @@ def _timed(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         begin = time.perf_counter()
         result = work(*arguments)
-        if hasattr(result, "tolist"):
-            result.tolist()  # waits for the device
+        if hasattr(result, "cpu"):
+            result.cpu()  # waits for the device
         spent.append(time.perf_counter() - begin)
         return result
 

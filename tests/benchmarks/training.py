@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -193,7 +192,8 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
     quick, official = work / "quick.safetensors", work / "official.safetensors"
     reference(work / "packed", quick, official, chosen.reference, choose_device())
     places = work / "packed", quick, work / "out"
-    with _timing() as spent:
+    watched = (loop.Loop, "go"), (loop.Loop, "_record"), (Trainer, "step"), (Judge, "quick_fid")
+    with timing(*watched, (Training, "save")) as spent:
         train(*places, settings, 0, choose_device(), work / "checkpoints")
     # The first score and the first checkpoint come before `go`.
     stepping, records, saves = spent["step"], spent["_record"], spent["save"][1:]
@@ -215,11 +215,3 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
             f"{part:.1f} s", f"{whole:.0f} s", f"{part / whole:.2%}", f"< {at_most}%",
             part / whole < at_most / 100,
         )  # fmt: skip
-
-
-@contextmanager
-def _timing() -> Iterator[dict[str, list[float]]]:
-    """Notes the seconds of every call of these methods, by name."""
-    owners = (loop.Loop, "go"), (loop.Loop, "_record"), (Trainer, "step"), (Judge, "quick_fid")
-    with timing(*owners, (Training, "save")) as spent:
-        yield spent
