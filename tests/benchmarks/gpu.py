@@ -65,10 +65,8 @@ def _epoch(jpeg: Path) -> Line:
     device = torch.device("cuda")
     trainer = Trainer(params().train, SIZE, 3, 0, device)
     batches = Batches(_random(CELEBA), BATCH, 0, device)
-    theirs = tutorials(jpeg)
     for _ in range(STEPS):
         trainer.step(next(batches))
-    theirs()
 
     def epoch() -> None:
         for _ in range(CELEBA // BATCH):
@@ -76,7 +74,8 @@ def _epoch(jpeg: Path) -> Line:
         figures.tolist()  # waits for the device
 
     ours = seconds(epoch)
-    part = seconds(lambda: [theirs() for _ in range(TUTORIAL_ROUNDS)])
+    with tutorials(jpeg) as theirs:
+        part = seconds(lambda: [theirs() for _ in range(TUTORIAL_ROUNDS)])
     baseline = part * CELEBA / (TUTORIAL_ROUNDS * STEPS * BATCH)
     return Line(
         f"an epoch of {CELEBA:,} images, DCGAN-{SIZE}, batch {BATCH}, against the tutorial's, "

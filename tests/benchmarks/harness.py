@@ -3,12 +3,14 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 from unittest import mock
 
@@ -91,6 +93,31 @@ def compare(
     )
 
 
+@contextmanager
+def served(program: str) -> Iterator[Callable[[], None]]:
+    """What a Python program `serve`s, whenever it is called: in a process of its own, because
+    `choose_device` changes how a process keeps memory, for the baseline as well.
+    """
+    with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
+        lines, answers = process.stdin, process.stdout
+        assert lines and answers
+        assert answers.readline()
+
+        def work() -> None:
+            print(file=lines, flush=True)
+            assert answers.readline()
+
+        yield work
+
+
+def serve(work: Callable[[], object]) -> None:
+    """Say that all is ready; then do `work` for each line that comes, and answer."""
+    print(flush=True)
+    for _ in sys.stdin:
+        work()
+        print(flush=True)
+
+
 def cpu_flags() -> set[str]:
     """What the processor can do, in Linux's words; nothing elsewhere."""
     return set(_processor().get("flags", "").split())
@@ -108,7 +135,7 @@ def machine() -> str:
     import torch  # as in __main__
 
     cpu = _processor().get("model name", platform.processor() or platform.machine())
-    flags = " ".join(f for f in ("amx_bf16", "avx512f", "avx2") if f in cpu_flags())
+    flags = " ".join(f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in cpu_flags())
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (

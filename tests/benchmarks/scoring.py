@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import DEVNULL, Popen
 from subprocess import run as run_command
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -24,7 +24,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.harness import SHARED_FACES, Line, compare, cpu_flags, seconds, timing
+from benchmarks.harness import (
+    SHARED_FACES,
+    Line,
+    compare,
+    cpu_flags,
+    seconds,
+    serve,
+    served,
+    timing,
+)
 from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
 from benchmarks.training import preset
 from facegan import evaluate as step
@@ -146,35 +155,20 @@ def variant(name: str) -> Callable[[Tensor], Tensor]:
     return Extraction(lite(SIDE, precision), CPU, 0 if name == "channels last" else many)
 
 
-def serve(name: str, packed: str, batch: int, count: int) -> None:
-    """Answer when all is ready, and then every line that comes when `count` images are done."""
+def serve_variant(name: str, packed: str, batch: int, count: int) -> None:
+    """`count` images, whenever a line comes."""
     work, images = variant(name), pictures(Path(packed))[:count]
     with torch.no_grad():
         work(images[:batch])
-        print(flush=True)
-        for _ in sys.stdin:
-            for here in images.split(batch):
-                work(here)
-            print(flush=True)
+        serve(lambda: [work(here) for here in images.split(batch)])
 
 
-@contextmanager
 def _served(
     name: str, packed: Path, batch: int = BATCH, count: int = STEADY
-) -> Iterator[Callable[[], None]]:
+) -> AbstractContextManager[Callable[[], None]]:
     """`count` images through a variant, in a process of its own, whenever it is called."""
     arguments = f"{name!r}, {str(packed)!r}, {batch}, {count}"
-    program = f"from benchmarks.scoring import serve; serve({arguments})"
-    with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
-        lines, answers = process.stdin, process.stdout
-        assert lines and answers
-        assert answers.readline()
-
-        def work() -> None:
-            print(file=lines, flush=True)
-            assert answers.readline()
-
-        yield work
+    return served(f"from benchmarks.scoring import serve_variant; serve_variant({arguments})")
 
 
 def _efficientnet(packed: Path) -> Iterator[Line]:

@@ -90,11 +90,11 @@ def _ours(packed: Path, precision: str) -> Callable[[], None]:
 
 
 def _speed(work: Path, precision: str, at_least: float) -> Line:
-    ours, theirs = _ours(work / "packed", precision), tutorials(work / "jpeg")
-    for each in (ours, theirs):
-        each()
+    ours = _ours(work / "packed", precision)
+    ours()
     name = f"{STEPS} steps of DCGAN-{SIZE}, batch {BATCH}, {precision}, against the tutorial's loop"
-    return compare(name, ours, theirs, at_least, ROUNDS)
+    with tutorials(work / "jpeg") as theirs:
+        return compare(name, ours, theirs, at_least, ROUNDS)
 
 
 def _multiplied(work: Path) -> Line:

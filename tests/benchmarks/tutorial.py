@@ -1,6 +1,7 @@
 """PyTorch's DCGAN tutorial: the loop that everybody starts from."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -10,21 +11,26 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from facegan.device import choose_device
+from benchmarks.harness import serve, served
 
 # More steps than the 4 batches that the loader fetches ahead while we have our turn.
 SIZE, BATCH, STEPS = 64, 64, 12
 
 
-def tutorials(jpeg: Path) -> Callable[[], None]:
+def tutorials(jpeg: Path) -> AbstractContextManager[Callable[[], None]]:
+    """STEPS steps of its loop, whenever called, in a process of its own."""
+    return served(f"from benchmarks.tutorial import serve_loop; serve_loop({str(jpeg)!r})")
+
+
+def serve_loop(jpeg: str) -> None:
     """float32, photographs decoded anew each epoch, every figure fetched at every step."""
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.ToTensor()]
     half = (0.5, 0.5, 0.5)
     images = datasets.ImageFolder(
-        str(jpeg), transforms.Compose([*steps, transforms.Normalize(half, half)])
+        jpeg, transforms.Compose([*steps, transforms.Normalize(half, half)])
     )
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
-    device = choose_device()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator, discriminator = (network.to(device) for network in _tutorial_networks())
     rule = partial(torch.optim.Adam, lr=0.0002, betas=(0.5, 0.999))
     optimizers = rule(generator.parameters()), rule(discriminator.parameters())
@@ -34,7 +40,8 @@ def tutorials(jpeg: Path) -> Callable[[], None]:
         for _ in range(STEPS):
             _tutorial_step(next(batches).to(device), generator, discriminator, *optimizers)
 
-    return work
+    work()
+    serve(work)
 
 
 def _tutorial_networks() -> tuple[nn.Module, nn.Module]:
