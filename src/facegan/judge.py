@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pdist
 
-from facegan import features, frechet, sampling
+from facegan import extraction, features, frechet, sampling
 from facegan.params import Extractor
 
 # The same latents in every run, so that two runs compare picture by picture. The official score
@@ -35,13 +35,15 @@ class Judge:
         settings = Extractor(**quick.about["extractor"])
         self.quick, self.latent_dim, self.fakes = quick, latent_dim, fakes
         self.name = f"quick_fid{fakes}_{settings.label}"
-        self.extractor = features.load_extractor(settings, device)
+        # Never compiled: a training of more epochs has to have the same scores.
+        self.extraction = extraction.Extraction(settings, device, images=0)
         self.real_distance = _mean_distance(images[:SAMPLES])
 
     @property
     def caution(self) -> str:
         """What the quick FID is, where its features are not the literature's."""
-        return "" if self.extractor.is_published else f"{self.name} is {features.NOT_PUBLISHED}"
+        published = self.extraction.extractor.is_published
+        return "" if published else f"{self.name} is {features.NOT_PUBLISHED}"
 
     def draw_samples(self, network: nn.Module, path: Path) -> float:
         """Write the picture of the fixed latents' images.
@@ -56,10 +58,10 @@ class Judge:
 
     def quick_fid(self, network: nn.Module) -> float:
         """The Fréchet distance to the real images, with few fakes; lower is better."""
-        moments = frechet.Moments(self.extractor.num_features)
+        moments = frechet.Moments(self.extraction.num_features)
         z = sampling.latents(self.fakes, self.latent_dim, QUICK_SEED)
         for images in sampling.draw(network, z):
-            moments.update(self.extractor(images))
+            moments.update(self.extraction(images))
         return round(frechet.frechet_distance(self.quick, moments), 6)
 
 

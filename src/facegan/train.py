@@ -18,6 +18,7 @@ from facegan import (
     distributed,
     errors,
     events,
+    extraction,
     features,
     frechet,
     history,
@@ -42,8 +43,8 @@ from facegan.params import Train
 # What a training depends on besides its data and params: another source, another fingerprint.
 SOURCES = (
     architectures, atomic, augment, average, checkpoint, convolution, dataset, dcgan, distributed,
-    errors, events, features, frechet, history, judge, loop, losses, noise, precision, recorded,
-    residual, resnet, s3, sampling, sizes, stopping, trainer, trainings, weights,
+    errors, events, extraction, features, frechet, history, judge, loop, losses, noise, precision,
+    recorded, residual, resnet, s3, sampling, sizes, stopping, trainer, trainings, weights,
     sys.modules[__name__],
 )  # fmt: skip
 
