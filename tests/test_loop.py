@@ -111,6 +111,18 @@ def test_samples_that_are_all_the_same_are_a_collapse(
     assert all(line["images_seen"] > 0 for line in of("collapse", lines))
 
 
+def test_a_quick_fid_of_over_twice_the_best_is_a_collapse(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fids = iter([50.0, 10.0, 20.0, 46.0, 9.0, 9.0, 9.0])
+    monkeypatch.setattr("facegan.judge.Judge.quick_fid", lambda self, network: next(fids))
+    lines, texts = run(interval=100)
+    noted = {line["images_seen"]: line["reason"] for line in of("collapse", lines)}
+    reason = "a quick FID of 46.0 is 4.6 times the best"
+    assert [seen for seen, text in noted.items() if "quick FID" in text] == [300]
+    assert reason in noted[300] and any(reason in text for text in texts)
+
+
 def fixed(diversity: float) -> Callable[..., float]:
     def draw(self: Any, network: Any, path: Path) -> float:
         from PIL import Image
