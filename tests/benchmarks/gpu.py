@@ -1,4 +1,4 @@
-"""What a GPU makes of the training step: replayed, and against the tutorial's loop."""
+"""What a GPU makes of the training step: replayed, its share of the peak, the tutorial's loop."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
 from benchmarks.photographs import enlarge, write_many
-from benchmarks.training import FACES, params, preset
+from benchmarks.training import FACES, params, preset, share_of_peak
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
 from facegan.dataset import Batches
 from facegan.trainer import Trainer
@@ -28,6 +28,8 @@ def run() -> Iterator[Line]:
         raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
     for batch in BATCHES:
         yield _replayed(batch)
+    for batch in BATCHES:
+        yield share_of_peak(batch, side=8192, repeats=50)
     with TemporaryDirectory() as folder:
         write_many(partial(enlarge, Path(folder) / "jpeg" / "faces"), FACES)
         yield _epoch(Path(folder) / "jpeg")
