@@ -27,10 +27,19 @@ def test_a_block_adds_to_what_it_gets() -> None:
 
 
 @pytest.mark.parametrize("size", sizes.SIZES)
-def test_the_discriminator_is_dcgans_with_a_block_before_its_last_layer(size: int) -> None:
+def test_between_its_ends_the_discriminator_is_dcgans(size: int) -> None:
     *ours, block, last = Discriminator(size, 3, 8).layers
+    *theirs, their_last = dcgan.Discriminator(size, 3, 8).layers
     assert isinstance(block, Block)
-    assert list(map(repr, [*ours, last])) == list(map(repr, dcgan.Discriminator(size, 3, 8).layers))
+    assert list(map(repr, [*ours[4:], last])) == list(map(repr, [*theirs[2:], their_last]))
+
+
+@pytest.mark.parametrize("size", sizes.SIZES)
+def test_the_discriminators_first_convolution_is_at_the_full_size(size: int) -> None:
+    network = Discriminator(size, 3, 8)
+    assert convolutions(network)[:2] == [(4, 3, 3, 3), (8, 4, 4, 4)]
+    sides = [network.layers[:depth](torch.zeros(2, 3, size, size)).shape[-1] for depth in (2, 4)]
+    assert sides == [size, size // 2]
 
 
 @pytest.mark.parametrize("size", sizes.SIZES)

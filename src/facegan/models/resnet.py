@@ -1,8 +1,8 @@
 """DCGAN with a residual block (He et al. 2016), which learns faster: docs/recipes.md.
 
 The discriminator has a block of one 3x3 convolution at its smallest maps, where most can be told
-and least is to be computed. The generator, for which blocks are worth less than they cost, goes up
-to the full size before its last convolution.
+and least is to be computed. Both networks have a convolution at the full size, the discriminator
+before it goes down, the generator after it came up; blocks are worth less there than they cost.
 """
 
 from torch import Tensor, nn
@@ -54,5 +54,14 @@ class Discriminator(dcgan.Discriminator):
 
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__(size, channels, width)
-        *layers, last = self.layers
-        self.layers = nn.Sequential(*layers, Block(sizes.widths(size, width)[0]), last)
+        _, _, *layers, last = self.layers
+        half = max(width // 2, 1)
+        self.layers = nn.Sequential(
+            Conv2d(channels, half, 3, 1, 1),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            Conv2d(half, width, 4, 2, 1),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            *layers,
+            Block(sizes.widths(size, width)[0]),
+            last,
+        )
