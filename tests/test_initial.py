@@ -38,7 +38,8 @@ def first(
 ) -> Path:
     """A finished training's folder."""
     folder = tmp_path_factory.mktemp("first")
-    settings = make_params().train
+    # Long enough to be better than it began.
+    settings = make_params(train={"epochs": 4}).train
     train(dataset, references[0], folder / "train", settings, 0, CPU, folder / "checkpoints")
     return folder / "train"
 
