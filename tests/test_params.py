@@ -39,6 +39,7 @@ FLOATS = [
 ]
 MAY_BE_NONE = (
     *("preprocess.near_duplicates", "train.discriminator_lr", "train.patience", "train.init_from"),
+    "train.lr_decay_from",
 )
 
 

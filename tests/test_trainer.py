@@ -20,7 +20,7 @@ MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
 RECIPES: list[dict[str, Any]] = [
     {},
-    {"precision": "bfloat16"},
+    {"precision": "bfloat16", "lr_decay_from": 20},
     {"loss": "hinge", "spectral_norm": True, "discriminator_lr": 0.001},
     {"architecture": "residual", "loss": "relativistic", "r1": 1.0, "r2": 1.0},
     {"architecture": "residual", "loss": "bce", "r1": 0.5, "penalty_interval": 2},
@@ -76,13 +76,46 @@ def test_a_trainer_that_was_saved_goes_on_as_if_it_had_not_been(
     assert all(map(torch.equal, weights(one), weights(other)))
 
 
-def test_each_network_has_its_learning_rate(trainer: Callable[..., Trainer]) -> None:
-    def rates(one: Trainer) -> list[float]:
-        optimizers = (one.generator_optimizer, one.discriminator_optimizer)
-        return [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+def rates(trainer: Trainer) -> list[float]:
+    optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
+    return [optimizer.param_groups[0]["lr"].item() for optimizer in optimizers]
 
-    assert rates(trainer(lr=0.001)) == [0.001, 0.001]
-    assert rates(trainer(lr=0.001, discriminator_lr=0.002)) == [0.001, 0.002]
+
+def test_each_network_has_its_learning_rate(trainer: Callable[..., Trainer], batch: Tensor) -> None:
+    for given, expected in ((None, 0.001), (0.002, 0.002)):
+        one = trainer(lr=0.001, discriminator_lr=given)
+        for _ in range(3):
+            assert rates(one) == pytest.approx([0.001, expected])
+            one.step(batch)
+
+
+def test_learning_rates_fall_with_the_root_of_the_images_seen(
+    trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    one = trainer(lr=0.001, discriminator_lr=0.002, batch_size=20, lr_decay_from=40)
+    found = []
+    for _ in range(9):
+        one.step(batch)  # the last begins at 160 images seen
+        found.append(rates(one))
+    factors = [1, 1, 1, 1.5**-0.5, 2**-0.5, 2.5**-0.5, 3**-0.5, 3.5**-0.5, 0.5]
+    assert found == [pytest.approx([0.001 * f, 0.002 * f]) for f in factors]
+
+
+def test_a_lower_learning_rate_moves_the_weights_less(
+    trainer: Callable[..., Trainer], batch: Tensor
+) -> None:
+    def moved(**recipe: Any) -> float:
+        one = trainer(batch_size=20, **recipe)
+        for _ in range(10):
+            one.step(batch)
+        before = weights(one)
+        one.step(batch)
+        return max(
+            (new - old).abs().max().item() for new, old in zip(weights(one), before, strict=True)
+        )
+
+    # Adam's steps are of the learning rate's size.
+    assert moved(lr_decay_from=2) == pytest.approx(moved() / 10, rel=0.5)
 
 
 def test_the_penalty_counts_for_all_steps_between_two(

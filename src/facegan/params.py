@@ -104,6 +104,7 @@ class Train(_Section):
     loss: Literal["bce", "hinge", "relativistic"]
     lr: Rate
     discriminator_lr: Rate | None
+    lr_decay_from: Positive | None
     beta1: Decay
     beta2: Decay
     r1: Weight

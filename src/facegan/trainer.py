@@ -50,14 +50,15 @@ class Trainer:
         self.generator, self.discriminator = self._networks(common, weights_seed)
         betas = params.beta1, params.beta2
         self.generator_optimizer, self.discriminator_optimizer = (
+            # The rate is a tensor, because a recorded step reads it anew.
             torch.optim.Adam(
-                network.parameters(), lr, betas, fused=True, capturable=device.type == "cuda"
+                network.parameters(), torch.tensor(lr, device=device), betas,
+                fused=True, capturable=device.type == "cuda",
             )
-            for network, lr in (
-                (self.generator, params.lr),
-                (self.discriminator, params.discriminator_lr or params.lr),
+            for network, lr in zip(
+                (self.generator, self.discriminator), self._rates(), strict=True
             )
-        )
+        )  # fmt: skip
         self.average = WeightAverage(self.generator, params.ema_half_life)
         self.noise = Noise(noise_seed, device, group)
         self._prepare()
@@ -105,10 +106,27 @@ class Trainer:
             float32 (3,), still on the device: the discriminator's and the generator's loss, and the
             share of images, or of pairs, that the discriminator told right; over all processes.
         """
+        for optimizer, rate in zip(self._optimizers(), self._rates(), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"].fill_(rate)
         every = self.params.penalty_interval
         penalised = self.steps % every == 0 and max(self.params.r1, self.params.r2) > 0
         self.steps += 1
         return self.work[penalised](images)
+
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        return self.generator_optimizer, self.discriminator_optimizer
+
+    def _rates(self) -> tuple[float, float]:
+        """The generator's and the discriminator's learning rate at this step.
+
+        An inverse square root, as in Karras et al. 2024 (arXiv 2312.02696): lr /
+        sqrt(max(t / t_ref, 1)), where t is the images seen and t_ref is `lr_decay_from`.
+        """
+        seen, start = self.steps * self.params.batch_size, self.params.lr_decay_from
+        factor = 1.0 if start is None else max(seen / start, 1) ** -0.5
+        lr = self.params.lr
+        return factor * lr, factor * (self.params.discriminator_lr or lr)
 
     def _prepare(self) -> None:
         """Have a step's work recorded anew, because what it changes has another place."""
