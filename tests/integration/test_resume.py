@@ -60,7 +60,7 @@ def start(
     import yaml
 
     recipe = {"epochs": 2, "augment": ["translation"], "flips": True, "r1": 1.0}
-    settings = params(train={**recipe, "penalty_interval": 4})
+    settings = params(train={**recipe, "penalty_interval": 4, "lr_decay_from": 100})
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
 
@@ -82,15 +82,13 @@ def test_killed_at_random_moments_and_in_the_middle_of_checkpoints(
     for where, count in [("write", 2), ("fsync", 1), ("rename", 2), ("rename", 3), ("fsync", 2)]:
         assert start("broken", where, count).wait() == -signal.SIGKILL
     killed = 0
-    for _ in range(5):
+    while killed < 5:  # one that ended before is run afresh
         process = start("broken")
         time.sleep(chance.uniform(0.2, 0.8) * length)
         process.kill()
         killed += process.wait() == -signal.SIGKILL
-    while not (tmp_path / "broken").exists():
-        assert start("broken").wait() == 0
+    assert start("broken").wait() == 0
     print(f"killed 5 times in checkpoints, {killed} times at random")
-    assert killed >= 3
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
