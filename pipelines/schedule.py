@@ -7,16 +7,33 @@ import argparse
 import multiprocessing
 import os
 import signal
+import sys
+import threading
+import time
 from typing import Any
 
-from prefect.client.orchestration import get_client
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from pipelines.training import ROOT, training
 
+NAME = "schedule"
+DEPLOYMENT = f"{training.name}/{NAME}"
+# Seconds between two looks. The server plans a new deployment within seconds, three runs ahead.
+WATCH_INTERVAL = 60
 START = "start one with `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
 
 
@@ -28,6 +45,41 @@ def server_problem() -> str | None:
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
     return f"no Prefect server answers at {url} ({error!r})" if error else None
+
+
+def is_scheduled(client: SyncPrefectClient) -> bool:
+    """Return whether the server has a run of the deployment ahead, or the user has paused it.
+
+    Raises:
+        httpx.HTTPError, PrefectHTTPStatusError: the server does not answer as it should.
+    """
+    deployment = client.read_deployment_by_name(DEPLOYMENT)
+    if deployment.paused or not any(schedule.active for schedule in deployment.schedules):
+        return True
+    scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
+    runs = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=scheduled)),
+        limit=1,
+    )
+    return bool(runs)
+
+
+def watch() -> None:
+    """Print a line when the server has scheduled no run, which its page does not show."""
+    was_scheduled = True
+    with get_client(sync_client=True) as client:
+        while True:
+            time.sleep(WATCH_INTERVAL)
+            try:
+                scheduled = is_scheduled(client)
+            except (httpx.HTTPError, PrefectHTTPStatusError):
+                continue  # Prefect's runner reports a server that is down
+            if was_scheduled and not scheduled:
+                problem = f"the Prefect server at {PREFECT_API_URL.value()} has scheduled no run"
+                advice = "see its log; it needs its scheduler service and the locked versions"
+                print(f"error: {problem} of {DEPLOYMENT}; {advice}", file=sys.stderr, flush=True)
+            was_scheduled = scheduled
 
 
 def stop(*_: Any) -> None:
@@ -52,8 +104,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     # Prefect 3.8.8 waits in its own handler for an event loop that waits for the handler.
     Runner.handle_sigterm = stop  # type: ignore[assignment,method-assign]
+    threading.Thread(target=watch, daemon=True).start()
     # One at a time: two runs would write the same artifacts.
-    training.serve(name="schedule", cron=cron, limit=1)
+    training.serve(name=NAME, cron=cron, limit=1)
 
 
 if __name__ == "__main__":
