@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,25 +78,63 @@ def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return make
 
 
-@pytest.fixture(scope="module")
-def served(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+@contextmanager
+def prefect_server(
+    environment: dict[str, str], folder: Path, **settings: str
 ) -> Iterator[dict[str, str]]:
-    """The environment with a Prefect server, which saves every run the start of its own."""
+    """The environment with the address of a real Prefect server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     quiet = environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
-        server = subprocess.Popen([*command, "--port", port], env=quiet, stdout=log, stderr=log)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--port", port], env=quiet | settings, stdout=log, stderr=log
+        )
     try:
         wait(lambda: answers(f"{url}/health"))
         yield environment | {"PREFECT_API_URL": url}
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def served(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment with a Prefect server, which saves every run the start of its own."""
+    with prefect_server(environment, tmp_path_factory.mktemp("server")) as with_server:
+        yield with_server
+
+
+@contextmanager
+def serving(environment: dict[str, str], root: Path) -> Iterator[Path]:
+    """A repository's own `python -m pipelines.schedule`, each minute; what it prints."""
+    shutil.copytree(
+        ROOT / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    log = root.parent / "schedule.log"
+    command = [sys.executable, "-m", "pipelines.schedule", "--cron", "* * * * *"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=root, env=environment | {"PYTHONPATH": str(root)}, stdout=file, stderr=file
+        )
+    try:
+        yield log
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def scheduled(served: dict[str, str], copy: Callable[..., Path]) -> Iterator[tuple[Path, Path]]:
+    """A repository with a schedule, whose first run falls due while other tests run; its log."""
+    root = copy()
+    with serving(served, root) as log:
+        yield root, log
 
 
 def answers(url: str) -> bool:
@@ -132,7 +171,9 @@ def ran(root: Path) -> list[str]:
     return (root / "log").read_text().split()
 
 
-def test_first_run_executes_every_stage_in_topological_order(first: tuple[Path, Run]) -> None:
+def test_first_run_executes_every_stage_in_topological_order(
+    first: tuple[Path, Run], scheduled: tuple[Path, Path]
+) -> None:
     root, result = first
     assert result.returncode == 0, result.stderr
     assert ran(root)[:4] == ["preprocess", "train", "evaluate", "register"]
@@ -239,3 +280,27 @@ def test_schedule_without_a_server_says_how_to_start_one(
     assert len(result.stderr.splitlines()) == 1
     assert "prefect server start" in result.stderr
     assert "PREFECT_API_URL" in result.stderr
+
+
+def test_a_scheduled_run_starts_by_itself_and_completes(scheduled: tuple[Path, Path]) -> None:
+    root, log = scheduled
+    wait(lambda: "Finished in state Completed()\n" in flow_runs(log))
+    assert ran(root)[:4] == ["preprocess", "train", "evaluate", "register"]
+    assert "has scheduled no run" not in log.read_text()
+
+
+def flow_runs(log: Path) -> str:
+    return "".join(line for line in log.read_text().splitlines(True) if "Flow run '" in line)
+
+
+@pytest.mark.faults
+def test_schedule_says_so_when_its_server_schedules_nothing(
+    environment: dict[str, str], copy: Callable[..., Path], tmp_path: Path
+) -> None:
+    off = {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
+    alone = environment | {"PREFECT_HOME": str(tmp_path / "home")}  # a database of its own
+    with (
+        prefect_server(alone, tmp_path, **off) as broken,
+        serving(broken, copy()) as log,
+    ):
+        wait(lambda: "has scheduled no run of facegan-training/schedule" in log.read_text())
