@@ -43,6 +43,7 @@ bench: install  ## what is fast, measured against the usual way; make bench ONLY
 lint: install  ## style, types, and that the lock is not behind pyproject.toml
 	ruff check
 	ruff format --check
+	lint-imports
 	mypy
 	cp requirements.lock .venv/checked.lock
 	$(UV) pip compile --quiet $(LOCK_OPTIONS) --output-file .venv/checked.lock pyproject.toml

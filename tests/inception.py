@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from facegan import weights
+from facegan.features import inception_weights
 from samples import natural
 
 # BatchNorm's biases are random up to this one. With none, rounding grows some 300-fold on its way
@@ -34,8 +34,8 @@ def random_weights(folder: Path) -> Iterator[Path]:
     state = {name: value for name, value in state.items() if "num_batches" not in name}
     torch.save(state, path, _use_new_zipfile_serialization=False)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    named = {weights.VARIABLE: str(path)}
-    with mock.patch.object(weights, "SHA256", digest), mock.patch.dict(os.environ, named):
+    named = {inception_weights.VARIABLE: str(path)}
+    with mock.patch.object(inception_weights, "SHA256", digest), mock.patch.dict(os.environ, named):
         yield path
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from conftest import make_params
-from facegan.inputs import Input, Root
 from facegan.params import Preprocess
-from facegan.photographs import Reader
+from facegan.photos.discovery import Reader
+from facegan.photos.inputs import Input, Root
 
 ORIENTATION = 0x0112  # EXIF's tag
 # Whom a file without permission is kept from; root reads all.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import make_params
-from facegan.errors import FaceganError
+from facegan.core.errors import FaceganError
 from facegan.params import PRESETS, load_params, preset_text, write_preset
 
 CONTENT: dict[str, Any] = make_params().model_dump(by_alias=True)

@@ -1,3 +1,3 @@
-from facegan.cli import main
+from facegan.cli.main import main
 
 main()

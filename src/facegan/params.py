@@ -17,8 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from facegan.atomic import replacing
-from facegan.errors import FaceganError
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError
 
 PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 

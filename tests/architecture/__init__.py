@@ -1,23 +1,20 @@
 """The rules of this project's structure: each takes a checkout's root, returns what breaks it.
 
-Sources are parsed and never imported, so a rule is quick and works on code that doesn't run.
-The one exception is `facegan.params`: only pydantic can say what its models' fields are.
+Which module may import which is import-linter's and ruff's to hold (`pyproject.toml`). The rules
+here are those that no tool has. Sources are parsed and never imported, so a rule is quick and works
+on code that doesn't run. The one exception is `facegan.params`: only pydantic can say what its
+models' fields are.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from architecture import imports, layout, params, stages
+from architecture import layout, params, stages
 
 Rule = Callable[[Path], list[str]]
 
 # `layout.top_level_is_fixed` and `imports.import_stays_light` ask other programs: not here.
 RULES: tuple[Rule, ...] = (
-    imports.imports_go_one_way,
-    imports.imports_have_no_cycles,
-    imports.imports_are_spelled_out,
-    imports.only_named_modules_import,
-    imports.torch_loads_when_needed,
     stages.stages_list_their_code,
     stages.stages_pass_their_paths,
     stages.stages_read_whole_sections,
@@ -25,4 +22,5 @@ RULES: tuple[Rule, ...] = (
     params.params_hide_no_default,
     params.params_files_fit_the_models,
     layout.sources_stay_short,
+    layout.names_say_what_they_hold,
 )

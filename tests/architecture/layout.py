@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from architecture.sources import Source, is_prose, modules
+from architecture.sources import Source, is_prose, sources
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 40
 # "src/facegan/x.py" or "src/facegan/x.py:function" -> lines, with the reason beside it.
@@ -21,8 +21,7 @@ TOP_LEVEL = {
 def sources_stay_short(root: Path, longer: Mapping[str, int] = LONGER) -> list[str]:
     return [
         f"{name}: {lines} lines of at most {most}; split it by what changes together"
-        for source in modules(root).values()
-        if source.path.startswith(("src/", "pipelines/"))
+        for source in sources(root)
         for name, lines, limit in _sizes(source)
         if lines > (most := longer.get(name, limit))
     ]
@@ -38,6 +37,14 @@ def _sizes(source: Source) -> Iterator[tuple[str, int, int]]:
 
 def _lines(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def names_say_what_they_hold(root: Path) -> list[str]:
+    return [
+        f"{source.path}: `utils` doesn't say what it holds; name it after that"
+        for source in sources(root)
+        if Path(source.path).stem == "utils"
+    ]
 
 
 def top_level_is_fixed(tracked: Iterable[str]) -> list[str]:

@@ -1,20 +1,32 @@
 """dvc.yaml says truly what depends on what, and nothing else says where things lie."""
 
 import ast
+import json
+import os
 import shlex
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from architecture.sources import closure, is_prose, modules
+from architecture.sources import is_prose, sources
 
-# `register` is the verb, `registry` the place; every other stage has the name of its module.
-MODULE_OF_STAGE = {"register": "registry"}
-# DVC tracks the values that params.py reads, and cli.py holds no logic.
-OUTSIDE_CLOSURES = ("facegan.params", "facegan.cli")
+# DVC tracks the values that params.py reads, and cli/ holds no logic.
+OUTSIDE_CLOSURES = ("params", "cli")
+# A process of its own, because grimp finds `facegan` on the path, and here it is loaded already.
+CLOSURES = """
+import grimp, json, sys
+graph = grimp.build_graph("facegan", exclude_type_checking_imports=True, cache_dir=None)
+steps = [f"facegan.{name}.stage" for name in sys.argv[1:]]
+found = {s: {s} | graph.find_upstream_modules(s) for s in steps if s in graph.modules}
+print(json.dumps({step: sorted(modules) for step, modules in found.items()}))
+"""
+# Of a stage: more are a sign that its step does two things.
+MAX_DEPS = 11
 # What a command prints as its help may name a path as an example.
 HELP_ARGUMENTS = ("help", "short_help", "epilog", "metavar")
 
@@ -39,19 +51,30 @@ def _is_code(path: PurePosixPath) -> bool:
     return path.parts[0] == "src"
 
 
+def _closures(root: Path, stages: Iterable[str]) -> dict[str, list[str]]:
+    """The modules that each step's `stage.py` reaches, itself included."""
+    command = [sys.executable, "-c", CLOSURES, *stages]
+    environment = os.environ | {"PYTHONPATH": str(root / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    closures: dict[str, list[str]] = json.loads(done.stdout)
+    return closures
+
+
 def stages_list_their_code(root: Path) -> list[str]:
     """With a dep too few DVC serves a stale output; with one too many it computes in vain."""
-    known, found = modules(root), []
+    found, closures = [], _closures(root, _stages(root))
     for name, stage in _stages(root).items():
-        step = f"facegan.{MODULE_OF_STAGE.get(name, name)}"
-        if step not in known:
-            found.append(f"dvc.yaml: {name}: there is no module {step}")
+        reached = closures.get(f"facegan.{name}.stage")
+        if reached is None:
+            found.append(f"dvc.yaml: {name}: there is no module facegan.{name}.stage")
             continue
-        reached = closure(step, known, ("at import", "in a call")).difference(OUTSIDE_CLOSURES)
-        wanted = {known[module].path for module in reached if not known[module].is_empty_package}
+        wings = {module.split(".")[1] for module in reached if "." in module}
+        expected = {f"src/facegan/{wing}" for wing in wings.difference(OUTSIDE_CLOSURES)}
         listed = {str(path) for path in _paths(stage, "deps") if _is_code(path)}
-        found += [f"dvc.yaml: {name}: {p} is missing in deps" for p in sorted(wanted - listed)]
-        found += [f"dvc.yaml: {name}: {p} isn't imported" for p in sorted(listed - wanted)]
+        found += [f"dvc.yaml: {name}: {p} is missing in deps" for p in sorted(expected - listed)]
+        found += [f"dvc.yaml: {name}: {p} isn't imported" for p in sorted(listed - expected)]
+        if len(stage["deps"]) > MAX_DEPS:
+            found.append(f"dvc.yaml: {name}: {len(stage['deps'])} deps of at most {MAX_DEPS}")
     return found
 
 
@@ -92,7 +115,7 @@ def stages_read_whole_sections(root: Path) -> list[str]:
 def paths_stand_in_dvc_yaml(root: Path) -> list[str]:
     return [
         f"{source.path}:{node.lineno}: {node.value!r} has to come from dvc.yaml as an argument"
-        for source in modules(root).values()
+        for source in sources(root)
         if source.path.startswith("src/")
         for prose in [_prose(source.tree)]
         for node in ast.walk(source.tree)

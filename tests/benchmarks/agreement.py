@@ -16,10 +16,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from benchmarks.harness import Line
-from facegan.extraction import Extraction
-from facegan.frechet import Moments, Statistics, frechet_distance
-from facegan.kid import SUBSETS, kernel_distance, squared_mmds, subset_size
-from facegan.neighbours import precision_and_recall
+from facegan.evaluate.kid import SUBSETS, kernel_distance, squared_mmds, subset_size
+from facegan.evaluate.neighbours import precision_and_recall
+from facegan.features.extraction import Extraction
+from facegan.features.frechet import Moments, Statistics, frechet_distance
 from facegan.params import Extractor
 from inception import pictures, random_weights, torch_fidelitys
 

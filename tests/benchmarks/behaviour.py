@@ -15,18 +15,18 @@ from torch import Tensor
 from benchmarks.harness import SHARED_FACES, Line, Skipped
 from benchmarks.photographs import SIZE, celeba64, pack
 from benchmarks.training import preset
-from facegan.checkpoint import load_generator
-from facegan.companions import companions
-from facegan.dataset import load_images
-from facegan.device import choose_device
-from facegan.events import silent
-from facegan.frechet import Statistics
+from facegan.cli.device import choose_device
+from facegan.core.events import silent
+from facegan.data.dataset import load_images
+from facegan.evaluate.sample_metrics import companions
+from facegan.evaluate.scorer import Scorer
+from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator, build_generator, initialise
+from facegan.models.files import load_generator
+from facegan.models.sampling import BLOCK, draw, latent_block
 from facegan.params import Extractor, Reference
-from facegan.precision import possible_precision
-from facegan.reference import reference
-from facegan.sampling import BLOCK, draw, latent_block
-from facegan.scores import Scorer
+from facegan.reference.stage import reference
+from facegan.runtime.autocast import possible_precision
 
 COUNT, SUBSET, INPUT_SIZE, SEED = 4_000, 5_000, 112, 19
 # A folder that train wrote, from these photographs and with the preset's split of them.

@@ -12,8 +12,8 @@ from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, seconds
 from benchmarks.photographs import enlarge, write_many
 from benchmarks.training import FACES, params, preset, share_of_peak
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
-from facegan.dataset import Batches
-from facegan.trainer import Trainer
+from facegan.data.batches import Batches
+from facegan.train.trainer import Trainer
 
 CELEBA = 202_599
 BATCHES = 16, 64, 256

@@ -23,10 +23,11 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare
-from facegan.dataset import Batches, load_images
-from facegan.executors import cores
+from facegan.data.batches import Batches
+from facegan.data.dataset import load_images
 from facegan.params import Preprocess, load_params
-from facegan.preprocess import preprocess
+from facegan.preprocess.stage import preprocess
+from facegan.preprocess.workers import cores
 
 FACES, LARGE, SIDE = 10_000, 240, 2000
 MEMORY = (10_000, 100_000)

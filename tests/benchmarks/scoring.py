@@ -36,23 +36,24 @@ from benchmarks.harness import (
 )
 from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
 from benchmarks.training import preset
-from facegan import evaluate as step
-from facegan import extraction, weights
-from facegan.checkpoint import file_sha256, save_network
-from facegan.companions import companions
-from facegan.dataset import data_sha256, load_images, recipe
-from facegan.device import choose_device
-from facegan.events import silent
-from facegan.extraction import Extraction
-from facegan.features import BATCH, EXTRACTORS, EfficientNetLite0
-from facegan.frechet import Moments, Statistics
-from facegan.history import NAME, start_history
+from facegan.cli.device import choose_device
+from facegan.core.digests import file_sha256
+from facegan.core.events import silent
+from facegan.core.history import NAME, start_history
+from facegan.data.dataset import data_sha256, load_images, recipe
+from facegan.evaluate import stage as step
+from facegan.evaluate.sample_metrics import companions
+from facegan.evaluate.scorer import Sample, Scorer
+from facegan.features import extraction, inception_weights
+from facegan.features.extraction import Extraction
+from facegan.features.extractors import BATCH, EXTRACTORS, EfficientNetLite0
+from facegan.features.frechet import Moments, Statistics
 from facegan.models.architectures import build_generator, initialise
+from facegan.models.files import save_network
+from facegan.models.sampling import BLOCK
 from facegan.params import INCEPTION_SIZE, Evaluate, Extractor, Reference
-from facegan.precision import possible_precision
-from facegan.reference import reference
-from facegan.sampling import BLOCK
-from facegan.scores import Sample, Scorer
+from facegan.reference.stage import reference
+from facegan.runtime.autocast import possible_precision
 
 CPU, SIDE = torch.device("cpu"), 224
 # What the plain network may choose from, and how many images it is measured with.
@@ -149,7 +150,7 @@ def variant(name: str) -> Callable[[Tensor], Tensor]:
         return plain_network()
     many = extraction.WORTH_COMPILING
     if name == "inception":
-        weights.SHA256 = file_sha256(Path(os.environ[weights.VARIABLE]))
+        inception_weights.SHA256 = file_sha256(Path(os.environ[inception_weights.VARIABLE]))
         return Extraction(_inception_settings(), CPU, many)
     precision = "bfloat16" if name == "bfloat16" else "float32"
     return Extraction(lite(SIDE, precision), CPU, 0 if name == "channels last" else many)
@@ -237,7 +238,7 @@ def _fidelity(folder: Path) -> float:
     """Seconds of the FID of a folder against itself; its images are gone through twice."""
     command = [sys.executable, "-m", "torch_fidelity.fidelity", "--cpu", "--fid"]
     command += ["--input1", str(folder), "--input2", str(folder)]
-    command += ["--feature-extractor-weights-path", os.environ[weights.VARIABLE]]
+    command += ["--feature-extractor-weights-path", os.environ[inception_weights.VARIABLE]]
     return seconds(lambda: run_command(command, capture_output=True, check=True))
 
 

@@ -19,18 +19,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, cpu_flags, seconds, timing
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
-from facegan import loop
-from facegan.dataset import Batches, load_images, place
-from facegan.device import choose_device
-from facegan.events import silent
-from facegan.judge import Judge
+from facegan.cli.device import choose_device
+from facegan.core.events import silent
+from facegan.data.batches import Batches, place
+from facegan.data.dataset import load_images
 from facegan.models import convolution
 from facegan.params import Params, Precision, load_params
-from facegan.precision import possible_precision
-from facegan.reference import reference
-from facegan.train import train
-from facegan.trainer import Trainer
-from facegan.trainings import Training
+from facegan.reference.stage import reference
+from facegan.runtime.autocast import possible_precision
+from facegan.train import loop
+from facegan.train.monitor import Judge
+from facegan.train.run_folder import Training
+from facegan.train.stage import train
+from facegan.train.trainer import Trainer
 
 FACES = 1_500
 # Of a run whose time is looked at: checkpoints and samples are far rarer in a preset's.

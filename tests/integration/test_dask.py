@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from conftest import make_params
-from facegan.errors import FaceganError
-from facegan.events import Event
-from facegan.preprocess import preprocess
+from facegan.core.errors import FaceganError
+from facegan.core.events import Event
+from facegan.preprocess.stage import preprocess
 from samples import encoded, fill, noise, settings, tarred
 
 PARAMS = make_params().preprocess

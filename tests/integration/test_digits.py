@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.svm import SVC
 
-from facegan.checkpoint import load_generator
+from facegan.models.files import load_generator
+from facegan.models.sampling import draw, latents
 from facegan.params import load_params
-from facegan.sampling import draw, latents
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 GENERATOR = ARTIFACTS / "train" / "generator.safetensors"

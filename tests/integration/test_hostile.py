@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facegan.inputs import Folder
-from facegan.packing import pack_inputs
-from facegan.photographs import find
-from facegan.preprocess import Ledger
+from facegan.photos.discovery import find
+from facegan.photos.inputs import Folder
+from facegan.preprocess.ledger import Ledger
+from facegan.preprocess.packing import pack_inputs
 from samples import (
     encoded,
     fill,

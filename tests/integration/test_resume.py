@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from facegan.checkpoint import load_checkpoint, previous, save_checkpoint
 from facegan.params import Params
+from facegan.train.checkpoint import load_checkpoint, previous, save_checkpoint
 from samples import digests
 
 pytestmark = pytest.mark.faults

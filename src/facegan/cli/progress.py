@@ -1,0 +1,92 @@
+"""Progress of a command: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from facegan.core.events import Event
+
+# Seconds between two plain lines.
+PLAIN_INTERVAL = 10.0
+
+
+class Reporter:
+    """An `on_event` that shows a step's progress on stderr, with the newest figures beside it."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.console = Console(stderr=True, highlight=False)
+        self.figures: dict[str, float] = {}
+        self.bar: Progress | None = None
+        self.done = self.total = 0
+        self.printed = time.monotonic()
+        # Where and when the work began: a resumed one not at 0, and loading torch is no work.
+        self.began: tuple[int, float] | None = None
+        self.printed_at = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _start_bar(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        figures = TextColumn("{task.fields[figures]}")
+        bar = Progress(*columns, TimeRemainingColumn(), figures, console=self.console)
+        self.task = bar.add_task(self.step, total=None, figures="")
+        bar.start()
+        return bar
+
+    def __call__(self, event: Event) -> None:
+        match event["event"]:
+            case "message":
+                self.console.print(f"{self.step}: {event['text']}", soft_wrap=True, markup=False)
+            case "figures":
+                self.figures |= {k: v for k, v in event.items() if k != "event"}
+            case "progress":
+                self.done, self.total = event["done"], event["total"]
+                self.began = self.began or (self.done, time.monotonic())
+                self._show()
+
+    def _show(self) -> None:
+        if self.console.is_terminal:
+            self.bar = self.bar or self._start_bar()
+            self.bar.update(
+                self.task, completed=self.done, total=self.total, figures=self._figures()
+            )
+        elif self.done == self.total or time.monotonic() - self.printed > PLAIN_INTERVAL:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        if self.done == self.printed_at:
+            return
+        self.printed, self.printed_at = time.monotonic(), self.done
+        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._figures(), self._left()]
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        first, began = self.began or (self.done, self.printed)
+        if first == self.done or self.done == self.total:
+            return ""
+        left = (self.printed - began) * (self.total - self.done) / (self.done - first)
+        return f"{left:.0f} s left"
+
+    def _figures(self) -> str:
+        return "  ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()

@@ -1,0 +1,43 @@
+"""Grids of images and films."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from facegan.core.atomic import replacing
+
+
+def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
+    """Images uint8 (n, H, W, C) side by side, about as many rows as columns: uint8 (H', W', C)."""
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    cells = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
+    cells[:count] = images.cpu().numpy()
+    table = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return table.reshape(rows * height, columns * width, channels)
+
+
+def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """uint8 (H, W, 1 or 3) as a Pillow image."""
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write uint8 (H, W, 1 or 3) as a PNG."""
+    with replacing(path) as temporary:
+        to_picture(pixels).save(temporary, "PNG")
+
+
+def save_film(pictures: list[Path], path: Path, milliseconds: int = 500) -> None:
+    """An animated GIF of the pictures in turn, for ever; the last one stays longer."""
+    frames = [Image.open(picture) for picture in pictures]
+    durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
+    with replacing(path) as temporary:
+        frames[0].save(
+            temporary, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+        )

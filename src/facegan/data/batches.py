@@ -1,0 +1,89 @@
+"""The packed images -> shuffled batches on the device."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facegan.core.errors import FaceganError
+from facegan.runtime.distributed import ALONE, Group
+
+CPU = torch.device("cpu")
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (n, H, W, C) in [0, 255] -> float32 (n, C, H, W) in [-1, 1], channels_last."""
+    # NHWC => NCHW; the memory stays as it is, which is channels_last.
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def place(images: Tensor, device: torch.device) -> Tensor:
+    """Images on the device, if they take at most half of its free memory; else where they are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    else:
+        return images
+    return images.to(device) if images.nbytes <= free // 2 else images
+
+
+class Batches:
+    """Endless shuffled batches; every epoch has its own order, drawn from `seed` and its number.
+
+    Which batch comes next depends on the number of images seen alone, so that a resumed run needs
+    no more than that number. An epoch's last images that fill no batch are left out of it.
+
+    Args:
+        images: uint8 (N, H, W, C), on the device or on the CPU.
+        size: images in a batch, at most N.
+        device: where batches are wanted.
+        seen: where to start: a multiple of `size`.
+        group: the processes that share each batch.
+    Raises:
+        FaceganError: if there is no batch of that size, or it can't be shared.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        size: int,
+        seed: int,
+        device: torch.device = CPU,
+        seen: int = 0,
+        group: Group = ALONE,
+    ) -> None:
+        if size % group.size:
+            raise FaceganError(
+                f"train.batch_size: {size}: can't be shared by {group.size} processes; "
+                "valid: a multiple of their number"
+            )
+        if size > len(images):
+            raise FaceganError(
+                f"train.batch_size: {size}: larger than the data set of {len(images)} images"
+            )
+        self.images, self.device = images, device
+        self.size, self.seed, self.seen = size, seed, seen
+        self.part = group.part(size)
+        self.steps_per_epoch = len(images) // size
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        """This process's part of the next batch: uint8 (n, H, W, C) on the device."""
+        epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
+        if epoch != self._epoch:
+            # numpy's, because torch's generator on the CPU drops all but 32 bits of its seed.
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+            self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
+        self.seen += self.size
+        batch = self._order[step * self.size : (step + 1) * self.size]
+        images = self.images[batch[self.part]]
+        if images.device.type == self.device.type:
+            return images
+        # Pinned, so that nobody waits for the copy.
+        return images.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,43 @@
+"""Plots as PNGs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from facegan.core.atomic import replacing
+from facegan.evaluate.protocol import caution
+
+
+def save_course(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: Path) -> None:
+    """The quick FID over the images seen, and with an axis of its own, because it is of another
+    protocol, the official one of the best snapshot beside the floor.
+
+    Args:
+        events: a training's history.
+        scores: what `evaluate` writes.
+    """
+    # Here, because it takes a second; without pyplot, which looks for a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    protocol = scores["protocol"]
+    quick = next(event["quick_fid"] for event in events if event["event"] == "start")
+    points = [(e["images_seen"], e["quick_fid"]) for e in events if e["event"] == "score"]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.add_subplot(xlabel="images seen", ylabel=quick, yscale="log")
+    left.plot(*zip(*points, strict=True), "o-", color="tab:blue")
+    left.yaxis.label.set_color("tab:blue")
+    right = left.twinx()
+    fid, seen = scores[protocol["name"]], scores["images_seen"]
+    spread = scores[f"{protocol['name']}_spread"]
+    label = f"official, {fid:.1f} (spread of three sets {spread:.2g})"
+    right.plot([seen], [fid], "D", color="tab:red", label=label)
+    floor = f"floor, {scores['floor']:.1f}: half of the photographs against the other"
+    right.axhline(scores["floor"], color="tab:red", linestyle="--", label=floor)
+    right.set(ylabel=protocol["name"], ylim=(0, 1.2 * max(fid, scores["floor"])))
+    right.yaxis.label.set_color("tab:red")
+    right.legend(loc="upper right")
+    left.set_title("; ".join(filter(None, (protocol["name"], caution(protocol)))), fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -1,0 +1,106 @@
+"""Images on their way to scores: their features, and the Fréchet distance to real ones."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from facegan.core.errors import FaceganError
+from facegan.core.events import OnEvent, silent
+from facegan.evaluate.protocol import SEEDS
+from facegan.features.extraction import Extraction
+from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
+from facegan.models.architectures import Generator
+from facegan.models.sampling import BLOCK, draw, latent_block
+from facegan.params import Extractor
+from facegan.runtime.distributed import ALONE, Group
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images as their features.
+
+    Attributes:
+        moments: of all of them.
+        features: float32 (k, d), of the first ones, as many as the reference has single ones.
+    """
+
+    moments: Moments
+    features: Tensor
+
+
+class Scorer:
+    """Scores images against the real ones in `statistics`.
+
+    Args:
+        images: how many there will be to score, all sets together.
+        group: the processes that share them; the first one tells how far they are.
+    Raises:
+        FaceganError: if the extractor's weights are missing.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        images: int,
+        device: torch.device,
+        group: Group = ALONE,
+        on_event: OnEvent = silent,
+    ) -> None:
+        self.statistics, self.group = statistics, group
+        self.on_event = on_event if group.rank == 0 else silent
+        self.device, self.total, self.done = device, images, 0
+        settings = Extractor(**statistics.about["extractor"])
+        self.extraction = Extraction(settings, device, images, self.on_event)
+
+    def sample(self, generator: Generator, fakes: int, seed: int) -> Sample:
+        """The features of `fakes` generated images.
+
+        Raises:
+            FaceganError: if they have another shape than the real ones, or are no images.
+        """
+        shape, real = [generator.size, generator.size, generator.channels], self.statistics.about
+        if shape != real["shape"]:
+            raise FaceganError(
+                f"the generator makes images {shape}, the reference is of {real['shape']}"
+            )
+        if warning := rank_warning(fakes, self.extraction.num_features, "generated images"):
+            self.on_event({"event": "message", "text": warning})
+        return self.measure(self._drawn(generator, fakes, seed), fakes)
+
+    def _drawn(self, generator: Generator, fakes: int, seed: int) -> Iterator[tuple[int, Tensor]]:
+        for here in self.group.slices(fakes, BLOCK):
+            z = latent_block(here.start // BLOCK, generator.latent_dim, seed)
+            yield here.start, torch.cat(list(draw(generator, z[: here.stop - here.start])))
+
+    def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> Sample:
+        """The features of `count` images.
+
+        Args:
+            batches: this process's: the number of the first image, uint8 (n, H, W, C).
+        """
+        dimensions = self.extraction.num_features
+        moments = Moments(dimensions, self.device)
+        features = torch.zeros(min(count, len(self.statistics.subset)), dimensions)
+        for first, images in batches:
+            here = self.extraction(images)
+            moments.update(here)
+            room = features[first : first + len(here)]
+            room.copy_(here[: len(room)])
+            self.done += len(images) * self.group.size
+            done = min(self.done, self.total)
+            self.on_event({"event": "progress", "done": done, "total": self.total})
+        moments.gather(self.group)
+        self.group.total([features])
+        return Sample(moments, features)
+
+    def fid(self, sample: Sample) -> float:
+        """The Fréchet distance to the real images; lower is better."""
+        return frechet_distance(self.statistics, sample.moments)
+
+    def mean_fid(self, generator: Generator, fakes: int) -> float:
+        """What promotion goes by: the mean over three sets of latents."""
+        samples = (self.sample(generator, fakes, seed) for seed in SEEDS)
+        return round(mean(map(self.fid, samples)), 4)

@@ -1,0 +1,155 @@
+"""The Fréchet distance between two sets of features, and the statistics that it needs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import scipy.linalg
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError
+from facegan.runtime.distributed import Group
+
+CPU = torch.device("cpu")
+
+
+class Moments:
+    """Sums over features (n, d), in float64 and in constant memory, however many come.
+
+    Args:
+        device: where the features come from, and are summed up.
+    """
+
+    def __init__(self, dimensions: int, device: torch.device = CPU) -> None:
+        self.device = CPU if device.type == "mps" else device  # which has no float64
+        self.count = 0
+        self.sum = torch.zeros(dimensions, dtype=torch.float64, device=self.device)
+        self.outer = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=self.device)
+
+    def update(self, features: Tensor) -> None:
+        features = features.to(self.device).double()
+        self.count += len(features)
+        self.sum += features.sum(0)
+        self.outer += features.T @ features
+
+    def gather(self, group: Group) -> None:
+        """Add up what all processes have."""
+        count = torch.tensor(self.count)
+        group.total([self.sum, self.outer, count])
+        self.count = int(count)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        both = Moments(len(self.sum), self.device)
+        both.count = self.count + other.count
+        both.sum, both.outer = self.sum + other.sum, self.outer + other.outer
+        return both
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased estimate, as numpy.cov and every FID since Heusel et al. 2017 use."""
+        centred = self.outer - self.count * torch.outer(self.mean, self.mean)
+        return centred / (self.count - 1)
+
+
+NONE, NO_ROWS = torch.empty(0), torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is kept of the real images.
+
+    Attributes:
+        mean, covariance: float64 (d,), (d, d), of all images.
+        root: the symmetric square root of `covariance`.
+        subset: float32 (k, d), the features of a fixed choice of k training images.
+        rows: int64 (k,), which images those are.
+        holdout: float32 (m, d), the features of a fixed choice of m held-out images.
+        about: what was measured and how; `count` (images), `floor` and the extractor's settings.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    root: Tensor
+    subset: Tensor
+    rows: Tensor
+    holdout: Tensor
+    about: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        moments: Moments,
+        about: dict[str, Any],
+        subset: Tensor = NONE,
+        rows: Tensor = NO_ROWS,
+        holdout: Tensor = NONE,
+    ) -> Self:
+        mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
+        return cls(mean, covariance, symmetric_root(covariance), subset, rows, holdout, about)
+
+    def save(self, path: Path) -> None:
+        tensors = {name: value for name, value in vars(self).items() if name != "about"}
+        with replacing(path) as temporary:
+            # One key, because safetensors writes several in random order.
+            save_file(tensors, temporary, {"facegan": json.dumps(self.about, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """
+        Raises:
+            FaceganError: if the file is missing or of another kind.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                names = list(file.keys())
+                about = json.loads(file.metadata()["facegan"])
+                return cls(**{name: file.get_tensor(name) for name in names}, about=about)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            message = f"{path}: no reference statistics ({error}); make them: dvc repro reference"
+            raise FaceganError(message) from None
+
+
+def symmetric_root(matrix: Tensor) -> Tensor:
+    """The symmetric square root of a positive semi-definite float64 (d, d)."""
+    # Not torch's eigh, which did not converge where most features were constant.
+    values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy()))
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
+
+
+def frechet_distance(real: Statistics, fake: Moments) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, eq. 6).
+
+    The trace of the root is that of the symmetric (R S2 R)^(1/2) with R = S1^(1/2), which is
+    faster and more exact than an eigenproblem of the unsymmetric product.
+    """
+    mean, covariance = fake.mean.cpu(), fake.covariance.cpu()
+    product = real.root @ covariance @ real.root
+    values = torch.linalg.eigvalsh((product + product.T) / 2)
+    trace_of_root = values.clamp(min=0).sqrt().sum()
+    distance = (real.mean - mean).square().sum()
+    distance += real.covariance.trace() + covariance.trace() - 2 * trace_of_root
+    return float(distance)
+
+
+def rank_warning(count: int, dimensions: int, what: str) -> str | None:
+    """What to know of a distance between fewer images than features; None where there are more.
+
+    >>> rank_warning(1000, 1280, "generated images")
+    '1,000 generated images for 1,280 features: their covariance has not full rank, ...'
+    """
+    if count > dimensions:
+        return None
+    return (
+        f"{count:,} {what} for {dimensions:,} features: their covariance has not full rank, "
+        f"and the distance depends much on their number; take more than {dimensions:,}"
+    )

@@ -1,0 +1,53 @@
+"""Networks on disk: safetensors with what each was built from, written atomically."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError
+from facegan.models.architectures import Generator, build_generator
+
+
+def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -> None:
+    """Write a network's `state_dict` as safetensors, what it was built from beside it."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        # One key, because safetensors writes several in random order.
+        save_file(tensors, temporary, {"facegan": json.dumps(config, sort_keys=True)})
+
+
+def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_network` wrote: a `state_dict`, and what the network was built from.
+
+    Raises:
+        FaceganError: if the file is missing or is no such network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            config = dict(json.loads(file.metadata()["facegan"]))
+            return {name: file.get_tensor(name) for name in list(file.keys())}, config
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{path}: not a network of this package ({reason})") from None
+
+
+def load_generator(path: Path, device: torch.device) -> Generator:
+    """The generator in a safetensors file, in eval mode.
+
+    Raises:
+        FaceganError: if the file is missing or holds no such generator.
+    """
+    state, config = load_network(path)
+    try:
+        network = build_generator(**config)
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FaceganError(f"{path}: not a generator of this package ({reason})") from None
+    return network.to(device).to(memory_format=torch.channels_last).eval()

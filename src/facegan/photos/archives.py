@@ -1,0 +1,160 @@
+"""Zip and tar archives, read in place: nothing is ever unpacked to disk."""
+
+import gzip
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, BinaryIO, Literal, Self, cast
+
+from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
+
+PLAIN_TAR, STREAMED_TAR = (".tar",), (".tar.gz", ".tgz")
+SUFFIXES = (".zip", *PLAIN_TAR, *STREAMED_TAR)
+# Bytes of one encoded photograph; what claims more is a bomb.
+MOST_BYTES = 2**29
+# Types of tar's headers that hold names for the next one, and bytes that they may have.
+LONG_NAMES, MOST_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
+# A member that claims more is no member: tarfile would look for its end for ever.
+MOST_MEMBER = 2**36
+# The local header before a zip's member (APPNOTE.TXT 4.3.7): its name's and extra field's length.
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def is_archive(file: str) -> bool:
+    return file.lower().endswith(SUFFIXES)
+
+
+def members(root: Root, file: str) -> Iterator[Input]:
+    """The inputs in an archive, in its own order. What can't be read ends as a verdict."""
+    try:
+        with root.open(file) as stream:
+            if file.lower().endswith(".zip"):
+                yield from _zip_members(stream, file)
+            else:
+                yield from _tar_members(stream, file)
+    except FileNotFoundError:
+        yield Input(safe_name(file), file, verdict="vanished")
+    except PermissionError:
+        yield Input(safe_name(file), file, verdict="no-permission")
+    except Exception:  # tarfile and zipfile raise whatever the bytes lead them to
+        yield Input(safe_name(file), file, verdict="unreadable")
+
+
+def _zip_members(stream: BinaryIO, file: str) -> Iterator[Input]:
+    with zipfile.ZipFile(stream) as archive:
+        infos = archive.infolist()
+    for info in infos:
+        if info.is_dir():
+            continue
+        span = Span(
+            info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
+        )
+        path = safe_name(f"{file}/{info.filename}")
+        yield Input(path, file, span, verdict=_zip_verdict(info))
+
+
+def _zip_verdict(info: zipfile.ZipInfo) -> str | None:
+    if stat.S_ISLNK(info.external_attr >> 16):  # the upper half has Unix's mode
+        return "link"
+    if info.flag_bits & 1:
+        return "encrypted"
+    return _verdict(info.filename, max(info.file_size, info.compress_size))
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """tarfile takes a damaged or missing header for the end, and reads names of any length."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):
+                raise  # the empty blocks that end an archive
+            raise tarfile.ReadError(str(error)) from None
+        most = MOST_NAME if header.type in LONG_NAMES else MOST_MEMBER
+        if not 0 <= header.size <= most:
+            raise tarfile.ReadError("an absurd size")
+        return header
+
+
+def _tar_members(stream: BinaryIO, file: str) -> Iterator[Input]:
+    streamed = file.lower().endswith(STREAMED_TAR)
+    # Not tarfile's own gzip, which ends after the first part of several.
+    source = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if streamed else stream
+    mode: Literal["r|", "r:"] = "r|" if streamed else "r:"
+    with tarfile.open(fileobj=source, mode=mode, tarinfo=_StrictHeader) as archive:
+        for info in archive:
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
+            if info.size < 0 or archive.offset <= info.offset:  # a pax header may say so
+                raise tarfile.ReadError("leads back to what was read")
+            if not 0 <= info.size <= MOST_MEMBER:  # in a header that comes before the member's
+                raise tarfile.ReadError("an absurd size")
+            if not info.isdir():
+                yield _tar_member(archive, info, file, streamed)
+    while streamed and source.read(2**20):
+        pass  # to gzip's checksum
+
+
+def _tar_member(
+    archive: tarfile.TarFile, info: tarfile.TarInfo, file: str, streamed: bool
+) -> Input:
+    verdict = _verdict(info.name, info.size)
+    if info.issym() or info.islnk():
+        verdict = "link"
+    elif not info.isreg() or info.issparse():
+        verdict = "not-a-file"
+    content = None
+    if streamed and verdict is None:
+        member = archive.extractfile(info)
+        content = member.read() if member else b""
+        if len(content) != info.size:
+            content, verdict = None, "truncated"
+    path, span = safe_name(f"{file}/{info.name}"), Span(info.offset_data, info.size, info.size)
+    return Input(path, file, span, content, verdict=verdict)
+
+
+def _verdict(name: str, size: int) -> str | None:
+    if is_archive(name):
+        return "nested-archive"
+    return "bomb" if size > MOST_BYTES else None
+
+
+def read_span(stream: BinaryIO, span: Span) -> bytes:
+    """The bytes of an input.
+
+    Raises:
+        Unusable: if they are cut off, damaged or stored in an unknown way.
+    """
+    stream.seek(span.offset)
+    if span.method is not None:
+        header = stream.read(LOCAL_HEADER.size)
+        if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+            raise Unusable("unreadable")
+        _, name, extra = LOCAL_HEADER.unpack(header)
+        stream.seek(name + extra, 1)
+    stored = stream.read(span.length)
+    if len(stored) < span.length:
+        raise Unusable("truncated")
+    content = _inflated(stored, span)
+    if span.method is not None and zlib.crc32(content) != span.crc:
+        raise Unusable("unreadable")
+    return content
+
+
+def _inflated(stored: bytes, span: Span) -> bytes:
+    if span.method in (None, zipfile.ZIP_STORED):
+        return stored
+    if span.method != zipfile.ZIP_DEFLATED:
+        raise Unusable("unreadable")
+    try:
+        # Bounded, because the size that an archive states may be a lie.
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored, span.size + 1)
+    except zlib.error:
+        raise Unusable("unreadable") from None
+    if len(content) != span.size:
+        raise Unusable("unreadable")
+    return content

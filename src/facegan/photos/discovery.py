@@ -1,0 +1,94 @@
+"""Every input below a root, in order, and its bytes."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from facegan.photos import archives, idx
+from facegan.photos.inputs import MANIFEST, Input, Root, Unusable, safe_name
+
+# Only for files of other names is it looked up whether they are IDX.
+ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+def find(root: Root) -> Iterator[Input]:
+    """All inputs: sorted by file, then as they lie in it; last what `fetch` had to leave out.
+
+    Raises:
+        FaceganError: if there is no such root.
+    """
+    for file, verdict in root.files():
+        if verdict is not None:
+            yield Input(safe_name(file), file, verdict=verdict)
+        elif archives.is_archive(file):
+            yield from archives.members(root, file)
+        elif not file.lower().endswith(ENCODED) and idx.is_idx(root, file):
+            yield from idx.images(root, file)
+        else:
+            yield Input(safe_name(file), file)
+    for path, verdict in manifest(root).get("skipped", {}).items():
+        yield Input(path, path, verdict=verdict)
+
+
+def count(root: Root) -> int:
+    """How many inputs `find` will give."""
+    return sum(1 for _ in find(root))
+
+
+def manifest(root: Root) -> dict[str, dict[str, str]]:
+    """What `fetch` noted of the folder; nothing if it didn't make it."""
+    try:
+        with root.open(MANIFEST) as stream:
+            content = json.load(stream)
+        return {k: dict(content.get(k, {})) for k in ("originals", "skipped")}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+class Reader:
+    """Reads inputs. The last archive stays open, because its members come one after another."""
+
+    def __init__(self, root: Root) -> None:
+        self.root, self.file = root, ""
+        self.stream: BinaryIO | None = None
+
+    def read(self, each: Input) -> bytes:
+        """The bytes of an input: an encoded file, or an IDX image's pixels.
+
+        Raises:
+            Unusable: if they can't be had.
+        """
+        if each.verdict is not None:
+            raise Unusable(each.verdict)
+        if each.content is not None:
+            return each.content
+        try:
+            if each.span is not None:
+                return archives.read_span(self._open(each.file), each.span)
+            with self.root.open(each.file) as stream:
+                return _whole(stream)
+        except FileNotFoundError:
+            raise Unusable("vanished") from None
+        except PermissionError:
+            raise Unusable("no-permission") from None
+        except (OSError, ValueError, OverflowError):  # an archive that states an absurd place
+            raise Unusable("unreadable") from None
+
+    def _open(self, file: str) -> BinaryIO:
+        if self.stream is None or file != self.file:
+            self.close()
+            self.stream, self.file = self.root.open(file), file
+        return self.stream
+
+    def close(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+
+
+def _whole(stream: BinaryIO) -> bytes:
+    if stream.seek(0, os.SEEK_END) > archives.MOST_BYTES:
+        raise Unusable("bomb")
+    stream.seek(0)
+    return stream.read()

@@ -1,0 +1,135 @@
+"""A few inputs -> packed pixels: what one worker does at a time."""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from facegan.core.errors import FaceganError
+from facegan.params import Preprocess
+from facegan.photos.discovery import Reader
+from facegan.photos.inputs import Input, Root, Unusable, shown
+from facegan.preprocess.decoding import Decoded, decode
+from facegan.preprocess.npy_writer import Pixels
+
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+class Row(NamedTuple):
+    """What was found out about one input.
+
+    Attributes:
+        sha256: of the file's bytes, in hexadecimal; empty where they could not be read.
+        width, height: of the upright photograph; 0 where it could not be decoded.
+        verdict: why it is unusable; None where it has pixels.
+        digest: of its pixels, as they are packed.
+        perceptual: its perceptual hash, 64 bits, where near duplicates are looked for.
+    """
+
+    path: str
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    verdict: str | None = None
+    digest: bytes = b""
+    perceptual: int = 0
+
+
+def pack_inputs(
+    root: Root, inputs: Sequence[Input], params: Preprocess
+) -> tuple[list[Row], Pixels]:
+    """Read, decode, crop and resize.
+
+    Returns:
+        A row for each input, and uint8 (k, resolution, resolution, channels) for the k usable ones.
+    Raises:
+        FaceganError: if a photograph is smaller than the box that is to be cut out of it.
+    """
+    rows, packed = [], []
+    with warnings.catch_warnings(), closing(Reader(root)) as reader:
+        warnings.simplefilter("ignore")  # Pillow's, on odd metadata
+        for each in inputs:
+            row, pixels = _pack_input(reader, each, params)
+            rows.append(row)
+            packed.append(pixels)
+    side = params.resolution
+    array = np.frombuffer(b"".join(packed), np.uint8)
+    return rows, array.reshape(-1, side, side, params.channels)
+
+
+def _pack_input(reader: Reader, each: Input, params: Preprocess) -> tuple[Row, bytes]:
+    """The row of an input, and its pixels; none if it is unusable."""
+    sha256 = ""
+    try:
+        content = reader.read(each)
+        sha256 = hashlib.sha256(content).hexdigest()
+
+        def shrink(width: int, height: int) -> float:
+            if min(width, height) < params.min_side:
+                return 1.0  # it is left out, and so needs no box
+            left, top, right, bottom = crop_box(width, height, params.crop, each.path)
+            return params.resolution / min(right - left, bottom - top)
+
+        full = params.jpeg == "full"
+        decoded = decode(
+            each, content, params.channels, params.background, None if full else shrink
+        )
+    except Unusable as error:
+        return Row(each.path, sha256, verdict=str(error)), b""
+    size = decoded.width, decoded.height
+    if min(size) < params.min_side:
+        return Row(each.path, sha256, *size, "too-small"), b""
+    small = resize(decoded, params, each.path)
+    pixels = small.tobytes()
+    digest = hashlib.sha256(pixels).digest()[:16]
+    perceptual = 0 if params.near_duplicates is None else _perceptual(small)
+    return Row(each.path, sha256, *size, None, digest, perceptual), pixels
+
+
+def crop_box(width: int, height: int, crop: str, path: str) -> tuple[int, int, int, int]:
+    """The part of a photograph that is kept: (left, top, right, bottom), in pixels.
+
+    Raises:
+        FaceganError: if the photograph is smaller than the box.
+    """
+    if crop == "none":
+        return 0, 0, width, height
+    side = min(width, height) if crop == "center" else int(crop.removeprefix("box-"))
+    if side > min(width, height):
+        raise FaceganError(
+            f"{shown(path)}: {width}x{height} pixels, smaller than preprocess.crop: {crop}; "
+            f"leave such photographs out with preprocess.min_side: {side}, or take another crop"
+        )
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def resize(decoded: Decoded, params: Preprocess, path: str) -> Image.Image:
+    """Crop and resize to (resolution, resolution), antialiased."""
+    box = crop_box(decoded.width, decoded.height, params.crop, path)
+    begin = decoded.left, decoded.top
+    left, top, right, bottom = (
+        (edge + begin[axis % 2]) / decoded.reduction for axis, edge in enumerate(box)
+    )
+    # Cropped to whole pixels first, because the filter would reach beyond its box.
+    x, y = math.floor(left), math.floor(top)
+    whole = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    inner = left - x, top - y, right - x, bottom - y
+    side = params.resolution
+    return whole.resize((side, side), FILTERS[params.filter], box=inner)
+
+
+def _perceptual(image: Image.Image) -> int:
+    """pHash of what the generator will see, 64 bits."""
+    import imagehash  # loads scipy
+
+    return int(str(imagehash.phash(image)), 16)

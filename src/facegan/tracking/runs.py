@@ -1,0 +1,150 @@
+"""MLflow runs: a mirror of the history, which may lag behind it or be down."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+from PIL import Image
+
+from facegan.core.errors import FaceganError
+from facegan.core.events import Event, OnEvent
+from facegan.core.history import NAME, read_history
+from facegan.evaluate.protocol import caution
+from facegan.tracking.connection import connect, reachable
+
+FINGERPRINT = "facegan.fingerprint"
+MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
+COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
+CAUTION = "facegan.caution"  # where the scores' features are not the literature's
+# As many metrics as MLflow takes in one request.
+MOST_METRICS = 1000
+
+
+def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
+    """Bring the MLflow run of the training in `folder` up to date with its history.
+
+    The run is found by the training's fingerprint, and made where none has it. Metrics have the
+    number of images seen as their step.
+    """
+    events = read_history(folder / NAME)
+    start = events[0]
+    run = _find_run(client, start, experiment)
+    done = int(run.data.tags.get(MIRRORED, "0"))
+    now = int(time.time() * 1000)
+    metrics = []
+    for event in events[done:]:
+        for name, value in _figures(event, start).items():
+            metrics.append(Metric(name, value, now, event["images_seen"]))
+        if event["event"] == "collapse":
+            text = f"at {event['images_seen']:,} images seen: {event['reason']}"
+            client.set_tag(run.info.run_id, COLLAPSED, text)
+        if "picture" in event:
+            with Image.open(folder / event["picture"]) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            client.log_image(run.info.run_id, pixels, key="samples", step=event["images_seen"])
+    for first in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run.info.run_id, metrics=metrics[first : first + MOST_METRICS])
+    client.set_tag(run.info.run_id, MIRRORED, len(events))
+    return run
+
+
+def _figures(event: Event, start: Event) -> dict[str, float]:
+    match event["event"]:
+        case "losses":
+            losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
+            return {**losses, "accuracy": event["accuracy"]}
+        case "samples":
+            return {"diversity": event["diversity"]}
+        case "score":
+            return {start["quick_fid"]: event["quick_fid"]}
+        case _:
+            return {}
+
+
+def _find_run(client: MlflowClient, start: Event, experiment: str) -> Run:
+    found = client.get_experiment_by_name(experiment)
+    identity = found.experiment_id if found else client.create_experiment(experiment)
+    condition = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
+    runs = client.search_runs([identity], condition, max_results=1)
+    if runs:
+        return runs[0]
+    tags = {FINGERPRINT: start["fingerprint"], "facegan.data": start["data"]}
+    run = client.create_run(identity, tags=tags, run_name=f"train-{start['fingerprint'][:6]}")
+    params = {"images": start["images"], "shape": start["shape"], "seed": start["seed"]}
+    params |= {f"train.{name}": value for name, value in start["train"].items()}
+    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    return run
+
+
+class Mirror:
+    """Passes a training's events on, and mirrors its history to MLflow at each score.
+
+    A server that cannot be reached costs one message: the history has it all, and `register`
+    mirrors it later.
+    """
+
+    def __init__(self, experiment: str, on_event: OnEvent) -> None:
+        self.experiment, self.on_event = experiment, on_event
+        self.client: MlflowClient | None = None
+        self.run_id: str | None = None
+        self.is_lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, event: Event) -> None:
+        self.on_event(event)
+        if event["event"] == "score" and not self.is_lost:
+            with self._tolerant():
+                self._mirror(event)
+
+    def _mirror(self, event: Event) -> None:
+        # Not before there is something to mirror: of several processes, only one has.
+        client = self.client = self.client or connect()
+        run = mirror(client, event["folder"], self.experiment)
+        if self.run_id is None:
+            self.run_id = run.info.run_id
+            client.update_run(self.run_id, status="RUNNING")
+        if event["images_per_second"] > 0:
+            speed = event["images_per_second"]
+            client.log_metric(self.run_id, "images_per_second", speed, step=event["images_seen"])
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            with reachable():
+                yield
+        except FaceganError as error:
+            self.client, self.is_lost = None, True
+            text = f"{error}; training goes on, and `facegan register` mirrors it later"
+            self.on_event({"event": "message", "text": text})
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.client is not None and self.run_id is not None:
+            with self._tolerant():
+                self.client.set_terminated(self.run_id, "KILLED" if kind else "FINISHED")
+
+
+def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
+    """The official scores of `metrics.json`, as metrics whose names carry the protocol."""
+    name, step = scores["protocol"]["name"], scores["images_seen"]
+    # These names carry the protocol's main part.
+    label = name.partition("_")[2]
+    figures = {key: value for key, value in scores.items() if label in key}
+    figures |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
+    for key, value in figures.items():
+        if run.data.metrics.get(key) != value:
+            client.log_metric(run.info.run_id, key, value, step=step)
+    if note := caution(scores["protocol"]):
+        client.set_tag(run.info.run_id, CAUTION, f"{label}: {note}")

@@ -1,0 +1,284 @@
+"""The training loop: steps, and what is due between them."""
+
+import copy
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from facegan.core import digests, events, history, pictures
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError, Stopped
+from facegan.data.batches import Batches
+from facegan.models import files
+from facegan.params import Train
+from facegan.runtime.distributed import Command
+from facegan.train import monitor, run_folder, signals
+from facegan.train.trainer import Trainer
+
+# In an interval, losses are recorded and samples drawn so many times.
+RECORDS = 8
+# The quick FID may take this share of the time.
+MOST_SCORING = 0.1
+# How often weights that are no numbers any more send a training back.
+MOST_ROLLBACKS = 3
+# A generator whose images differ by less than this share of what photographs do, or a
+# discriminator that is right more often than this, learns nothing any more. A quick FID so many
+# times the best is a generator that forgot its photographs: one face drawn dark and light 64 times
+# has a diversity of 0.9.
+LEAST_DIVERSITY, MOST_ACCURACY, WORST_FID = 0.1, 0.999, 2.0
+# These say when to stop, and nothing of what is computed until then.
+LENGTH = {"epochs", "patience", "on_collapse"}
+# What of a loop a checkpoint holds, besides the networks.
+MOVING = (
+    *("sums", "count", "best", "unimproved", "collapsed", "rollbacks", "diversity", "accuracy"),
+    "events",
+)
+
+
+class Loop:
+    """One training from the first image to the last, with all that it leaves in its folder.
+
+    What came after the last checkpoint is done, and written, once more.
+    """
+
+    def __init__(
+        self,
+        training: run_folder.Training,
+        networks: Trainer,
+        batches: Batches,
+        viewer: monitor.Judge,
+        params: Train,
+        on_event: events.OnEvent,
+    ) -> None:
+        self.training, self.trainer, self.batches = training, networks, batches
+        self.judge, self.params, self.on_event = viewer, params, on_event
+        self.folder = training.folder
+        self.history = self.folder / history.NAME
+        self.total = params.epochs * batches.steps_per_epoch * params.batch_size
+        length = params.model_dump(include=LENGTH)
+        self.start = {
+            "event": "start",
+            "fingerprint": digests.fingerprint({**training.identity, **length}),
+            "data": training.identity["data"],
+            "images": len(batches.images),
+            "shape": list(batches.images.shape[1:]),
+            "seed": training.identity["seed"],
+            "train": params.model_dump(),
+            "quick_fid": viewer.name,
+        }
+        self.sums, self.count = torch.zeros(3, device=networks.device), 0
+        self.best: dict[str, Any] = {"quick_fid": math.inf}
+        self.events: list[str] = []  # as lines of the history
+        self.unimproved, self.collapsed, self.rollbacks = 0, False, 0
+        self.diversity = self.accuracy = 0.0
+        self.clock, self.began, self.scoring = _Clock(), time.monotonic(), 0.0
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one and images to go; else start afresh."""
+        state = self.training.load(self.trainer.device, self.on_event)
+        length = self.params.model_dump(include=LENGTH)
+        done = self.training.finished_length() == length
+        if state is None or state["images_seen"] > self.total or done:
+            self._start_afresh()
+            return
+        self._restore(state)
+        self._align()
+        self._tell(f"going on from {self.batches.seen:,} of {self.total:,} images seen")
+
+    def _start_afresh(self) -> None:
+        self.training.begin(self.on_event)
+        history.start_history(self.history, [self.start])
+        network = self._sample()
+        config = self.trainer.generator_config
+        files.save_network(network.state_dict(), config, self.folder / run_folder.INITIAL)
+        self._score(network)
+        self._save()
+        self._align()
+
+    def go(self) -> None:
+        """Train to the end."""
+        if caution := self.judge.caution:
+            self._tell(caution)
+        with signals.stop_signals() as stop:
+            while self.batches.seen < self.total and not self._is_ended():
+                self._advance()
+                if stop:
+                    if self.trainer.is_finite():
+                        self._save()
+                    raise Stopped(f"stopped at {self.batches.seen:,} images seen")
+        if self.batches.seen < self.total:
+            self._tell(f"ended early, at {self.batches.seen:,} of {self.total:,} images seen")
+        elif not self._is_due(self.params.interval):
+            # Saved before, because a longer training has no score here.
+            self._save()
+            self._score(self._record() if self.count else self.trainer.settled())
+        self._report_share()
+
+    def _advance(self) -> None:
+        """Take a step, and do what is due after it."""
+        self.trainer.group.lead(Command.STEP)
+        self.sums += self.trainer.step(next(self.batches))
+        self.count += 1
+        self.clock.images += self.params.batch_size
+        self.on_event({"event": "progress", "done": self.batches.seen, "total": self.total})
+        interval = self.params.interval
+        at_score = self._is_due(interval)
+        at_record = at_score or self._is_due(max(interval // RECORDS, self.params.batch_size))
+        if not (at_record or self.batches.seen == self.total):
+            return
+        if not self.trainer.is_finite():
+            self._roll_back()
+        elif at_record:
+            network = self._record()
+            if at_score:
+                self._score(network)
+                self._save()
+                self.clock = _Clock()
+
+    def _align(self) -> None:
+        """Have the other processes go on from this one's state."""
+        self.trainer.group.lead(Command.LOAD, self._networks())
+
+    def _is_due(self, images: int) -> bool:
+        """Whether another multiple of `images` has been seen."""
+        return self.batches.seen % images < self.params.batch_size
+
+    def _roll_back(self) -> None:
+        """Go back to the last checkpoint, and on from there with other noise."""
+        seen = f"{self.batches.seen:,} images seen"
+        state = self.training.load(self.trainer.device, self.on_event)
+        if self.rollbacks == MOST_ROLLBACKS or state is None:
+            raise FaceganError(
+                f"weights are no numbers any more at {seen}, as {self.rollbacks} times before; "
+                "lower train.lr, raise train.r1, or take precision float32"
+            )
+        attempt = self.rollbacks + 1
+        self._restore(state)
+        self.rollbacks = attempt
+        there = self.batches.seen
+        self.trainer.noise.reseed([self.training.identity["seed"], there, attempt])
+        self._align()
+        self._write({"event": "rollback", "images_seen": there, "attempt": attempt})
+        self._tell(f"weights are no numbers at {seen}; back to {there:,}, with other noise")
+
+    def _record(self) -> nn.Module:
+        """Write the mean losses since the last record, and draw samples."""
+        discriminator, generator, accuracy = (self.sums / max(self.count, 1)).tolist()
+        self.sums, self.count = torch.zeros_like(self.sums), 0
+        means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
+        self.accuracy = round(accuracy, 4)
+        event = {"event": "losses", "images_seen": self.batches.seen, **means}
+        self._write({**event, "accuracy": self.accuracy})
+        self.on_event({"event": "figures", **means, "images/s": self.clock.speed})
+        return self._sample()
+
+    def _sample(self) -> nn.Module:
+        """Draw the averaged generator's samples; that generator, ready to draw more."""
+        network, seen = self.trainer.settled(), self.batches.seen
+        picture = f"{run_folder.SAMPLES}/{seen:010d}.png"
+        self.diversity = self.judge.draw_samples(network, self.folder / picture)
+        event = {"event": "samples", "images_seen": seen, "picture": picture}
+        self._write({**event, "diversity": self.diversity})
+        return network
+
+    def _score(self, network: nn.Module) -> None:
+        """Take the quick FID, and keep the generator if it is the best so far."""
+        began, seen = time.monotonic(), self.batches.seen
+        fid = self.judge.quick_fid(network)
+        self.scoring += time.monotonic() - began
+        if fid < self.best["quick_fid"]:
+            discriminator = copy.deepcopy(self.trainer.discriminator.state_dict())
+            networks = {"generator": network.state_dict(), "discriminator": discriminator}
+            self.best, self.unimproved = {"quick_fid": fid, **networks}, 0
+        else:
+            self.unimproved += 1
+        self._write({"event": "score", "images_seen": seen, "quick_fid": fid})
+        self.on_event({"event": "figures", "quick FID": fid})
+        speeds = {"images_seen": seen, "images_per_second": self.clock.speed}
+        if seen > 0:
+            self._note_collapse(fid)
+        self.on_event({"event": "score", "folder": self.folder, **speeds})
+
+    def _note_collapse(self, fid: float) -> None:
+        signs, best = [], self.best["quick_fid"]
+        if self.diversity < LEAST_DIVERSITY:
+            signs.append(f"samples differ by {self.diversity:.1%} of what photographs do")
+        if self.accuracy > MOST_ACCURACY:
+            signs.append(f"the discriminator is right about {self.accuracy:.2%} of the images")
+        if fid > WORST_FID * best:
+            signs.append(f"a quick FID of {fid:.1f} is {fid / best:.1f} times the best")
+        if signs:
+            reason = " and ".join(signs)
+            self._write({"event": "collapse", "images_seen": self.batches.seen, "reason": reason})
+            self._tell(f"collapse: {reason}; lower train.lr or train.discriminator_lr")
+        self.collapsed = bool(signs)
+
+    def _is_ended(self) -> bool:
+        """Whether a collapse or a lack of patience ends the training early."""
+        impatient = self.params.patience is not None and self.unimproved >= self.params.patience
+        return impatient or (self.collapsed and self.params.on_collapse == "stop")
+
+    def _report_share(self) -> None:
+        share = self.scoring / (time.monotonic() - self.began)
+        hint = "; a larger train.interval makes it less" if share > MOST_SCORING else ""
+        self._tell(f"the quick FID took {share:.0%} of the time{hint}")
+
+    def _tell(self, text: str) -> None:
+        self.on_event({"event": "message", "text": text})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        history.append_history(self.history, event)
+        self.events.append(json.dumps(event))
+
+    def _save(self) -> None:
+        state = {name: getattr(self, name) for name in MOVING}
+        self.training.save({**state, **self._networks()})
+
+    def _networks(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "images_seen": self.batches.seen}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.batches.seen = state["images_seen"]
+        for name in MOVING:
+            setattr(self, name, state[name])
+        history.start_history(self.history, [self.start, *map(json.loads, self.events)])
+
+    def publish(self, out: Path) -> None:
+        """Write the folder `out`: the best networks, the first one, history, samples, film."""
+        lines = history.read_history(self.history)
+        configs = {
+            "generator": self.trainer.generator_config,
+            "discriminator": self.trainer.discriminator_config,
+        }
+        with replacing(out) as folder:
+            folder.mkdir()
+            for name, config in configs.items():
+                files.save_network(self.best[name], config, folder / f"{name}.safetensors")
+            for name in (history.NAME, run_folder.INITIAL):
+                shutil.copyfile(self.folder / name, folder / name)
+            (folder / run_folder.SAMPLES).mkdir()
+            samples = [line["picture"] for line in lines if line["event"] == "samples"]
+            for name in samples:
+                shutil.copyfile(self.folder / name, folder / name)
+            history.write_table(lines, "losses", folder / "losses.csv")
+            history.write_table(lines, "score", folder / "quick_fid.csv")
+            pictures.save_film([folder / name for name in samples], folder / "evolution.gif")
+        self.training.finish(self.params.model_dump(include=LENGTH))
+
+
+class _Clock:
+    """Images a second since it was made."""
+
+    def __init__(self) -> None:
+        self.images, self._start = 0, time.monotonic()
+
+    @property
+    def speed(self) -> float:
+        return self.images / (time.monotonic() - self._start)

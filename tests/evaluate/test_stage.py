@@ -1,0 +1,230 @@
+"""The official scores, the file that carries them, and the pictures beside it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import make_params
+from facegan.core.digests import file_sha256
+from facegan.core.errors import FaceganError
+from facegan.data.dataset import load_images
+from facegan.evaluate import scorer as module
+from facegan.evaluate.scorer import Scorer
+from facegan.evaluate.stage import PAIRS, ROW, evaluate
+from facegan.features.extraction import Extraction
+from facegan.features.frechet import Statistics
+from facegan.models.architectures import build_generator
+from facegan.models.files import load_generator, load_network, save_network
+from facegan.params import Extractor
+from facegan.preprocess.stage import preprocess
+from facegan.reference.stage import reference
+
+Evaluate = Callable[..., dict[str, Any]]
+FID = "fid40_efficientnet-lite0-32"
+PICTURES = ("nearest.png", "quick_fid.png", "samples.png")
+
+
+@pytest.fixture(name="evaluated")
+def make_evaluated(
+    trained: Path,
+    dataset: Path,
+    references: tuple[Path, Path],
+    device: torch.device,
+    tmp_path: Path,
+) -> Evaluate:
+    """Scores `trained` with 40 fakes, or as the arguments say, and gives metrics.json back."""
+
+    def run(**changes: Any) -> dict[str, Any]:
+        small = make_params()
+        arguments: dict[str, Any] = {
+            "trained": trained,
+            "dataset": dataset,
+            "official": references[1],
+            "out": tmp_path / "evaluation",
+            "metrics": tmp_path / "metrics.json",
+            "params": small.evaluate,
+            "asked": small.reference.official,
+            "device": device,
+        }
+        evaluate(**arguments | changes)
+        content: dict[str, Any] = json.loads((tmp_path / "metrics.json").read_text())
+        return content
+
+    return run
+
+
+def test_metrics_carry_scores_protocol_and_identities(
+    evaluated: Evaluate, trained: Path, references: tuple[Path, Path]
+) -> None:
+    content = evaluated()
+    assert content["protocol"]["name"] == FID
+    assert content[FID] > content["floor"] > 0
+    assert content[f"{FID}_spread"] > 0
+    assert content["images_seen"] == 100
+    assert content["generator"] == file_sha256(trained / "generator.safetensors")
+    assert content["reference"] == file_sha256(references[1])
+    assert content["untrained"] != content[FID]
+    protocol = content["protocol"]
+    assert protocol["fakes"] == 40 and protocol["reals"] == 600 and protocol["shape"] == [32, 32, 1]
+    assert "lanczos" in protocol["recipe"] and "libjpeg" in protocol["recipe"]
+    # As many of each as the reference has single features of.
+    for metric in ("kid", "precision", "recall", "memorised"):
+        assert np.isfinite(content[f"{metric}20_efficientnet-lite0-32"])
+    assert content["companions"]["images"] == 20
+    assert content["companions"]["kid_subsets"] == [100, 10]
+
+
+def test_the_fid_is_the_mean_over_three_sets_of_latents(
+    evaluated: Evaluate, trained: Path, references: tuple[Path, Path], device: torch.device
+) -> None:
+    content = evaluated()
+    generator = load_generator(trained / "generator.safetensors", device)
+    scorer = Scorer(Statistics.load(references[1]), 160, device)
+    fids = [scorer.fid(scorer.sample(generator, 40, seed)) for seed in (11, 13, 17)]
+    assert content[FID] == pytest.approx(sum(fids) / 3, abs=1e-4)
+    assert content[f"{FID}_spread"] == pytest.approx(np.std(fids, ddof=1), abs=1e-4)
+    assert content[FID] == scorer.mean_fid(generator, 40)
+    initial = load_generator(trained / "initial.safetensors", device)
+    untrained = scorer.fid(scorer.sample(initial, 40, 11))
+    assert content["untrained"] == pytest.approx(untrained, abs=1e-4)
+
+
+def test_a_second_evaluation_has_the_same_bytes(evaluated: Evaluate, tmp_path: Path) -> None:
+    files = [tmp_path / "metrics.json", *(tmp_path / "evaluation" / n for n in PICTURES)]
+    contents = []
+    for _ in range(2):
+        evaluated()
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1]
+
+
+def test_an_evaluation_extracts_no_feature_of_a_photograph(
+    evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Counted(Extraction):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            return super().__call__(images)
+
+    monkeypatch.setattr(module, "Extraction", Counted)
+    evaluated()
+    assert sum(seen) == 4 * 40  # three sets of fakes, and the untrained generator's
+
+
+def test_pictures_are_samples_nearest_pairs_and_the_course(
+    evaluated: Evaluate, dataset: Path, tmp_path: Path
+) -> None:
+    evaluated()
+    folder = tmp_path / "evaluation"
+    assert sorted(path.name for path in folder.iterdir()) == list(PICTURES)
+    # 20 single features, so 20 pairs, each a generated image and a photograph at its right.
+    rows = -(-min(20, PAIRS) // ROW)
+    pairs = np.asarray(Image.open(folder / "nearest.png"))
+    assert pairs.shape == (32 * rows, 64 * ROW)
+    photographs = load_images(dataset).numpy()[..., 0]
+    for number in range(20):
+        row, column = divmod(number, ROW)
+        right = pairs[32 * row : 32 * (row + 1), 64 * column + 32 : 64 * (column + 1)]
+        assert (photographs == right).all((1, 2)).any()
+
+
+def test_of_copies_the_nearest_pairs_are_twins(
+    references: tuple[Path, Path], dataset: Path, device: torch.device
+) -> None:
+    from facegan.evaluate.sample_metrics import companions
+
+    statistics = Statistics.load(references[1])
+    images = load_images(dataset)[statistics.rows]
+    scorer = Scorer(statistics, len(images), device)
+    others = companions(statistics, scorer.measure([(0, images)], len(images)))
+    assert others.scores["memorised20_efficientnet-lite0-32"] == 1
+    assert torch.equal(others.copies.rows, torch.arange(len(images)))
+    # Rows of the reference, which `rows` leads back to the photographs.
+    assert others.scores["precision20_efficientnet-lite0-32"] == 1
+
+
+def test_without_held_out_photographs_there_is_no_share_of_copies(
+    evaluated: Evaluate, digits: Path, device: torch.device, tmp_path: Path
+) -> None:
+    small = make_params(preprocess={"holdout": 0.0})
+    preprocess(digits, tmp_path / "dataset", small.preprocess)
+    quick, official = tmp_path / "quick", tmp_path / "official"
+    reference(tmp_path / "dataset", quick, official, small.reference, device)
+    content = evaluated(dataset=tmp_path / "dataset", official=official)
+    assert not any(name.startswith("memorised") for name in content)
+    assert (tmp_path / "evaluation" / "nearest.png").exists()
+
+
+def refused(evaluated: Evaluate, tmp_path: Path, message: str, **changes: Any) -> None:
+    """One line, and nothing left behind."""
+    with pytest.raises(FaceganError, match=message) as caught:
+        evaluated(**changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "evaluation").exists()
+
+
+def test_a_generator_of_another_shape_is_refused(
+    evaluated: Evaluate, trained: Path, tmp_path: Path
+) -> None:
+    config: dict[str, Any] = {
+        "architecture": "dcgan",
+        "size": 64,
+        "channels": 3,
+        "latent_dim": 10,
+        "width": 2,
+    }
+    network = build_generator(**config)
+    save_network(network.state_dict(), config, trained / "generator.safetensors")
+    refused(evaluated, tmp_path, r"\[64, 64, 3\].*\[32, 32, 1\]")
+
+
+def test_a_generator_that_makes_nan_is_refused(
+    evaluated: Evaluate, trained: Path, tmp_path: Path
+) -> None:
+    state, config = load_network(trained / "generator.safetensors")
+    state["layers.1.running_var"] = torch.full_like(state["layers.1.running_var"], -1.0)
+    save_network(state, config, trained / "generator.safetensors")
+    refused(evaluated, tmp_path, "images of NaN")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_size": 64}, "another protocol: input_size 32, not 64; make it again: dvc repro"),
+        ({"extractor": "inception", "input_size": 299}, "extractor efficientnet-lite0, not incep"),
+    ],
+)
+def test_a_reference_of_another_protocol_is_refused(
+    change: dict[str, Any], message: str, evaluated: Evaluate, tmp_path: Path
+) -> None:
+    asked = make_params().reference.official.model_dump() | change
+    refused(evaluated, tmp_path, message, asked=Extractor.model_validate(asked))
+
+
+def test_float32_that_took_bfloat16s_place_is_no_other_protocol(evaluated: Evaluate) -> None:
+    asked = make_params().reference.official.model_copy(update={"precision": "bfloat16"})
+    assert evaluated(asked=asked)["protocol"]["precision"] == "float32"
+
+
+def test_a_reference_of_other_photographs_is_refused(
+    evaluated: Evaluate, digits: Path, tmp_path: Path
+) -> None:
+    preprocess(digits, tmp_path / "other", make_params(preprocess={"holdout": 0.5}).preprocess)
+    message = "of other photographs than .*other; make it again: dvc repro reference"
+    refused(evaluated, tmp_path, message, dataset=tmp_path / "other")
+
+
+def test_fewer_images_than_features_get_a_warning_with_both_counts(evaluated: Evaluate) -> None:
+    events: list[Any] = []
+    evaluated(on_event=events.append)
+    texts = {event["text"] for event in events if event["event"] == "message"}
+    assert any("40 generated images for 1,280 features" in text for text in texts)
+    assert len(texts) == 1

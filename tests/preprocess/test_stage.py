@@ -1,0 +1,460 @@
+import csv
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from facegan.core.errors import FaceganError
+from facegan.core.events import silent
+from facegan.params import Preprocess, load_params
+from facegan.photos.discovery import find
+from facegan.photos.inputs import Folder
+from facegan.preprocess.ledger import Ledger
+from facegan.preprocess.packing import Row, pack_inputs
+from facegan.preprocess.stage import CHUNK, preprocess
+
+MADE = [
+    *("brightness.csv", "holdout.npy", "images.npy", "index.csv", "mean.png", "preview.png"),
+    *("report.json", "sizes.csv"),
+]
+
+
+def settings(**changes: Any) -> Preprocess:
+    """The digits preset's, in colour, for photographs of at least 8 pixels, none held out."""
+    with resources.as_file(resources.files("facegan") / "presets" / "digits.yaml") as path:
+        preset = load_params(path).preprocess.model_dump()
+    small = {"channels": 3, "min_side": 8, "holdout": 0.0, "max_rejected": 1.0}
+    return Preprocess.model_validate(preset | small | changes)
+
+
+def noise(seed: int, width: int = 12, height: int = 9) -> Image.Image:
+    shape = (height, width, 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fill(folder: Path, seeds: Iterable[int]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for seed in seeds:
+        (folder / f"{seed:04}.png").write_bytes(encoded(noise(seed)))
+    return folder
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def run_inline(data: Path, out: Path, params: Preprocess, on_event: Any = silent) -> None:
+    """What `preprocess` does, without its processes."""
+    root = Folder(data)
+    out.mkdir()
+    with Ledger(out, params, {}) as ledger:
+        ledger.add(*pack_inputs(root, list(find(root)), params), on_event)
+        ledger.finish(str(data))
+
+
+def index(out: Path) -> list[dict[str, str]]:
+    with (out / "index.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def verdicts(out: Path) -> dict[str, str]:
+    return {row["path"]: row["verdict"] for row in index(out)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_digits_become_what_pillow_makes_of_them(digits: Path, dataset: Path) -> None:
+    raw = (digits / "digits-images-idx3-ubyte").read_bytes()[16:]
+    kept = [row for row in index(dataset) if row["verdict"] == "kept"]
+    images = np.load(dataset / "images.npy")
+    assert images.shape == (len(kept), 32, 32, 1)
+    for row, image in list(zip(kept, images, strict=True))[::50]:
+        number = int(row["path"].split("#")[1])
+        digit = Image.frombytes("L", (28, 28), raw[784 * number : 784 * (number + 1)])
+        expected = np.asarray(digit.resize((32, 32), Image.Resampling.LANCZOS))
+        assert np.array_equal(image[:, :, 0], expected)
+
+
+def test_the_index_has_every_input_in_order(tmp_path: Path) -> None:
+    one, two = encoded(noise(1, 30, 20)), encoded(noise(2, 9, 8), "JPEG")
+    files = {"a.png": one, "c.txt": b"notes", "source.json": b"{}", "x/y, z.jpg": two, "z.jpg": b""}
+    run_inline(write(tmp_path / "data", files), tmp_path / "out", settings())
+    expected = [
+        ("a.png", one, "30", "20", "kept"),
+        ("c.txt", b"notes", "", "", "not-an-image"),
+        ("x/y, z.jpg", two, "9", "8", "kept"),
+        ("z.jpg", b"", "", "", "unreadable"),
+    ]
+    columns = ("path", "sha256", "width", "height", "verdict", "original")
+    assert [tuple(row[column] for column in columns) for row in index(tmp_path / "out")] == [
+        (name, hashlib.sha256(content).hexdigest(), *rest, "") for name, content, *rest in expected
+    ]
+
+
+def test_the_manifest_of_fetch_gives_original_names_and_what_stayed_behind(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(3))
+    manifest = {
+        "source": "photographs",
+        "files": {},
+        "originals": {"0001.png": "caf\\xe9.png"},
+        "skipped": {"gone.jpg": "vanished", "link.jpg": "link"},
+    }
+    (data / "source.json").write_text(json.dumps(manifest))
+    preprocess(data, tmp_path / "out", settings(), workers=1)
+    rows = {row["path"]: (row["verdict"], row["original"]) for row in index(tmp_path / "out")}
+    assert rows == {
+        "0000.png": ("kept", ""),
+        "0001.png": ("kept", "caf\\xe9.png"),
+        "0002.png": ("kept", ""),
+        "gone.jpg": ("vanished", ""),
+        "link.jpg": ("link", ""),
+    }
+
+
+def test_each_image_lies_in_the_array_of_its_verdict_in_order(tmp_path: Path) -> None:
+    data, out = fill(tmp_path / "data", range(40)), tmp_path / "out"
+    params = settings(holdout=0.4)
+    run_inline(data, out, params)
+    arrays = {
+        verdict: iter(np.load(out / f"{part}.npy"))
+        for verdict, part in (("kept", "images"), ("held-out", "holdout"))
+    }
+    _, pixels = pack_inputs(Folder(data), list(find(Folder(data))), params)
+    found = [row["verdict"] for row in index(out)]
+    assert set(found) == {"kept", "held-out"}
+    for image, verdict in zip(pixels, found, strict=True):
+        assert np.array_equal(next(arrays[verdict]), image)
+    assert all(next(array, None) is None for array in arrays.values())
+
+
+def test_the_held_out_share_is_about_what_was_asked_for(dataset: Path) -> None:
+    held_out = sum(row["verdict"] == "held-out" for row in index(dataset))
+    # 0.1 of 600, give or take 4 standard deviations.
+    assert abs(held_out - 60) < 4 * (600 * 0.1 * 0.9) ** 0.5
+
+
+@given(first=st.integers(4, 12), more=st.integers(1, 8), holdout=st.floats(0.1, 0.6))
+def test_photographs_that_are_added_move_none_to_the_other_side(
+    first: int, more: int, holdout: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("growing")
+    seen = []
+    for turn, seeds in enumerate((range(10, 10 + first), range(10 - more // 2, 10 + first + more))):
+        try:
+            out = folder / f"out {turn}"
+            run_inline(fill(folder / "data", seeds), out, settings(holdout=holdout))
+        except FaceganError:
+            return  # nearly all are held out
+        seen.append({row["sha256"]: row["verdict"] for row in index(out)})
+    before, after = seen
+    assert len(after) > len(before)
+    assert before.items() <= after.items()
+
+
+def copies(folder: Path) -> Path:
+    """A photograph, the same under another name, and its pixels in another format."""
+    face = noise(0, 20, 20)
+    content = encoded(face)
+    return write(
+        folder,
+        {
+            "a.png": content,
+            "b.png": content,
+            "c.bmp": encoded(face, "BMP"),
+            "d.png": encoded(noise(1)),
+        },
+    )
+
+
+def test_the_same_pixels_are_kept_once_and_the_others_name_the_first(tmp_path: Path) -> None:
+    run_inline(copies(tmp_path / "data"), tmp_path / "out", settings())
+    assert verdicts(tmp_path / "out") == {
+        "a.png": "kept",
+        "b.png": "duplicate of a.png",
+        "c.bmp": "duplicate of a.png",
+        "d.png": "kept",
+    }
+    assert len(np.load(tmp_path / "out" / "images.npy")) == 2
+
+
+def test_the_same_pixels_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    run_inline(copies(tmp_path / "data"), tmp_path / "out", settings(duplicates="keep"))
+    assert set(verdicts(tmp_path / "out").values()) == {"kept"}
+
+
+def test_near_duplicates_are_left_out_only_on_request(tmp_path: Path) -> None:
+    face = noise(5, 8, 8).resize((64, 64), Image.Resampling.BICUBIC)  # smooth, as photographs are
+    files = {
+        "a.png": encoded(face),
+        "b.jpg": encoded(face, "JPEG", quality=80),
+        "c.png": encoded(face.resize((60, 60))),
+        "d.png": encoded(noise(3, 64, 64)),
+    }
+    data = write(tmp_path / "data", files)
+    run_inline(data, tmp_path / "exact", settings())
+    assert set(verdicts(tmp_path / "exact").values()) == {"kept"}
+    run_inline(data, tmp_path / "near", settings(near_duplicates=6))
+    assert verdicts(tmp_path / "near") == {
+        "a.png": "kept",
+        "b.jpg": "near-duplicate of a.png",
+        "c.png": "near-duplicate of a.png",
+        "d.png": "kept",
+    }
+
+
+def some_bad(folder: Path) -> Path:
+    """Nine photographs, one of them twice, a text, and three that are unusable."""
+    fill(folder, range(9))
+    bad = {f"bad {n}.jpg": b"" for n in range(3)}
+    return write(folder, {"README": b"text", "z.png": encoded(noise(0)), **bad})
+
+
+def test_a_share_of_unusable_inputs_may_pass(tmp_path: Path) -> None:
+    # Three of thirteen: the text does not count.
+    run_inline(some_bad(tmp_path / "data"), tmp_path / "out", settings(max_rejected=3 / 13))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["inputs"], report["rejected"]) == (14, 3)
+    assert report["verdicts"] == {"duplicate": 1, "kept": 9, "not-an-image": 1, "unreadable": 3}
+
+
+def test_more_unusable_inputs_stop_the_stage_with_one_line(tmp_path: Path) -> None:
+    data = some_bad(tmp_path / "data")
+    with pytest.raises(FaceganError) as caught:
+        preprocess(data, tmp_path / "out", settings(max_rejected=0.23), workers=1)
+    assert str(caught.value) == (
+        f"{data}: 3 of 13 inputs are unusable, more than preprocess.max_rejected: 0.23 allows; "
+        "the first: bad 0.jpg (unreadable), bad 1.jpg (unreadable), bad 2.jpg (unreadable)"
+    )
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_first_ten_unusable_inputs_are_named_and_no_more(tmp_path: Path) -> None:
+    data = write(fill(tmp_path / "data", range(2)), {f"{n:02}.jpg": b"" for n in range(25)})
+    messages: list[str] = []
+
+    def note(event: Any) -> None:
+        messages.append(event["text"])
+
+    run_inline(data, tmp_path / "out", settings(), note)
+    assert messages == [f"{n:02}.jpg: unreadable" for n in range(10)]
+    with pytest.raises(FaceganError) as caught:
+        run_inline(data, tmp_path / "two", settings(max_rejected=0.0))
+    assert str(caught.value).count("(unreadable)") == 10
+
+
+def test_a_name_with_a_line_feed_stays_on_one_line_and_whole_in_the_index(tmp_path: Path) -> None:
+    data = write(fill(tmp_path / "data", range(2)), {"a\nb.jpg": b"", "smile😀.jpg": b""})
+    messages: list[str] = []
+    run_inline(data, tmp_path / "out", settings(), lambda event: messages.append(event["text"]))
+    assert messages == ["'a\\nb.jpg': unreadable", "smile😀.jpg: unreadable"]
+    assert {"a\nb.jpg", "smile😀.jpg"} <= verdicts(tmp_path / "out").keys()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_photographs_lead_to_fetch(count: int, tmp_path: Path) -> None:
+    data = write(fill(tmp_path / "data", range(count)), {"notes.txt": b"text"})
+    with pytest.raises(FaceganError, match=f"{count} photographs to train on.*facegan fetch"):
+        preprocess(data, tmp_path / "out", settings(), workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_report_has_the_files_digests_and_the_counts(dataset: Path) -> None:
+    report = json.loads((dataset / "report.json").read_text())
+    for name in ("images.npy", "holdout.npy"):
+        assert report["sha256"][name] == hashlib.sha256((dataset / name).read_bytes()).hexdigest()
+    found = [row["verdict"] for row in index(dataset)]
+    assert report["verdicts"] == {name: found.count(name) for name in set(found)}
+    assert (report["inputs"], report["resolution"], report["channels"]) == (600, 32, 1)
+
+
+def test_crop_filter_and_decoding_are_in_the_recipe(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(3))
+    recipes = set()
+    recipes_of: list[dict[str, Any]] = [
+        {}, {"crop": "none"}, {"filter": "bicubic"}, {"jpeg": "full"}, {"background": 0},
+    ]  # fmt: skip
+    for number, changes in enumerate(recipes_of):
+        run_inline(data, tmp_path / str(number), settings(**changes))
+        recipes.add(json.loads((tmp_path / str(number) / "report.json").read_text())["recipe"])
+    assert len(recipes) == 5
+    assert all("libjpeg" in recipe for recipe in recipes)
+
+
+def test_histograms_count_every_photograph_that_is_used(tmp_path: Path) -> None:
+    grey = {f"{level}.png": encoded(Image.new("RGB", (20 + level, 90), (level,) * 3))
+            for level in (10, 11, 12)}  # fmt: skip
+    run_inline(write(tmp_path / "data", grey), tmp_path / "out", settings(holdout=0.3))
+    for name, rows in (
+        ("sizes", ["short_side,photographs", "30,1", "31,1", "32,1"]),
+        ("brightness", ["level,photographs", "10,1", "11,1", "12,1"]),
+    ):
+        assert (tmp_path / "out" / f"{name}.csv").read_text().splitlines() == rows
+
+
+def test_the_mean_is_that_of_all_images(tmp_path: Path) -> None:
+    run_inline(fill(tmp_path / "data", range(30)), tmp_path / "out", settings(holdout=0.3))
+    parts = [np.load(tmp_path / "out" / f"{part}.npy") for part in ("images", "holdout")]
+    assert all(len(part) for part in parts)
+    mean = np.rint(np.concatenate(parts).mean(axis=0))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "mean.png")), mean)
+
+
+def test_order_and_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(3 * CHUNK + 5))
+    write(data, {"0010.jpg": b"", "0100 copy.png": encoded(noise(3))})
+    outs = [tmp_path / name for name in ("one", "three", "inline")]
+    params = settings(holdout=0.2)
+    preprocess(data, outs[0], params, workers=1)
+    preprocess(data, outs[1], params, workers=3)
+    run_inline(data, outs[2], params)
+    first, second, third = map(contents, outs)
+    assert sorted(first) == MADE
+    assert first == second == third
+
+
+def test_progress_goes_to_the_number_of_inputs(tmp_path: Path) -> None:
+    events: list[Any] = []
+    data = write(fill(tmp_path / "data", range(CHUNK + 1)), {"notes.txt": b"no image"})
+    preprocess(data, tmp_path / "out", settings(), workers=1, on_event=events.append)
+    total = CHUNK + 2
+    assert events == [{"event": "progress", "done": n, "total": total} for n in (CHUNK, total)]
+
+
+@pytest.mark.parametrize("place", ["data", "data/below", "."])
+def test_an_output_that_would_lie_over_the_photographs_is_refused(
+    place: str, tmp_path: Path
+) -> None:
+    data = fill(tmp_path / "data", range(3))
+    before = contents(data)
+    with pytest.raises(FaceganError, match="where the images would go"):
+        preprocess(data, tmp_path / place, settings())
+    assert contents(data) == before
+
+
+def test_a_folder_that_preprocess_did_not_write_is_refused(tmp_path: Path) -> None:
+    data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
+    write(out, {"dear.txt": b"dear"})
+    with pytest.raises(FaceganError, match="holds something else"):
+        preprocess(data, out, settings())
+    assert contents(out) == {"dear.txt": b"dear"}
+
+
+def test_a_photograph_smaller_than_the_box_stops_the_stage_and_keeps_what_was_there(
+    tmp_path: Path,
+) -> None:
+    data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
+    preprocess(data, out, settings(), workers=1)
+    before = contents(out)
+    with pytest.raises(FaceganError, match=r"0000\.png: 12x9 pixels, smaller than preprocess.crop"):
+        preprocess(data, out, settings(crop="box-108"), workers=1)
+    assert contents(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+@pytest.mark.faults
+def test_a_killed_stage_leaves_no_output_and_the_next_run_is_right(tmp_path: Path) -> None:
+    fill(tmp_path / "data", range(20 * CHUNK))
+    with resources.as_file(resources.files("facegan") / "presets" / "digits.yaml") as path:
+        text = path.read_text().replace("min_side: 28", "min_side: 8")
+    (tmp_path / "params.yaml").write_text(text)
+    command = [str(Path(sys.executable).with_name("facegan")), "preprocess", "data", "out"]
+    out = tmp_path / "out"
+
+    def started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert started().wait() == 0
+    whole, took = contents(out), time.monotonic() - began
+    for share in (0.4, 0.6, 0.8, 0.9, 1.0):
+        if share in (0.6, 0.9):
+            shutil.rmtree(out, ignore_errors=True)
+        process = started()
+        time.sleep(share * took)
+        process.kill()
+        process.wait()
+        assert not out.exists() or contents(out) == whole, share
+    assert started().wait() == 0
+    assert contents(out) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out", "params.yaml"]
+
+
+def test_a_name_with_a_carriage_return_stays_whole_in_the_index(tmp_path: Path) -> None:
+    # As the Mac's Finder names a folder's icon.
+    data = write(fill(tmp_path / "data", range(2)), {"Icon\r": b"", "a\r\nb,\r.jpg": b""})
+    run_inline(data, tmp_path / "out", settings())
+    assert list(verdicts(tmp_path / "out")) == ["0000.png", "0001.png", "Icon\r", "a\r\nb,\r.jpg"]
+    assert {len(row) for row in index(tmp_path / "out")} == {6}
+
+
+@given(data=st.data(), meant=st.integers(3, 300))
+def test_exactly_the_share_of_unusable_inputs_passes_and_one_more_does_not(
+    data: st.DataObject, meant: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rejected = data.draw(st.integers(1, meant - 2))
+    good = [Row(str(n), sha256="0" * 64, width=9, height=9) for n in range(meant - rejected)]
+    bad = [Row(f"{n}.jpg", verdict="unreadable") for n in range(rejected)]
+    others = [Row(f"{n}.txt", verdict="not-an-image") for n in range(50)]
+    pixels = np.zeros((len(good), 32, 32, 3), np.uint8)
+    for most, stops in ((rejected / meant, False), ((rejected - 1) / meant, True)):
+        params = settings(max_rejected=most, duplicates="keep")
+        with Ledger(tmp_path_factory.mktemp("out"), params, {}) as ledger:
+            ledger.add([*good, *bad, *others], pixels, silent)
+            if stops:
+                with pytest.raises(FaceganError, match=f"{rejected} of {meant} inputs"):
+                    ledger.finish("data")
+            else:
+                ledger.finish("data")
+
+
+def with_comment(jpeg: bytes, comment: bytes) -> bytes:
+    """The same picture, with other bytes."""
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
+def test_the_same_pixels_are_never_on_both_sides(tmp_path: Path) -> None:
+    # Otherwise the generator sees what it is judged by.
+    files: dict[str, bytes] = {}
+    for seed in range(20):
+        content = encoded(noise(seed, 40, 40), "JPEG")
+        files |= {f"{seed:02} {n}.jpg": with_comment(content, b"%d" % n) for n in range(4)}
+    data, out = write(tmp_path / "data", files), tmp_path / "out"
+    run_inline(data, out, settings(duplicates="keep", holdout=0.5))
+    sides: dict[str, set[str]] = {}
+    for path, verdict in verdicts(out).items():
+        sides.setdefault(path[:2], set()).add(verdict)
+    assert len(sides) == 20
+    assert all(len(side) == 1 for side in sides.values())
+
+
+def test_a_chunk_of_white_images_adds_up(tmp_path: Path) -> None:
+    rows = [Row(str(n), "f" * 64, 9, 9, digest=n.to_bytes(16)) for n in range(CHUNK)]
+    with Ledger(tmp_path, settings(), {}) as ledger:
+        ledger.add(rows, np.full((CHUNK, *ledger.sum.shape), 255, np.uint8), silent)
+        assert (ledger.sum == 255 * CHUNK).all()
+        assert ledger.levels == {255: CHUNK}

@@ -1,0 +1,184 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import make_params
+from facegan.core.errors import FaceganError
+from facegan.data.dataset import load_images
+from facegan.features.extractors import load_extractor
+from facegan.features.frechet import Moments, Statistics, frechet_distance
+from facegan.params import Reference
+from facegan.preprocess.stage import preprocess
+from facegan.reference.stage import reference
+
+CPU = torch.device("cpu")
+COUNT = 60
+PARAMS = make_params().reference
+
+
+def pack(folder: Path, count: int, holdout: float) -> Path:
+    """A preprocessed folder of `count` small RGB images."""
+    data = folder / "data"
+    data.mkdir(parents=True)
+    source = np.random.default_rng(0)
+    for number in range(count):
+        blocks = source.integers(0, 256, (4, 4, 3), np.uint8)
+        Image.fromarray(blocks).resize((32, 32)).save(data / f"{number:02}.png")
+    settings = make_params(preprocess={"channels": 3, "holdout": holdout}).preprocess
+    preprocess(data, folder / "dataset", settings, workers=1)
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images, some of them held out."""
+    return pack(tmp_path_factory.mktemp("images"), COUNT, holdout=0.3)
+
+
+@pytest.fixture(scope="module")
+def measured(
+    images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("measured")
+    quick, official = folder / "quick.safetensors", folder / "official.safetensors"
+    events: list[Any] = []
+    reference(images, quick, official, PARAMS, CPU, events.append)
+    return quick, official, events
+
+
+Measured = tuple[Path, Path, list[dict[str, Any]]]
+
+
+def all_features(images: Path) -> torch.Tensor:
+    """In the order of the two parts."""
+    both = torch.cat([load_images(images, part) for part in ("images", "holdout")])
+    features: torch.Tensor = load_extractor(PARAMS.quick, CPU)(both)
+    return features
+
+
+def moments(features: torch.Tensor) -> Moments:
+    result = Moments(features.shape[1])
+    result.update(features)
+    return result
+
+
+def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
+    held_out = len(load_images(images, "holdout"))
+    assert 0 < held_out < COUNT
+    statistics = Statistics.load(measured[0])
+    assert statistics.about["count"] == COUNT
+    expected = moments(all_features(images))
+    torch.testing.assert_close(statistics.mean, expected.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(statistics.covariance, expected.covariance, rtol=1e-3, atol=1e-4)
+
+
+def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured) -> None:
+    report = json.loads((images / "report.json").read_text())
+    for path, settings in zip(measured[:2], (PARAMS.quick, PARAMS.official), strict=True):
+        about = Statistics.load(path).about
+        floor = about.pop("floor")
+        assert floor > 0
+        assert about == {
+            "count": COUNT,
+            "shape": [32, 32, 3],
+            "recipe": report["recipe"],
+            "data": report["sha256"]["images.npy"],
+            "holdout": report["sha256"]["holdout.npy"],
+            "extractor": settings.model_dump(),
+        }
+
+
+def test_the_floor_is_the_distance_between_random_halves(images: Path, measured: Measured) -> None:
+    floor = Statistics.load(measured[0]).about["floor"]
+    # In coordinates of the space that the 60 images span, distances are the same, and quick.
+    features, source = all_features(images).double(), torch.Generator().manual_seed(99)
+    features = features @ torch.linalg.svd(features, full_matrices=False).Vh.T
+    floors = []
+    for _ in range(5):
+        order = torch.randperm(COUNT, generator=source)
+        halves = [moments(features[half]) for half in (order[: COUNT // 2], order[COUNT // 2 :])]
+        floors.append(frechet_distance(Statistics.of(halves[0], {}), halves[1]))
+    assert 0.5 * min(floors) < floor < 2 * max(floors)
+
+
+def test_single_features_are_those_of_the_rows_named(images: Path, measured: Measured) -> None:
+    statistics = Statistics.load(measured[1])
+    assert (statistics.subset.shape, statistics.subset.dtype) == (
+        (PARAMS.subset, 1280),
+        torch.float32,
+    )
+    assert len(set(statistics.rows.tolist())) == PARAMS.subset
+    chosen = load_images(images)[statistics.rows]
+    torch.testing.assert_close(
+        statistics.subset, load_extractor(PARAMS.official, CPU)(chosen), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_first_rows_are_a_random_choice(measured: Measured) -> None:
+    # KID, precision and recall take the first ones, and photographs may be sorted.
+    rows = Statistics.load(measured[1]).rows.tolist()
+    assert rows != sorted(rows)
+
+
+def test_as_many_held_out_ones_are_kept_as_there_are(images: Path, measured: Measured) -> None:
+    held_out = load_images(images, "holdout")
+    kept = Statistics.load(measured[1]).holdout
+    assert len(kept) == min(PARAMS.subset, len(held_out))
+    distances, nearest = torch.cdist(kept, load_extractor(PARAMS.official, CPU)(held_out)).min(1)
+    assert distances.max() < 1e-2
+    assert len(set(nearest.tolist())) == len(kept)
+
+
+def test_the_quick_statistics_have_no_single_features(measured: Measured) -> None:
+    statistics = Statistics.load(measured[0])
+    assert len(statistics.subset) == len(statistics.rows) == len(statistics.holdout) == 0
+
+
+def test_photographs_that_are_fewer_than_features_get_a_warning(measured: Measured) -> None:
+    texts = [event["text"] for event in measured[2] if event["event"] == "message"]
+    assert texts and all("60 photographs for 1,280 features" in text for text in texts)
+
+
+def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
+    images: Path, measured: Measured, tmp_path: Path
+) -> None:
+    settings = PARAMS.model_dump()
+    settings["official"]["input_size"] = 48
+    torch.manual_seed(5)
+    quick, official = tmp_path / "quick", tmp_path / "official"
+    reference(images, quick, official, Reference.model_validate(settings), CPU)
+    assert quick.read_bytes() == measured[0].read_bytes()
+    before, after = Statistics.load(measured[1]), Statistics.load(official)
+    assert after.about["extractor"]["input_size"] == 48
+    for name in ("mean", "covariance", "subset"):
+        assert not torch.equal(getattr(before, name), getattr(after, name))
+
+
+def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
+    events = [event for event in measured[2] if event["event"] == "progress"]
+    assert {event["total"] for event in events} == {2 * COUNT}
+    done = [event["done"] for event in events]
+    assert done == sorted(done)
+    assert done[-1] == 2 * COUNT
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_too_few_images_for_scores_are_refused(count: int, tmp_path: Path) -> None:
+    data = pack(tmp_path, count, holdout=0.0)
+    with pytest.raises(FaceganError, match=f"^{data}: {count} images; the scores need 8"):
+        reference(data, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
+    assert not (tmp_path / "quick").exists()
+
+
+def test_a_damaged_data_set_is_refused_and_nothing_is_written(images: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(images, tmp_path / "copy")
+    (copy / "holdout.npy").write_bytes(b"")
+    with pytest.raises(FaceganError, match=f"^{copy}/holdout.npy: not usable"):
+        reference(copy, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]

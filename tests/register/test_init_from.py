@@ -1,0 +1,177 @@
+"""Networks that a training begins with: of a registered version, or of a folder."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import make_params
+from facegan.core.digests import file_sha256
+from facegan.core.errors import FaceganError
+from facegan.core.history import read_history
+from facegan.evaluate.stage import evaluate
+from facegan.models.files import load_network, save_network
+from facegan.params import Params
+from facegan.register import init_from
+from facegan.register.stage import register
+from facegan.train.stage import train
+
+MakeParams = Callable[..., Params]
+Run = Callable[..., None]
+CPU = torch.device("cpu")
+NETWORKS = ("generator.safetensors", "discriminator.safetensors")
+
+
+class Begun(Exception):
+    pass
+
+
+def stop(event: Any) -> None:
+    """An on_event that breaks a training off at its first step."""
+    if event["event"] == "progress":
+        raise Begun
+
+
+@pytest.fixture(scope="module")
+def first(
+    dataset: Path, references: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished training's folder."""
+    folder = tmp_path_factory.mktemp("first")
+    # Long enough to be better than it began.
+    settings = make_params(train={"epochs": 4}).train
+    train(dataset, references[0], folder / "train", settings, 0, CPU, folder / "checkpoints")
+    return folder / "train"
+
+
+@pytest.fixture(name="begin")
+def make_begin(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> Run:
+    """Begin a training, and no more, in `checkpoints`."""
+
+    def begin(params: Params, init: Path | None) -> None:
+        out, notes = tmp_path / "out", tmp_path / "checkpoints"
+        with pytest.raises(Begun):
+            train(dataset, references[0], out, params.train, 0, CPU, notes, stop, init=init)
+
+    return begin
+
+
+@pytest.fixture
+def version(
+    store: Path,
+    first: Path,
+    dataset: Path,
+    params: MakeParams,
+    references: tuple[Path, Path],
+    tmp_path: Path,
+) -> Path:
+    """A training's folder, which is version 1 of `faces`."""
+    evaluation, metrics = tmp_path / "evaluation", tmp_path / "metrics.json"
+    settings = params()
+    evaluate(
+        first, dataset, references[1], evaluation, metrics, settings.evaluate,
+        settings.reference.official, CPU,
+    )  # fmt: skip
+    register(first, metrics, references[1], "faces", CPU)
+    return first
+
+
+def test_a_registered_version_is_gone_on_from(
+    version: Path, begin: Run, params: MakeParams, tmp_path: Path
+) -> None:
+    settings = params(train={"init_from": "models:/faces/1", "lr": 0.0001})
+    with init_from.initial_networks(settings.train.init_from) as folder:
+        assert folder is not None
+        for name in NETWORKS:
+            assert file_sha256(folder / name) == file_sha256(version / name)
+        begin(settings, folder)
+    assert not folder.exists()
+    (second,) = (tmp_path / "checkpoints").iterdir()
+    begun, _ = load_network(second / "initial.safetensors")
+    there, _ = load_network(version / "generator.safetensors")
+    for name, tensor in there.items():
+        if "running" not in name and "tracked" not in name:  # these are estimated again
+            assert torch.equal(begun[name], tensor)
+    (_, score), (_, other) = (
+        next((e["images_seen"], e["quick_fid"]) for e in events if e["event"] == "score")
+        for events in (
+            read_history(second / "history.jsonl"),
+            read_history(version / "history.jsonl"),
+        )
+    )
+    assert score < other  # than a new generator
+
+
+def test_other_networks_are_another_training(
+    first: Path, begin: Run, params: MakeParams, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(first, tmp_path / "copy")
+    for init in (None, first, copy):
+        begin(params(), init)
+    # A copy is no other network.
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("train", "line"),
+    [
+        ({"width": 16}, "generator.safetensors: can't be gone on from: width 8, here 16"),
+        (
+            {"spectral_norm": True},
+            "discriminator.safetensors: can't be gone on from: spectral_norm False, here True",
+        ),
+        ({"architecture": "residual"}, "architecture resnet, here residual"),
+    ],
+)
+def test_networks_that_were_built_otherwise_are_refused(
+    train: dict[str, object], line: str, first: Path, begin: Run, params: MakeParams
+) -> None:
+    with pytest.raises(FaceganError, match=line):
+        begin(params(train=train), first)
+
+
+def test_networks_of_code_that_built_other_layers_are_refused(
+    first: Path, begin: Run, params: MakeParams, tmp_path: Path
+) -> None:
+    older = shutil.copytree(first, tmp_path / "older")
+    path = older / "discriminator.safetensors"
+    state, config = load_network(path)
+    state["layers.99.weight"] = state.pop("layers.0.weight")
+    save_network(state, config, path)
+    with pytest.raises(FaceganError, match=r"discriminator.*: its layers are .* another version"):
+        begin(params(), older)
+
+
+def test_a_folder_without_networks_is_refused(
+    begin: Run, params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(FaceganError, match=r"generator\.safetensors: cannot be read"):
+        begin(params(), tmp_path)
+
+
+def test_a_version_that_is_not_there_is_refused(store: Path) -> None:
+    with pytest.raises(FaceganError, match="faces"), init_from.initial_networks("models:/faces/9"):
+        pass
+
+
+def test_a_folder_has_to_be_a_dependency_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: x, deps: [data, earlier]}}")
+    with init_from.initial_networks("other") as folder:  # by hand, DVC has no say
+        assert folder == Path("other")
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with init_from.initial_networks("earlier/") as folder:
+        assert folder == Path("earlier/")
+    refused = pytest.raises(FaceganError, match="other: DVC doesn't follow it; add it to the deps")
+    with refused, init_from.initial_networks("other"):
+        pass
+
+
+def test_nothing_is_nothing() -> None:
+    with init_from.initial_networks(None) as folder:
+        assert folder is None

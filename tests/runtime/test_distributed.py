@@ -1,0 +1,243 @@
+"""Several processes, started by the real torchrun."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from conftest import make_params
+from facegan.core.errors import FaceganError
+from facegan.core.history import read_history
+from facegan.data.batches import Batches
+from facegan.data.dataset import load_images
+from facegan.evaluate.stage import evaluate
+from facegan.features.frechet import Statistics
+from facegan.params import Params
+from facegan.runtime.distributed import ALONE, Command, Group, joined
+from facegan.train.checkpoint import load_checkpoint
+from facegan.train.trainer import Trainer
+
+MakeParams = Callable[..., Params]
+CPU = torch.device("cpu")
+# At higher rates, rounding may take a float32 activation across a leaky ReLU's kink, and the losses
+# apart; in float64 they agreed to 1e-15 after twenty steps at 0.0005.
+NORM_FREE: dict[str, Any] = {
+    "lr": 0.0002,
+    "architecture": "residual",
+    "loss": "relativistic",
+    "r1": 1.0,
+    "r2": 1.0,
+    "penalty_interval": 4,
+    "flips": True,
+    "augment": ["translation", "cutout"],
+}
+# Twenty steps' losses of process 0; the weights of each process at the end.
+STEPS = """
+import json, sys
+from pathlib import Path
+import torch
+from facegan.dataset import Batches, load_images
+from facegan.distributed import joined
+from facegan.params import load_params
+from facegan.trainer import Trainer
+dataset, params, out = map(Path, sys.argv[1:])
+settings, device = load_params(params), torch.device("cpu")
+with joined(device) as group:
+    batches = Batches(load_images(dataset), settings.train.batch_size, 0, group=group)
+    trainer = Trainer(settings.train, 32, 1, 0, device, group)
+    losses = [trainer.step(next(batches)).tolist() for _ in range(20)]
+    weights = [float(w.double().sum()) for w in trainer.generator.parameters()]
+(out / f"{group.rank}.json").write_text(json.dumps([losses, weights]))
+"""
+
+
+# The reference and the scores, with all that the processes share.
+SCORES = """
+import contextlib, sys
+from pathlib import Path
+import torch
+from facegan import distributed
+from facegan.evaluate import evaluate
+from facegan.params import load_params
+from facegan.reference import reference
+dataset, trained, official, out = map(Path, sys.argv[1:])
+settings, device = load_params(out / "params.yaml"), torch.device("cpu")
+fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
+with distributed.joined(device) as group:
+    # Both in the same processes, because starting them takes longer than all that they do.
+    distributed.joined = lambda device: contextlib.nullcontext(group)
+    reference(dataset, out / "quick", out / "official", settings.reference, device)
+    evaluate(trained, dataset, official, out / "e", out / "together.json", fakes, asked, device)
+"""
+
+
+def torchrun(*arguments: str | Path, processes: int = 2) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, f"--nproc-per-node={processes}", *map(str, arguments)]
+    environment = os.environ | {"FACEGAN_DEVICE": "cpu"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path, params: MakeParams) -> Callable[..., Params]:
+    def write_params(**train: Any) -> Params:
+        settings = params(train=train)
+        text = yaml.safe_dump(settings.model_dump(by_alias=True))
+        (tmp_path / "params.yaml").write_text(text)
+        return settings
+
+    return write_params
+
+
+def test_scores_of_two_processes_are_those_of_one(
+    trained: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = make_params()
+    fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
+    inputs = (trained, dataset, references[1])
+    evaluate(*inputs, tmp_path / "evaluation", tmp_path / "metrics.json", fakes, asked, CPU)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
+    (tmp_path / "scores.py").write_text(SCORES)
+    process = torchrun(tmp_path / "scores.py", dataset, trained, references[1], tmp_path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    one, two = Statistics.load(references[1]), Statistics.load(tmp_path / "official")
+    assert one.about["floor"] == pytest.approx(two.about["floor"], rel=1e-6)
+    torch.testing.assert_close(one.subset, two.subset)
+    torch.testing.assert_close(one.covariance, two.covariance)
+    assert torch.equal(one.rows, two.rows)
+    alone, together = (
+        json.loads((tmp_path / name).read_text()) for name in ("metrics.json", "together.json")
+    )
+    name = "fid250_efficientnet-lite0-32"
+    assert together[name] == pytest.approx(alone[name], rel=1e-6)
+    numbers = {key: value for key, value in alone.items() if isinstance(value, float)}
+    assert {key: together[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
+
+
+def test_twenty_steps_of_two_processes_are_those_of_one(
+    write: Callable[..., Params], dataset: Path, tmp_path: Path
+) -> None:
+    settings = write(**NORM_FREE)
+    (tmp_path / "steps.py").write_text(STEPS)
+    started = torchrun(tmp_path / "steps.py", dataset, tmp_path / "params.yaml", tmp_path)
+    output, _ = started.communicate()
+    assert started.returncode == 0, output
+    (losses, weights), (other_losses, other_weights) = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
+    )
+    assert losses == other_losses and weights == other_weights
+    batches = Batches(load_images(dataset), settings.train.batch_size, 0)
+    alone = Trainer(settings.train, 32, 1, 0, CPU)
+    expected = [alone.step(next(batches)).tolist() for _ in range(20)]
+    difference = (torch.tensor(losses) - torch.tensor(expected))[:, :2].abs().max().item()
+    print(f"largest difference of a loss in 20 steps: {difference:.1e}")
+    assert difference < 1e-3
+
+
+@pytest.fixture(name="start")
+def make_start(
+    store: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
+) -> Callable[..., subprocess.Popen[str]]:
+    def start(out: str = "out", processes: int = 2) -> subprocess.Popen[str]:
+        paths = (dataset, references[0], tmp_path / out)
+        places = ("--checkpoints", tmp_path / f"{out}-checkpoints")
+        return torchrun("-m", "facegan", "train", *paths, *places, processes=processes)
+
+    return start
+
+
+def workers(launcher: int) -> list[int]:
+    """The launcher's processes, by their number in the group."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    ranks = {}
+    for child in map(int, children):
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        if found := re.search(rb"\0RANK=(\d+)", environment):
+            ranks[int(found[1])] = child
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def wait_for_sample(launcher: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    while not list((folder / "out-checkpoints").glob(f"*/samples/{pattern}.png")):
+        assert launcher.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
+    write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(**NORM_FREE, epochs=2, interval=540)
+    output, _ = (whole := start("whole")).communicate()
+    assert whole.returncode == 0, output
+    for rank, sample in ((1, "0000000[1-9]*"), (0, "0000000[6-9]*")):
+        launcher = start()
+        wait_for_sample(launcher, tmp_path, sample)
+        os.kill(workers(launcher.pid)[rank], signal.SIGKILL)
+        killed = time.monotonic()
+        output, _ = launcher.communicate()
+        assert launcher.returncode != 0
+        assert time.monotonic() - killed < 30
+        print(f"process {rank} was killed: {[s for s in output.splitlines() if 'facegan:' in s]}")
+        assert re.search(r"facegan: (process \d of 2: another one has ended|stopped at)", output)
+    output, _ = (again := start()).communicate()
+    assert again.returncode == 0, output
+    assert "going on from" in output
+    events = read_history(tmp_path / "out" / "history.jsonl")
+    assert events == read_history(tmp_path / "whole" / "history.jsonl")
+    for name in ("generator.safetensors", "discriminator.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.faults
+def test_sigterm_saves_once_and_says_how_to_go_on(
+    write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
+) -> None:
+    write(**NORM_FREE, epochs=50, interval=27_000)
+    launcher = start()
+    wait_for_sample(launcher, tmp_path, "0000003*")
+    launcher.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    output, _ = launcher.communicate()
+    assert time.monotonic() - began < 15
+    assert "to go on: torchrun --nproc-per-node=2 -m facegan train" in output
+    (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
+    assert load_checkpoint(path, CPU)["images_seen"] > 3000
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_parts_cover_a_batch_once(size: int) -> None:
+    rows = list(range(20))
+    parts = [rows[Group(rank, size).part(20)] for rank in range(size)]
+    assert [row for part in parts for row in part] == rows
+    assert len({len(part) for part in parts}) == 1
+
+
+def test_alone_there_is_nothing_to_do() -> None:
+    ones = torch.ones(3)
+    ALONE.average([ones])
+    ALONE.lead(Command.STEP)
+    ALONE.agree("00ff")
+    assert torch.equal(ones, torch.ones(3))
+    with joined(CPU) as group:
+        assert group is ALONE
+
+
+def test_processes_of_one_mps_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(FaceganError, match="mps"), joined(torch.device("mps")):
+        pass

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facegan.runtime.distributed import Group
+from facegan.train.rng import Noise
+
+CPU = torch.device("cpu")
+shapes = st.lists(st.integers(1, 3), max_size=3)
+
+
+@given(st.sampled_from([1, 2, 3]), st.integers(1, 4), shapes, st.integers(0, 100))
+def test_the_parts_of_all_processes_are_what_one_alone_draws(
+    size: int, share: int, shape: list[int], seed: int
+) -> None:
+    alone = Noise(seed, CPU)
+    several = [Noise(seed, CPU, Group(rank, size)) for rank in range(size)]
+    n = size * share
+    for _ in range(2):
+        parts = torch.cat([each.normal(share, *shape) for each in several])
+        assert torch.equal(parts, alone.normal(n, *shape))
+        parts = torch.cat([each.uniform(share, *shape) for each in several])
+        assert torch.equal(parts, alone.uniform(n, *shape))
+        parts = torch.cat([each.integers(9, share, *shape) for each in several])
+        assert torch.equal(parts, alone.integers(9, n, *shape))
+
+
+def test_numbers_have_their_ranges() -> None:
+    noise = Noise(0, CPU)
+    normal, uniform, integers = (
+        noise.normal(10_000), noise.uniform(10_000), noise.integers(3, 10_000)
+    )  # fmt: skip
+    assert abs(normal.mean()) < 0.05 and normal.std().item() == pytest.approx(1, abs=0.05)
+    assert 0 <= uniform.min() < 0.01 and 0.99 < uniform.max() < 1
+    assert set(integers.tolist()) == {0, 1, 2}
+
+
+def test_another_seed_draws_other_numbers_and_the_same_one_the_same() -> None:
+    one, other = Noise(0, CPU), Noise(1, CPU)
+    assert not torch.equal(one.normal(9), other.normal(9))
+    one.reseed([0, 7, 1])
+    other.reseed([0, 7, 1])
+    assert torch.equal(one.normal(9), other.normal(9))
+    other.reseed([0, 7, 2])
+    assert not torch.equal(one.normal(9), other.normal(9))

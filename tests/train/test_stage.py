@@ -1,0 +1,248 @@
+"""The training loop: what it leaves behind, and that a break changes nothing."""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import make_params
+from facegan.core.errors import FaceganError
+from facegan.core.history import read_history
+from facegan.models.files import load_generator
+from facegan.params import Params
+from facegan.train.checkpoint import load_checkpoint
+from facegan.train.stage import train
+from samples import digests
+
+MakeParams = Callable[..., Params]
+
+
+@pytest.fixture(name="run")
+def make_run(
+    dataset: Path, references: tuple[Path, Path], device: torch.device, tmp_path: Path
+) -> Callable[..., Path]:
+    def run(params: Params, name: str = "out", **options: Any) -> Path:
+        out = tmp_path / name
+        checkpoints = options.pop("checkpoints", tmp_path / "checkpoints")
+        train(
+            options.pop("data", dataset), references[0], out, params.train, params.seed, device,
+            checkpoints, **options,
+        )  # fmt: skip
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(
+    dataset: Path, references: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Path]:
+    """Trainings of one and of two epochs that nothing interrupted: a folder with `out` and
+    `checkpoints` for each."""
+    folders = {}
+    for epochs in (1, 2):
+        folder = folders[epochs] = tmp_path_factory.mktemp("finished")
+        params = make_params(train={"epochs": epochs})
+        train(
+            dataset, references[0], folder / "out", params.train, params.seed, torch.device("cpu"),
+            folder / "checkpoints",
+        )  # fmt: skip
+    return folders
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(images_seen: int) -> Callable[[Any], None]:
+    """An on_event that breaks a training off, as a power failure would: no clean-up runs."""
+
+    def on_event(event: Any) -> None:
+        if event["event"] == "progress" and event["done"] >= images_seen:
+            raise Stopped
+
+    return on_event
+
+
+def noting(messages: list[str]) -> Callable[[Any], None]:
+    """An on_event that keeps the messages."""
+    return lambda event: messages.append(event["text"]) if event["event"] == "message" else None
+
+
+def test_leaves_networks_history_samples_plots_and_film(
+    finished: dict[int, Path], device: torch.device
+) -> None:
+    out = finished[1] / "out"
+    events = read_history(out / "history.jsonl")
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start" and kinds.count("score") == 3 and "losses" in kinds
+    generator = load_generator(out / "generator.safetensors", device)
+    assert (generator.size, generator.channels, generator.latent_dim) == (32, 1, 100)
+    pictures = [event["picture"] for event in events if event["event"] == "samples"]
+    assert sorted(p.name for p in (out / "samples").iterdir()) == [Path(p).name for p in pictures]
+    assert (out / "evolution.gif").exists() and (out / "discriminator.safetensors").exists()
+    scores = (out / "quick_fid.csv").read_text().splitlines()
+    assert scores[0] == "images_seen,quick_fid" and len(scores) == 4
+
+
+def test_keeps_the_generator_of_the_best_snapshot(
+    finished: dict[int, Path], device: torch.device
+) -> None:
+    events = read_history(finished[2] / "out" / "history.jsonl")
+    scores = [event for event in events if event["event"] == "score"]
+    best = min(scores, key=lambda event: event["quick_fid"])
+    checkpoint = next((finished[2] / "checkpoints").glob("*/checkpoint.pt"))
+    state = load_checkpoint(checkpoint, device)
+    assert round(state["best"]["quick_fid"], 6) == best["quick_fid"]
+    saved = load_generator(finished[2] / "out" / "generator.safetensors", device).state_dict()
+    assert all(torch.equal(saved[k], v) for k, v in state["best"]["generator"].items())
+
+
+def test_same_data_params_and_seed_give_the_same_bytes_and_another_seed_others(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path]
+) -> None:
+    first = digests(finished[1] / "out")
+    assert digests(run(params())) == first
+    other = digests(run(params(seed=1), "other"))
+    assert other.keys() == first.keys() and not set(other.values()) & set(first.values())
+
+
+@pytest.mark.parametrize("images_seen", [20, 280, 520])
+def test_broken_off_anywhere_it_ends_with_the_same_bytes(
+    images_seen: int,
+    run: Callable[..., Path],
+    params: MakeParams,
+    finished: dict[int, Path],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(Stopped):
+        run(params(), on_event=stop_at(images_seen))
+    assert not (tmp_path / "out").exists()
+    assert digests(run(params())) == digests(finished[1] / "out")
+
+
+def test_more_epochs_go_on_from_a_finished_training(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    messages: list[str] = []
+    longer = run(params(train={"epochs": 2}), on_event=noting(messages))
+    assert "going on from 540 of" in messages[0]
+    assert digests(longer) == digests(finished[2] / "out")
+
+
+def test_more_epochs_go_on_where_a_training_ended_between_two_intervals(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    """Where it has a score of its own, which a longer one hasn't."""
+    one, two = (params(train={"interval": 400, "epochs": epochs}) for epochs in (1, 2))
+    run(one)
+    assert digests(run(two)) == digests(run(two, "whole", checkpoints=tmp_path / "other"))
+
+
+def test_a_finished_training_starts_afresh(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    messages: list[str] = []
+    with pytest.raises(Stopped):
+        run(params(), on_event=lambda event: (noting(messages)(event), stop_at(0)(event)))
+    assert not any("going on" in text for text in messages)
+
+
+def test_other_params_start_afresh_and_say_what_differs(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    messages: list[str] = []
+    with pytest.raises(Stopped):
+        run(
+            params(train={"lr": 0.002}),
+            on_event=lambda event: (noting(messages)(event), stop_at(0)(event)),
+        )
+    assert messages[0] == "starting afresh: other params.lr than the last training"
+
+
+def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
+    params: MakeParams,
+    dataset: Path,
+    references: tuple[Path, Path],
+    finished: dict[int, Path],
+    store: Path,
+    tmp_path: Path,
+) -> None:
+    import yaml
+
+    file, out = tmp_path / "params.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(params(train={"epochs": 2}).model_dump(by_alias=True)))
+    command = [sys.executable, "-m", "facegan", "train", dataset, references[0], out]
+    command += ["--params", file, "--checkpoints", tmp_path / "checkpoints"]
+    child = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    histories = tmp_path / "checkpoints"
+    while not any(len(h.read_text().splitlines()) > 5 for h in histories.glob("*/history.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1 and "to go on: facegan train" in errors.splitlines()[-1]
+    assert not out.exists()
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    assert digests(out) == digests(finished[2] / "out")
+
+
+def test_losses_that_are_no_numbers_stop_with_advice(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(FaceganError, match=r"no numbers.*3 times before; lower train\.lr"):
+        run(params(train={"lr": 1e30}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_size_that_the_model_cannot_make_are_refused(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    np.save(folder / "images.npy", np.zeros((40, 48, 48, 1), dtype=np.uint8))
+    sha256 = hashlib.sha256((folder / "images.npy").read_bytes()).hexdigest()
+    (folder / "report.json").write_text(json.dumps({"sha256": {"images.npy": sha256}}))
+    with pytest.raises(FaceganError, match="squares of 28, 32, 64, 128 pixels"):
+        run(params(), data=folder)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(
+    run: Callable[..., Path], params: MakeParams
+) -> None:
+    with pytest.raises(FaceganError, match=r"train\.batch_size: 5000"):
+        run(params(train={"batch_size": 5000, "interval": 5000}))
+
+
+def test_the_fingerprint_covers_every_source_that_the_stage_depends_on() -> None:
+    import yaml
+
+    from facegan.train.stage import SOURCES
+
+    root = Path(__file__).parents[2]
+    deps = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["train"]["deps"]
+    sources = {str(Path(str(module.__file__)).relative_to(root)) for module in SOURCES}
+    assert sources == {dep for dep in deps if dep.endswith(".py")}
+
+
+def test_a_folder_of_somebody_elses_is_refused_before_the_training(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(FaceganError, match="holds something else"):
+        run(params(), on_event=stop_at(0))
+    assert (tmp_path / "out" / "thesis.tex").exists()
