@@ -40,7 +40,7 @@ from facegan.cli.device import choose_device
 from facegan.core.digests import file_sha256
 from facegan.core.events import silent
 from facegan.core.history import NAME, start_history
-from facegan.data.dataset import data_sha256, load_images, recipe
+from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.evaluate import stage as step
 from facegan.evaluate.sample_metrics import companions
 from facegan.evaluate.scorer import Sample, Scorer
@@ -264,7 +264,7 @@ def _write_official(packed: Path, settings: Extractor, count: int, path: Path) -
     about = {
         "count": count,
         "shape": list(images.shape[1:]),
-        "recipe": recipe(packed),
+        "recipe": preprocessing(packed),
         "data": data_sha256(packed),
         "holdout": data_sha256(packed, "holdout"),
         "extractor": settings.model_dump(),

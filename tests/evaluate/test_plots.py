@@ -15,7 +15,7 @@ def scores(fid: float) -> dict[str, Any]:
         "fid40_efficientnet-lite0-32_spread": 1.0,
         "floor": 3.0,
         "images_seen": 100,
-        "protocol": {"name": "fid40_efficientnet-lite0-32", "published": False},
+        "protocol": {"name": "fid40_efficientnet-lite0-32", "comparability_note": "not comparable"},
     }
 
 

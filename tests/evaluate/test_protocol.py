@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from facegan.evaluate.protocol import caution, describe_protocol, score_name
+from facegan.evaluate.protocol import describe_protocol, score_name
 from facegan.features import inception_weights
 from facegan.features.frechet import Statistics
 
@@ -39,12 +39,12 @@ def test_the_literatures_protocol_has_the_literatures_name(statistics: Statistic
     protocol = describe_protocol(changed(statistics, extractor=INCEPTION), 50_000)
     assert protocol["name"] == "fid50k_inception"
     assert protocol["weights"] == inception_weights.SHA256
-    assert protocol["published"] and caution(protocol) == ""
+    assert protocol["comparability_note"] == ""
 
 
 def test_other_features_say_that_they_are_not_comparable(statistics: Statistics) -> None:
     protocol = describe_protocol(statistics, 50_000)
-    assert caution(protocol) == "not comparable with published FIDs"
+    assert protocol["comparability_note"] == "not comparable with published FIDs"
 
 
 def test_protocols_differ_with_everything_that_can_move_a_score(statistics: Statistics) -> None:

@@ -2,7 +2,6 @@ import hashlib
 import io
 import os
 import signal
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -335,47 +334,22 @@ def test_a_body_that_breaks_off_goes_on(bucket: Path, proxy: Proxy) -> None:
     assert len(proxy.gets()) == 3
 
 
-def test_an_object_that_is_replaced_meanwhile_is_named(bucket: Path, proxy: Proxy) -> None:
-    def replace(exchange: Exchange) -> None:
-        if exchange.method == "HEAD":
-            put(bucket / "models" / "weights.pth", WRONG)
-
-    proxy.alter = replace
-    assert refusal(inception_weights.inception) == f"{URL}: changed while it was read; start again"
-
-
 def test_s3_that_refuses_is_named_without_the_secret(
     bucket: Path, server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, server.url, AWS_SECRET_ACCESS_KEY=f"{SECRET}!")
     line = refusal(inception_weights.inception)
-    assert line.startswith(f"{URL}: S3 refuses access")
+    assert line.startswith(f"{URL}: cannot be read (PermissionError); check AWS's credentials")
     assert SECRET not in line
-
-
-def test_s3_without_boto3_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(inception_weights.VARIABLE, URL)
-    for name in [n for n in sys.modules if n.split(".")[0] in ("boto3", "botocore")] + ["botocore"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    assert refusal(inception_weights.inception) == f"{URL}: needs boto3; pip install 'facegan[s3]'"
 
 
 # Downloading.
 
 
-def test_a_fetch_brings_them_into_the_cache_and_tells_how_far_it_is(
-    host: Host, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inception_weights, "BLOCK", 50_000)
-    events: list[Any] = []
-    assert inception.fetch_inception(events.append) == cache / PYTORCH_FID
+def test_a_fetch_brings_them_into_the_cache(host: Host, cache: Path) -> None:
+    assert fetch() == cache / PYTORCH_FID
     assert contents(cache) == {PYTORCH_FID: RIGHT}
     assert same(inception_weights.inception(), STATE)
-    total = len(RIGHT)
-    assert events == [
-        {"event": "progress", "done": done, "total": total}
-        for done in [*range(50_000, total, 50_000), total]
-    ]
 
 
 @pytest.mark.parametrize("name", [PYTORCH_FID, TORCH_FIDELITY])
@@ -383,7 +357,7 @@ def test_what_is_there_is_not_fetched_again(name: str, host: Host, cache: Path) 
     put(cache / name, RIGHT)
     events: list[Any] = []
     assert inception.fetch_inception(events.append) == cache / name
-    assert events == [{"event": "message", "text": f"{cache / name}: is there already"}]
+    assert events == [{"event": "message", "text": f"{cache / name}: exists already"}]
     assert host.asked == []
     assert contents(cache) == {name: RIGHT}
 
@@ -441,24 +415,21 @@ def failed(cache: Path) -> str:
     line = refusal(fetch)
     assert contents(cache) == {}
     assert line.startswith("inception: cannot be downloaded (127.0.0.1:")
-    by_hand = (
-        f"get {inception_weights.ADDRESSES[0]} by hand and name the copy: FACEGAN_INCEPTION=PATH"
-    )
-    assert line.endswith(by_hand)
+    manually = f"get {inception_weights.ADDRESSES[0]} yourself and name the copy"
+    assert line.endswith(f"{manually}: FACEGAN_INCEPTION=PATH")
     return line
 
 
 def test_other_bytes_from_the_server_leave_nothing(host: Host, cache: Path) -> None:
     host.files = dict.fromkeys(host.files, WRONG)
     line = failed(cache)
-    assert f"gave {len(WRONG):,} bytes with sha256 {digest(WRONG)[:12]}" in line
-    assert f"not {digest(RIGHT)[:12]}" in line
+    assert "invalid hash value" in line and digest(WRONG) in line and digest(RIGHT) in line
 
 
 @pytest.mark.parametrize("cut", [0, 1, len(RIGHT) - 1])
 def test_a_download_that_breaks_off_leaves_nothing(cut: int, host: Host, cache: Path) -> None:
     host.cut = cut
-    assert f"gave {cut:,} bytes" in failed(cache)
+    assert "invalid hash value" in failed(cache)
 
 
 def test_a_server_that_refuses_leaves_nothing(host: Host, cache: Path) -> None:
@@ -469,7 +440,7 @@ def test_a_server_that_refuses_leaves_nothing(host: Host, cache: Path) -> None:
 def test_a_server_that_falls_silent_leaves_nothing(
     host: Host, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inception_weights, "TIMEOUT", 0.2)
+    monkeypatch.setattr(inception, "TIMEOUT", 0.2)
     gone = threading.Event()
     host.cut, host.then = 5000, lambda: gone.wait(60)
     try:
@@ -516,7 +487,7 @@ def test_a_preview_names_address_size_and_place_and_downloads_nothing(
 ) -> None:
     address = inception_weights.ADDRESSES[0]
     assert inception.preview() == (
-        f"95,628,359 bytes would come from {address} to {cache / PYTORCH_FID}"
+        f"95,628,359 bytes would be downloaded from {address} to {cache / PYTORCH_FID}"
     )
     assert host.asked == []
     assert list(tmp_path.iterdir()) == []
@@ -525,5 +496,5 @@ def test_a_preview_names_address_size_and_place_and_downloads_nothing(
 def test_a_preview_tells_what_is_there(host: Host, cache: Path) -> None:
     path = fetch()
     host.asked.clear()
-    assert inception.preview() == f"{path}: is there already; nothing would come"
+    assert inception.preview() == f"{path}: exists already; nothing would be downloaded"
     assert host.asked == []

@@ -1,16 +1,10 @@
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image, ImageSequence
 from torch import nn
 
 from facegan.core.errors import FaceganError
-from facegan.core.pictures import grid, save_film, save_picture
 from facegan.models import sampling
 from facegan.models.dcgan import Generator, initialise
 from facegan.models.sampling import ImageGenerator, draw, latent_block, latents
@@ -21,10 +15,6 @@ def network() -> Generator:
     generator = Generator(size=32, channels=3, latent_dim=6, width=4)
     initialise(generator, torch.Generator().manual_seed(0))
     return generator.eval()
-
-
-def flat(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.full((8, 8, 3), value, np.uint8)
 
 
 def levels(values: list[float]) -> list[int]:
@@ -104,76 +94,3 @@ def test_what_is_drawn_is_the_networks_output(network: Generator) -> None:
     assert not images.requires_grad
     expected = ((network(z) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     assert torch.equal(images, expected)
-
-
-@given(count=st.integers(1, 30), channels=st.sampled_from([1, 3]))
-def test_a_grid_has_every_image_row_by_row_and_black_where_none_is(
-    count: int, channels: int
-) -> None:
-    shape = (count, 2, 3, channels)
-    images = torch.randint(1, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
-    table = grid(images)
-    columns = math.ceil(count**0.5)
-    rows = math.ceil(count / columns)
-    assert 0 <= columns - rows <= 1
-    assert table.shape == (rows * 2, columns * 3, channels)
-    assert table.dtype == np.uint8
-    for place in range(rows * columns):
-        top, left = 2 * (place // columns), 3 * (place % columns)
-        cell = table[top : top + 2, left : left + 3]
-        assert np.array_equal(cell, images[place] if place < count else np.zeros_like(cell))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_is_a_png_with_the_same_pixels(channels: int, tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
-    path = tmp_path / "below" / "picture.png"
-    save_picture(pixels, path)
-    with Image.open(path) as image:
-        assert (image.format, image.size) == ("PNG", (7, 5))
-        assert image.mode == ("L" if channels == 1 else "RGB")
-        assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
-    assert [each.name for each in path.parent.iterdir()] == ["picture.png"]
-
-
-@pytest.mark.parametrize("name", ["picture", "picture.jpg"])
-def test_a_picture_is_a_png_whatever_its_name(name: str, tmp_path: Path) -> None:
-    save_picture(flat(9), tmp_path / name)
-    with Image.open(tmp_path / name) as image:
-        assert image.format == "PNG"
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_film_has_a_frame_a_picture_in_their_order(count: int, tmp_path: Path) -> None:
-    pictures = [tmp_path / f"{number}.png" for number in range(count)]
-    for number, picture in enumerate(pictures):
-        save_picture(flat(40 * number), picture)
-    save_film(pictures, tmp_path / "film.gif", milliseconds=200)
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.format == "GIF"
-        frames = [
-            (frame.convert("RGB").getpixel((3, 3)), frame.info["duration"])
-            for frame in ImageSequence.Iterator(film)
-        ]
-        loops = film.info.get("loop")
-    assert frames == [
-        ((40 * n, 40 * n, 40 * n), 800 if n == count - 1 else 200) for n in range(count)
-    ]
-    assert count == 1 or loops == 0  # for ever
-
-
-def test_a_film_of_equal_pictures_lasts_as_long(tmp_path: Path) -> None:
-    save_picture(flat(100), tmp_path / "a.png")
-    save_film([tmp_path / "a.png"] * 3, tmp_path / "film.gif", milliseconds=200)
-    with Image.open(tmp_path / "film.gif") as film:
-        total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(film))
-    assert total == 200 + 200 + 800
-
-
-def test_the_same_pictures_give_the_same_film(tmp_path: Path) -> None:
-    pictures = [tmp_path / f"{number}.png" for number in range(3)]
-    for number, picture in enumerate(pictures):
-        save_picture(flat(40 * number), picture)
-    for name in ("one.gif", "two.gif"):
-        save_film(pictures, tmp_path / name)
-    assert (tmp_path / "one.gif").read_bytes() == (tmp_path / "two.gif").read_bytes()

@@ -27,8 +27,8 @@ from facegan.preprocess.packing import Row, pack_inputs
 from facegan.preprocess.stage import CHUNK, preprocess
 
 MADE = [
-    *("brightness.csv", "holdout.npy", "images.npy", "index.csv", "mean.png", "preview.png"),
-    *("report.json", "sizes.csv"),
+    *("brightness.csv", "dataset.json", "holdout.json", "holdout.npy", "images.npy", "index.csv"),
+    *("mean.png", "preview.png", "report.json", "sizes.csv"),
 ]
 
 
@@ -283,26 +283,46 @@ def test_too_few_photographs_lead_to_fetch(count: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_the_report_has_the_files_digests_and_the_counts(dataset: Path) -> None:
+def test_each_array_has_a_record_of_its_digest_and_shape(dataset: Path) -> None:
+    for name, array in (("dataset", "images.npy"), ("holdout", "holdout.npy")):
+        record = json.loads((dataset / f"{name}.json").read_text())
+        assert record["sha256"] == hashlib.sha256((dataset / array).read_bytes()).hexdigest()
+        assert tuple(record["shape"]) == np.load(dataset / array).shape
+
+
+def test_an_input_that_gives_no_image_leaves_the_arrays_and_their_records_alone(
+    tmp_path: Path,
+) -> None:
+    data = fill(tmp_path / "data", range(3))
+    run_inline(data, tmp_path / "one", settings())
+    write(data, {"README.md": b"about these photographs"})
+    run_inline(data, tmp_path / "two", settings())
+    for name in ("images.npy", "dataset.json", "holdout.npy", "holdout.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one" / "index.csv").read_bytes() != (
+        tmp_path / "two" / "index.csv"
+    ).read_bytes()
+
+
+def test_the_report_has_the_counts(dataset: Path) -> None:
     report = json.loads((dataset / "report.json").read_text())
-    for name in ("images.npy", "holdout.npy"):
-        assert report["sha256"][name] == hashlib.sha256((dataset / name).read_bytes()).hexdigest()
     found = [row["verdict"] for row in index(dataset)]
     assert report["verdicts"] == {name: found.count(name) for name in set(found)}
     assert (report["inputs"], report["resolution"], report["channels"]) == (600, 32, 1)
 
 
-def test_crop_filter_and_decoding_are_in_the_recipe(tmp_path: Path) -> None:
+def test_crop_filter_and_decoding_are_in_the_preprocessing(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", range(3))
-    recipes = set()
-    recipes_of: list[dict[str, Any]] = [
+    found = set()
+    settings_of: list[dict[str, Any]] = [
         {}, {"crop": "none"}, {"filter": "bicubic"}, {"jpeg": "full"}, {"background": 0},
     ]  # fmt: skip
-    for number, changes in enumerate(recipes_of):
+    for number, changes in enumerate(settings_of):
         run_inline(data, tmp_path / str(number), settings(**changes))
-        recipes.add(json.loads((tmp_path / str(number) / "report.json").read_text())["recipe"])
-    assert len(recipes) == 5
-    assert all("libjpeg" in recipe for recipe in recipes)
+        record = json.loads((tmp_path / str(number) / "dataset.json").read_text())
+        found.add(record["preprocessing"])
+    assert len(found) == 5
+    assert all("libjpeg" in preprocessing for preprocessing in found)
 
 
 def test_histograms_count_every_photograph_that_is_used(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
 
 
 def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured) -> None:
-    report = json.loads((images / "report.json").read_text())
+    records = [json.loads((images / f"{part}.json").read_text()) for part in ("dataset", "holdout")]
     for path, settings in zip(measured[:2], (PARAMS.quick, PARAMS.official), strict=True):
         about = Statistics.load(path).about
         floor = about.pop("floor")
@@ -87,9 +87,9 @@ def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured
         assert about == {
             "count": COUNT,
             "shape": [32, 32, 3],
-            "recipe": report["recipe"],
-            "data": report["sha256"]["images.npy"],
-            "holdout": report["sha256"]["holdout.npy"],
+            "recipe": records[0]["preprocessing"],
+            "data": records[0]["sha256"],
+            "holdout": records[1]["sha256"],
             "extractor": settings.model_dump(),
         }
 

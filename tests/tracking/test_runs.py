@@ -173,7 +173,10 @@ def test_scores_are_metrics_whose_names_carry_the_protocol(
         "untrained": 900.0,
         "floor": 3.0,
         "images_seen": 40,
-        "protocol": {"name": "fid2k_efficientnet-lite0-64", "published": False},
+        "protocol": {
+            "name": "fid2k_efficientnet-lite0-64",
+            "comparability_note": "not comparable with published FIDs",
+        },
     }
     runs.log_scores(client, run, scores)
     logged = client.get_run(run.info.run_id).data
@@ -181,15 +184,15 @@ def test_scores_are_metrics_whose_names_carry_the_protocol(
     expected |= {"fid2k_efficientnet-lite0-64_untrained": 900.0}
     expected |= {"fid2k_efficientnet-lite0-64_floor": 3.0}
     assert {key: value for key, value in logged.metrics.items() if "lite0" in key} == expected
-    caution = "efficientnet-lite0-64: not comparable with published FIDs"
-    assert logged.tags[runs.CAUTION] == caution
+    note = "efficientnet-lite0-64: not comparable with published FIDs"
+    assert logged.tags[runs.COMPARABILITY_NOTE] == note
 
 
-def test_the_literatures_scores_need_no_caution(client: MlflowClient, tmp_path: Path) -> None:
+def test_the_literatures_scores_need_no_note(client: MlflowClient, tmp_path: Path) -> None:
     run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
     scores = {"fid50k_inception": 50.0, "untrained": 9.0, "floor": 3.0, "images_seen": 40}
-    protocol = {"name": "fid50k_inception", "published": True}
+    protocol = {"name": "fid50k_inception", "comparability_note": ""}
     runs.log_scores(client, run, {**scores, "protocol": protocol})
     logged = client.get_run(run.info.run_id).data
     assert logged.metrics["fid50k_inception"] == 50.0
-    assert runs.CAUTION not in logged.tags
+    assert runs.COMPARABILITY_NOTE not in logged.tags

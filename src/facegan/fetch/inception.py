@@ -1,31 +1,20 @@
-"""The download of the literature's Inception weights."""
+"""The download of the Inception weights that published FIDs use."""
 
-import hashlib
+import socket
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent
-from facegan.features.inception_weights import (
-    ADDRESSES,
-    SHA256,
-    SIZE,
-    VARIABLE,
-    check,
-    find_file,
-    paths,
-)
+from facegan.features import inception_weights
 
-# Bytes between two events of progress, and the seconds that a server may be silent.
-BLOCK, TIMEOUT = 1 << 20, 30.0
-
-
-class _Failed(Exception):
-    """An address did not give the weights; the message says why."""
+# Seconds that a server may be silent.
+TIMEOUT = 30.0
 
 
 def fetch_inception(on_event: OnEvent) -> Path:
@@ -37,69 +26,62 @@ def fetch_inception(on_event: OnEvent) -> Path:
         FaceganError: if that is on S3 or holds another file, or no address gives the right one;
             then nothing is written.
     """
-    place, content = find_file()
+    name, content = inception_weights.find_file()
     if content is not None:
-        check(place, content)
-        on_event({"event": "message", "text": f"{place}: is there already"})
-        return Path(place)
-    path = paths()[0]
+        inception_weights.check(name, content)
+        on_event({"event": "message", "text": f"{name}: exists already"})
+        return Path(name)
+    path = inception_weights.paths()[0]
     try:
-        with replacing(path) as temporary:
-            _download(temporary, on_event)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _download(path)
     except OSError as error:
         raise FaceganError(f"{path}: cannot be written ({error.strerror})") from None
     return path
 
 
 def preview() -> str:
-    """What `fetch_inception` would bring, in a line for people. Writes and downloads nothing.
+    """What `fetch_inception` would download, in a line for people. Writes nothing.
 
     Raises:
         FaceganError: where `fetch_inception` would refuse to begin.
     """
-    place, content = find_file()
+    name, content = inception_weights.find_file()
     if content is None:
-        return f"{SIZE:,} bytes would come from {ADDRESSES[0]} to {paths()[0]}"
-    check(place, content)
-    return f"{place}: is there already; nothing would come"
+        source, path = inception_weights.ADDRESSES[0], inception_weights.paths()[0]
+        return f"{inception_weights.SIZE:,} bytes would be downloaded from {source} to {path}"
+    inception_weights.check(name, content)
+    return f"{name}: exists already; nothing would be downloaded"
 
 
-def _download(file: Path, on_event: OnEvent) -> None:
-    """Write `file` from the first address that gives the right bytes."""
+def _download(path: Path) -> None:
+    """Write `path` from the first address that gives the right bytes."""
+    from torch.hub import download_url_to_file  # here, because previews need no torch
+
     reasons = []
-    for address in ADDRESSES:
+    for address in inception_weights.ADDRESSES:
         try:
-            return _bring(address, file, on_event)
-        except _Failed as error:
-            reasons.append(f"{urlsplit(address).netloc}: {error}")
-    by_hand = f"get {ADDRESSES[0]} by hand and name the copy: {VARIABLE}=PATH"
-    reason = "; ".join(dict.fromkeys(reasons))
-    raise FaceganError(f"inception: cannot be downloaded ({reason}); {by_hand}")
+            with _socket_timeout():
+                # To a temporary file beside `path`, renamed when its sha256 is right.
+                return download_url_to_file(
+                    address, str(path), inception_weights.SHA256, sys.stderr.isatty()
+                )
+        except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason.removeprefix("<urlopen error ").removesuffix(">")
+            reasons.append(f"{urlsplit(address).netloc}: {reason}")
+    manually = f"get {inception_weights.ADDRESSES[0]} yourself and name the copy"
+    raise FaceganError(
+        f"inception: cannot be downloaded ({'; '.join(dict.fromkeys(reasons))}); "
+        f"{manually}: {inception_weights.VARIABLE}=PATH"
+    )
 
 
-def _bring(address: str, file: Path, on_event: OnEvent) -> None:
-    digest, done = hashlib.sha256(), 0
-    with file.open("wb") as stream:
-        for block, total in _blocks(address):
-            stream.write(block)
-            digest.update(block)
-            done += len(block)
-            on_event({"event": "progress", "done": done, "total": total})
-    if (found := digest.hexdigest()) != SHA256:
-        raise _Failed(f"gave {done:,} bytes with sha256 {found[:12]}..., not {SHA256[:12]}...")
-
-
-def _blocks(address: str) -> Iterator[tuple[bytes, int]]:
-    """The body in blocks, each with the number of bytes that the whole has.
-
-    Raises:
-        _Failed: if the server does not give it.
-    """
+@contextmanager
+def _socket_timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
-        with urlopen(address, timeout=TIMEOUT) as response:
-            total = response.length or SIZE
-            while block := response.read(BLOCK):
-                yield block, total
-    except (OSError, HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _Failed(reason.removeprefix("<urlopen error ").removesuffix(">")) from None
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -124,9 +124,14 @@ class Ledger:
                 f"{data}: {self.images.count} photographs to train on, at least 2 are needed; "
                 "bring images, an archive of them or IDX files in with: facegan fetch"
             )
-        digests = {"images.npy": self.images.finish(), "holdout.npy": self.holdout.finish()}
-        report = self._report(rejected, digests)
-        (self.folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        self._write_json("report.json", self._report(rejected))
+        for name, array in (("dataset", self.images), ("holdout", self.holdout)):
+            record = {
+                "sha256": array.finish(),
+                "shape": [array.count, *array.shape],
+                "preprocessing": preprocessing(self.params),
+            }
+            self._write_json(f"{name}.json", record)
         images = np.load(self.folder / "images.npy", mmap_mode="r")
         save_preview(images, self.folder / "preview.png")
         kept = self.images.count + self.holdout.count
@@ -134,15 +139,16 @@ class Ledger:
         _write_histogram("short_side", self.sides, self.folder / "sizes.csv")
         _write_histogram("level", self.levels, self.folder / "brightness.csv")
 
-    def _report(self, rejected: int, digests: dict[str, str]) -> dict[str, Any]:
+    def _write_json(self, name: str, content: dict[str, Any]) -> None:
+        (self.folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+    def _report(self, rejected: int) -> dict[str, Any]:
         return {
             "inputs": self.inputs,
             "rejected": rejected,
             "verdicts": dict(sorted(self.verdicts.items())),
             "resolution": self.params.resolution,
             "channels": self.params.channels,
-            "recipe": recipe(self.params),
-            "sha256": digests,
         }
 
 
@@ -152,7 +158,7 @@ def _write_histogram(name: str, counts: Counter[int], path: Path) -> None:
         table.writerows([(name, "photographs"), *sorted(counts.items())])
 
 
-def recipe(params: Preprocess) -> str:
+def preprocessing(params: Preprocess) -> str:
     """How photographs become pixels, in words: part of every score's protocol."""
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
     return (

@@ -31,10 +31,10 @@ def preprocess(
     """Pack every photograph below `data`, a folder or `s3://bucket/prefix`, into `out`.
 
     Writes `images.npy` and `holdout.npy` (uint8, (N, resolution, resolution, channels)),
-    `index.csv` (path, sha256, width, height, verdict of every input, in order), `report.json`,
-    the pictures `preview.png` and `mean.png`, and histograms of the photographs' short sides and
-    mean grey levels for `dvc plots`. The bytes of all these don't depend on `executor` and
-    `workers`.
+    `dataset.json` and `holdout.json` (sha256, shape and preprocessing of each), `index.csv` (path,
+    sha256, width, height, verdict of every input, in order), `report.json`, the pictures
+    `preview.png` and `mean.png`, and histograms of the photographs' short sides and mean grey
+    levels for `dvc plots`. The bytes of all these don't depend on `executor` and `workers`.
 
     Args:
         executor: `processes`, or a Dask scheduler's address, whose workers read `data` themselves.

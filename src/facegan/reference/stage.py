@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, silent
-from facegan.data.dataset import data_sha256, load_images, recipe
+from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
 from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
@@ -64,7 +64,7 @@ def reference(
     about = {
         "count": count,
         "shape": list(parts[0].shape[1:]),
-        "recipe": recipe(dataset),
+        "recipe": preprocessing(dataset),
         "data": data_sha256(dataset),
         "holdout": data_sha256(dataset, "holdout"),
     }

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from facegan.core.errors import FaceganError
-from facegan.evaluate.protocol import SEEDS, caution
+from facegan.evaluate.protocol import SEEDS
 from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.register.versions import (
@@ -34,7 +34,7 @@ def decide_promotion(
     """The gate: champion or challenger. Its tag is written last, so that it can't be half done."""
     name, protocol = version.name, scores["protocol"]
     metric, fid = protocol["name"], scores[protocol["name"]]
-    note = f" ({caution(protocol)})" if caution(protocol) else ""
+    note = protocol["comparability_note"] and f" ({protocol['comparability_note']})"
     experiment = os.environ.get("DVC_EXP_NAME")
     champion = _champion(client, name)
     if experiment is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.evaluate.protocol import caution
 from facegan.register.versions import find_registered
 
 
@@ -31,7 +30,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
         *_companions(scores),
     ]  # fmt: skip
-    if note := caution(protocol):
+    if note := protocol["comparability_note"]:
         rows.insert(1, ("", note))
     version = find_registered(name, file_sha256(trained / "generator.safetensors"))
     if version is None:

@@ -15,13 +15,12 @@ from PIL import Image
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, OnEvent
 from facegan.core.history import NAME, read_history
-from facegan.evaluate.protocol import caution
 from facegan.tracking.connection import connect, reachable
 
 FINGERPRINT = "facegan.fingerprint"
 MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
 COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
-CAUTION = "facegan.caution"  # where the scores' features are not the literature's
+COMPARABILITY_NOTE = "facegan.comparability_note"
 # As many metrics as MLflow takes in one request.
 MOST_METRICS = 1000
 
@@ -146,5 +145,5 @@ def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
     for key, value in figures.items():
         if run.data.metrics.get(key) != value:
             client.log_metric(run.info.run_id, key, value, step=step)
-    if note := caution(scores["protocol"]):
-        client.set_tag(run.info.run_id, CAUTION, f"{label}: {note}")
+    if note := scores["protocol"]["comparability_note"]:
+        client.set_tag(run.info.run_id, COMPARABILITY_NOTE, f"{label}: {note}")

@@ -103,8 +103,8 @@ class Loop:
 
     def go(self) -> None:
         """Train to the end."""
-        if caution := self.judge.caution:
-            self._tell(caution)
+        if note := self.judge.comparability_note:
+            self._tell(note)
         with signals.stop_signals() as stop:
             while self.batches.seen < self.total and not self._is_ended():
                 self._advance()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pdist
 
 from facegan.core import pictures
-from facegan.features import extraction, extractors, frechet
+from facegan.features import extraction, frechet
 from facegan.models import sampling
 from facegan.params import Extractor
 
@@ -42,10 +42,10 @@ class Judge:
         self.real_distance = _mean_distance(images[:SAMPLES])
 
     @property
-    def caution(self) -> str:
+    def comparability_note(self) -> str:
         """What the quick FID is, where its features are not the literature's."""
-        published = self.extraction.extractor.is_published
-        return "" if published else f"{self.name} is {extractors.NOT_PUBLISHED}"
+        note = self.extraction.extractor.comparability_note
+        return note and f"{self.name} is {note}"
 
     def draw_samples(self, network: nn.Module, path: Path) -> float:
         """Write the picture of the fixed latents' images.

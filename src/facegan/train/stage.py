@@ -1,6 +1,5 @@
 """Packed images -> the generator with the best quick FID of a training."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,42 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facegan.core import atomic, digests, errors, events, history
+from facegan.core import atomic, digests, events, history
 from facegan.core.errors import FaceganError, Stopped
 from facegan.data import dataset
 from facegan.data.batches import Batches, place
-from facegan.features import (
-    extraction,
-    extractors,
-    frechet,
-    inception_weights,  # fmt: skip
-)
-from facegan.models import architectures, convolution, dcgan, residual, resnet, sampling, sizes
+from facegan.features import frechet
+from facegan.models import sizes
 from facegan.params import Train
-from facegan.photos import s3
 from facegan.runtime import autocast, distributed
 from facegan.runtime.distributed import Command, Group
-from facegan.train import (
-    augment,
-    checkpoint,
-    cuda_graphs,
-    ema,
-    loop,
-    losses,
-    monitor,
-    rng,
-    run_folder,
-    signals,
-    trainer,
-)
+from facegan.train import loop, monitor, run_folder, signals, trainer
 
-# What a training depends on besides its data and params: another source, another fingerprint.
-SOURCES = (
-    architectures, atomic, augment, ema, checkpoint, convolution, dataset, dcgan, distributed,
-    errors, events, extraction, extractors, frechet, history, monitor, loop, losses, rng, autocast,
-    cuda_graphs, residual, resnet, s3, sampling, sizes, signals, trainer, run_folder,
-    inception_weights, sys.modules[__name__],
-)  # fmt: skip
+PACKAGE = Path(__file__).parents[1]
+# The folders whose code a training depends on; those of its stage in dvc.yaml.
+WINGS = ("core", "data", "features", "models", "runtime", "train")
 
 
 def train(
@@ -121,7 +98,7 @@ def _circumstances(params: Train, device: torch.device, group: Group) -> dict[st
     """What the bytes depend on besides data and seed."""
     return {
         "params": params.model_dump(exclude={*loop.LENGTH, "init_from"}),
-        "sources": digests.source_sha256(SOURCES),
+        "code": digests.code_sha256(PACKAGE / wing for wing in WINGS),
         "torch": torch.__version__,
         "device": device.type,
         "threads": torch.get_num_threads(),

@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facegan.core.digests import code_sha256, file_sha256, fingerprint
+from facegan.core.errors import FaceganError
+
+
+def test_a_files_digest_is_sha256sums(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "file") == expected
+
+
+@pytest.mark.parametrize("name", ["absent", "."])
+def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FaceganError, match=f"^{tmp_path / name}: cannot be read"):
+        file_sha256(tmp_path / name)
+
+
+CODE = """
+def f(x):
+    return x + 1
+class A:
+    async def g(self): pass
+"""
+PROSE = """# What it does.
+
+def f(
+    x,
+):
+    '''Add one.'''
+    return x + 1  # one
+class A:
+    '''Nothing.'''
+    async def g(self):
+        '''Nothing.'''
+        pass
+"""
+
+
+def code(folder: Path, **files: str) -> str:
+    """The digest of a folder with these files."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    return code_sha256([folder])
+
+
+def test_comments_docstrings_and_layout_leave_the_digest_of_code_alone(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    before = code(tmp_path / "one" / "train", step=CODE)
+    assert code(tmp_path / "two" / "train", step=PROSE) == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"step": CODE.replace("+ 1", "+ 2")},
+        {"step": CODE.replace("def f", "def h")},
+        {"step": CODE + "x = 'text'"},
+        {"step": CODE, "more": ""},
+        {"other": CODE},
+        {},
+    ],
+)
+def test_a_change_of_code_changes_its_digest(files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    before = code(tmp_path / "one" / "train", step=CODE)
+    assert code(tmp_path / "two" / "train", **files) != before
+
+
+def test_the_order_of_folders_leaves_the_digest_of_code_alone(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        code(folder, step=CODE)
+    assert code_sha256(folders) == code_sha256(reversed(folders))
+
+
+@given(
+    parts=st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False)),
+    key=st.text(),
+)
+def test_a_fingerprint_depends_on_the_parts_and_not_on_their_order(
+    parts: dict[str, Any], key: str
+) -> None:
+    identity = fingerprint(parts)
+    assert len(identity) == 16
+    assert set(identity) <= set("0123456789abcdef")
+    assert fingerprint(dict(reversed(parts.items()))) == identity
+    assert fingerprint({**parts, key: [parts.get(key)]}) != identity
