@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import quote
 
+from facegan import s3
 from facegan.errors import FaceganError
 
 # `fetch` leaves this file in the folder; it is no input of the user's.
@@ -123,13 +124,9 @@ class Bucket:
     url: str
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        from facegan import s3  # an extra: boto3 may not be there
-
-        return ((each.path, None) for each in s3.list_objects(self.url) if each.path != MANIFEST)
+        return ((obj.path, None) for obj in s3.list_objects(self.url) if obj.path != MANIFEST)
 
     def open(self, file: str) -> BinaryIO:
-        from facegan import s3
-
         return s3.open_object(self.url, file)
 
 
