@@ -131,18 +131,14 @@ def _file() -> tuple[str, bytes | None]:
 
 def _object(url: str) -> bytes | None:
     """The object's bytes; None where there is none."""
-    bucket, key = s3.parse(url)
+    _, key = s3.parse(url)
     if not key:
         raise FaceganError(f"{VARIABLE}: {url} is a bucket; write s3://BUCKET/KEY")
-    with s3.explained(url):
-        facts = s3.head(bucket, key)
-        if facts is None:
-            return None
-        source = s3.as_object(facts, key)
-        try:
-            return b"".join(s3.blocks(bucket, source, 0, min(source.size, SIZE + 1)))
-        except s3.Changed:
-            raise FaceganError(f"{url}: changed while it was read; start again") from None
+    try:
+        with s3.open_object(url, key.rpartition("/")[2], SIZE + 1) as stream:  # one request
+            return stream.read(SIZE + 1)
+    except FileNotFoundError:
+        return None
 
 
 def _check(place: str, content: bytes) -> None:
