@@ -1,28 +1,33 @@
-"""Objects from S3 to disk: in parallel, going on where an earlier try ended, and verified."""
+"""Objects from S3 to disk, with s3transfer; what an interrupted download completed is kept."""
 
-import hashlib
-import re
+import json
+import os
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from queue import Empty, SimpleQueue
 from threading import Lock
+from typing import Any
 
+from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent
 from facegan.photos import s3
 from facegan.photos.inputs import MANIFEST, shown
 
-# Bringing small objects is mostly waiting for answers.
-THREADS = 8
-# Seconds between two events of progress.
+# Seconds between two events of progress while no object completes, and between two of the speed.
 INTERVAL = 1.0
-# An ETag that is made of MD5s.
-MD5S = r"[0-9a-f]{32}(-[1-9]\d*)?"
+# Objects that s3transfer has at a time; its own queue blocks when it is full.
+QUEUED = 100
+# Larger objects come in parts of this size, in parallel. Checksums are of whole objects, and a
+# server may read all of an object for each request, as rclone's does for the ETag: hence not 8 MiB.
+PART = 64 << 20
 
-OnBytes = Callable[[int], None]
+CHANGED = "changed while it was downloaded; fetch it when nobody writes there"
+BROKEN = "size or checksum mismatch; fetch again"
 
 
 def find_files(url: str) -> list[s3.Object]:
@@ -34,222 +39,151 @@ def find_files(url: str) -> list[s3.Object]:
     objects = list(s3.list_objects(url))
     bucket, _ = s3.parse(url)
     paths: set[str] = set()
-    for each in objects:
+    for obj in objects:
         reason = None
-        if not {"", ".", ".."}.isdisjoint(each.path.split("/")) or "\0" in each.path:
+        if not {"", ".", ".."}.isdisjoint(obj.path.split("/")) or "\0" in obj.path:
             reason = "would be a file outside of the folder, or one without a name"
-        elif each.path.split("/")[0] == MANIFEST:
+        elif obj.path.split("/")[0] == MANIFEST:
             reason = f"{MANIFEST} is what facegan fetch itself writes"
-        elif each.path in paths:
+        elif obj.path in paths:
             reason = "and another object would be the same file"
-        paths.add(each.path)
+        paths.add(obj.path)
         if reason:
-            url = shown(f"s3://{bucket}/{each.key}")
+            url = shown(f"s3://{bucket}/{obj.key}")
             raise FaceganError(f"{url}: {reason}; rename the object")
-    for each in objects:
-        for parent in map(str, PurePosixPath(each.path).parents):
+    for obj in objects:
+        for parent in map(str, PurePosixPath(obj.path).parents):
             if parent in paths:
                 reason = f"{parent} can't be a file and a folder; rename one of the objects"
-                raise FaceganError(f"{shown(f's3://{bucket}/{each.key}')}: {reason}")
+                raise FaceganError(f"{shown(f's3://{bucket}/{obj.key}')}: {reason}")
     return objects
 
 
 def download_all(
     url: str, objects: Sequence[s3.Object], files: Path, parts: Path, on_event: OnEvent
 ) -> None:
-    """Make the folder `files` hold exactly `objects`; unfinished ones wait in `parts`.
+    """Make the folder `files` hold exactly `objects`.
 
-    What an earlier call finished is verified, not brought again.
+    A file that an earlier call completed is kept if its object still has the same size and ETag.
+    When objects change meanwhile or arrive broken, the rest is downloaded, then those, listed anew.
 
+    Args:
+        parts: folder for unfinished files and for the list of the objects that `files` is of.
     Raises:
-        FaceganError: at the first object that can't be had or is not what S3 says.
+        FaceganError: for the first object that can't be downloaded.
     """
-    work = _Work(url, objects, files, parts)
-    total = sum(each.size for each in objects)
-    with s3.explained(url):
-        s3.client()  # before the threads: boto3 can't make two at a time
-    before, began = 0, time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
-        running = {pool.submit(work.run) for _ in range(THREADS)}
-        try:
-            while running:
-                finished, running = wait(running, INTERVAL, FIRST_COMPLETED)
-                for thread in finished:
-                    thread.result()
-                if (seconds := time.monotonic() - began) >= INTERVAL:
-                    on_event({"event": "figures", "MB/s": (work.done - before) / seconds / 1e6})
-                    before, began = work.done, time.monotonic()
-                on_event({"event": "progress", "done": min(work.done, total), "total": total})
-        finally:
-            work.stopped = True
-    on_event({"event": "progress", "done": total, "total": total})
-    if work.unverified:
-        first, more = shown(min(work.unverified)), len(work.unverified) - 1
-        text = f"S3 gives no checksum that can be compared, only the size, for {first}"
-        on_event({"event": "message", "text": text + (f" and {more:,} more" if more else "")})
+    for folder in (files, parts):
+        folder.mkdir(parents=True, exist_ok=True)
+    for _ in range(s3.ATTEMPTS):
+        missing = _keep_completed(objects, files, parts / "objects.json")
+        transfers = _Transfers(url, missing, files, parts)
+        transfers.run(sum(obj.size for obj in objects), on_event)
+        if not transfers.failed:
+            return
+        objects = find_files(url)
+    url, reason = min(transfers.failed.items())
+    raise FaceganError(f"{shown(url)}: {reason}")
 
 
-class _Stopped(Exception):
-    """Another thread has failed, or the user has had enough."""
-
-
-class _Work:
-    """What the threads share."""
-
-    def __init__(self, url: str, objects: Sequence[s3.Object], files: Path, parts: Path) -> None:
-        self.bucket, _ = s3.parse(url)
-        self.files, self.parts = files, parts
-        for folder in (files, parts):
-            folder.mkdir(parents=True, exist_ok=True)
-        _remove_others(files, {each.path for each in objects})
-        self.queue, self.lock = iter(objects), Lock()
-        self.done, self.stopped = 0, False
-        self.unverified: list[str] = []
-
-    def run(self) -> None:
-        while (each := self._next()) is not None:
-            place = self.files / each.path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not download(self.bucket, each, place, self.parts, self._advance):
-                self.unverified.append(each.path)
-
-    def _next(self) -> s3.Object | None:
-        with self.lock:
-            return next(self.queue, None)
-
-    def _advance(self, number: int) -> None:
-        if self.stopped:
-            raise _Stopped
-        with self.lock:
-            self.done += number
-
-
-def _remove_others(folder: Path, wanted: set[str]) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder, then the folder
+def _keep_completed(objects: Sequence[s3.Object], files: Path, record: Path) -> list[s3.Object]:
+    """Remove what isn't one of `objects` from `files`; the objects that it lacks then."""
+    try:
+        recorded = json.loads(record.read_bytes())
+    except (FileNotFoundError, ValueError):
+        recorded = {}
+    expected = {obj.path: [obj.size, obj.etag] for obj in objects}
+    sizes, completed = {obj.path: obj.size for obj in objects}, set()
+    for path in sorted(files.rglob("*"), reverse=True):  # what is in a folder, then the folder
+        name = path.relative_to(files).as_posix()
         if path.is_dir():
             with suppress(OSError):  # not empty
                 path.rmdir()
-        elif path.relative_to(folder).as_posix() not in wanted:
+        elif expected.get(name) == recorded.get(name, ()) and path.stat().st_size == sizes[name]:
+            completed.add(name)
+        else:
             path.unlink()
+    # Before the downloads: files get their names when they are whole.
+    with replacing(record) as temporary:
+        temporary.write_text(json.dumps(expected), "utf-8")
+    return [obj for obj in objects if obj.path not in completed]
 
 
-def download(bucket: str, source: s3.Object, place: Path, parts: Path, on_bytes: OnBytes) -> bool:
-    """Bring an object to `place`; one that is there is verified, one begun in `parts` goes on.
+class _Transfers:
+    """Downloads of `objects`; s3transfer calls the `on_` methods from its threads."""
 
-    Args:
-        on_bytes: told how many bytes more are there, those of an earlier try included.
-    Returns:
-        Whether there was a checksum to compare with, and not only a size.
-    Raises:
-        FaceganError: if the object can't be had, or is not what S3 says; then nothing of it stays.
-    """
-    url = shown(f"s3://{bucket}/{source.key}")
-    with s3.explained(url):
-        for _ in range(s3.ATTEMPTS):
+    def __init__(self, url: str, objects: Sequence[s3.Object], files: Path, parts: Path) -> None:
+        self.bucket, _ = s3.parse(url)
+        self.objects = {obj.key: obj for obj in objects}
+        self.files, self.parts = files, parts
+        self.done, self.lock, self.completed = 0, Lock(), SimpleQueue[Any]()
+        self.failed: dict[str, str] = {}  # URL -> reason
+
+    def on_queued(self, future: Any, **_: object) -> None:
+        obj = self.objects[future.meta.call_args.key]
+        future.meta.provide_transfer_size(obj.size)  # without both, s3transfer asks for them
+        future.meta.provide_object_etag(f'"{obj.etag}"' if obj.etag else None)
+
+    def on_progress(self, bytes_transferred: int, **_: object) -> None:
+        with self.lock:
+            self.done += bytes_transferred
+
+    def on_done(self, future: Any, **_: object) -> None:
+        self.completed.put(future)
+
+    def run(self, total: int, on_event: OnEvent) -> None:
+        self.done = before = total - sum(obj.size for obj in self.objects.values())
+        waiting, left = iter(self.objects.values()), len(self.objects)
+        began = time.monotonic()
+        with self._manager() as manager:  # which cancels all if this fails or is interrupted
+            for obj in islice(waiting, QUEUED):
+                self._submit(manager, obj)
+            while left:
+                with suppress(Empty):
+                    self._check(self.completed.get(timeout=INTERVAL))
+                    left -= 1
+                    for obj in islice(waiting, 1):
+                        self._submit(manager, obj)
+                if (seconds := time.monotonic() - began) >= INTERVAL:
+                    on_event({"event": "figures", "MB/s": (self.done - before) / seconds / 1e6})
+                    before, began = self.done, time.monotonic()
+                on_event({"event": "progress", "done": min(self.done, total), "total": total})
+
+    def _manager(self) -> Any:
+        from s3transfer.manager import TransferConfig, TransferManager
+        from s3transfer.utils import OSUtils
+
+        osutil = OSUtils()
+        # Its own would lie among the files, with names that may be too long.
+        osutil.get_temp_filename = lambda name: str(
+            self.parts / sha256(os.fsencode(name)).hexdigest()
+        )
+        config = TransferConfig(
+            multipart_threshold=PART, multipart_chunksize=PART, max_io_queue_size=100
+        )
+        with s3.translate_errors(f"s3://{self.bucket}"):
+            manager = TransferManager(s3.client(), config, osutil)
+        manager.ALLOWED_DOWNLOAD_ARGS = [*manager.ALLOWED_DOWNLOAD_ARGS, "IfMatch"]
+        return manager
+
+    def _submit(self, manager: Any, obj: s3.Object) -> None:
+        path = self.files / obj.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        manager.download(self.bucket, obj.key, str(path), obj.condition, [self])
+
+    def _check(self, future: Any) -> None:
+        from botocore.exceptions import FlexibleChecksumError
+        from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
+
+        obj = self.objects[future.meta.call_args.key]
+        path, url = self.files / obj.path, f"s3://{self.bucket}/{obj.key}"
+        with s3.translate_errors(url):
             try:
-                return _bring(bucket, source, place, parts, on_bytes)
-            except s3.Changed:
-                facts = s3.head(bucket, source.key)
-                if facts is None:
-                    raise FaceganError(f"{url}: is gone since it was listed; fetch again") from None
-                source = s3.as_object(facts, source.path)
-    raise FaceganError(f"{url}: changes while it is read; fetch it when nobody writes there")
-
-
-def _bring(bucket: str, source: s3.Object, place: Path, parts: Path, on_bytes: OnBytes) -> bool:
-    # Of this content and no other: what is left of an object that has changed since is not used.
-    name = hashlib.sha256(f"{source.etag} {source.key}".encode()).hexdigest()
-    part, unverified = parts / f"{name}.part", parts / f"{name}.unverified"
-    if place.exists():
-        fits = _fits(bucket, source, place)
-        if fits or (fits is None and unverified.exists()):
-            on_bytes(source.size)
-            return fits is True
-        place.unlink()
-    _fill(bucket, source, part, on_bytes)
-    fits = _fits(bucket, source, part)
-    if fits is False:
-        part.unlink()
-        reason = "what arrived doesn't have the checksum that S3 gives; fetch again"
-        raise FaceganError(f"{shown(f's3://{bucket}/{source.key}')}: {reason}")
-    if fits is None:
-        unverified.touch()
-    part.replace(place)
-    return fits is True
-
-
-def _fill(bucket: str, source: s3.Object, part: Path, on_bytes: OnBytes) -> None:
-    with part.open("ab") as file:
-        on_bytes(file.tell())
-        try:
-            for block in s3.blocks(bucket, source, file.tell(), source.size):
-                file.write(block)
-                on_bytes(len(block))
-        except s3.Changed:
-            on_bytes(-file.tell())
-            part.unlink()
-            raise
-
-
-def _fits(bucket: str, source: s3.Object, file: Path) -> bool | None:
-    """Whether `file` is the object; None where its size is all that can be compared.
-
-    Raises:
-        Changed: if the object is no longer `source`.
-    """
-    if file.stat().st_size != source.size:
-        return False
-    # "Checking object integrity", Amazon S3 User Guide: the ETag is the MD5 of what was sent in
-    # one part, or the MD5 of the parts' MD5s, with the number of parts.
-    md5, _, parts = source.etag.lower().partition("-")
-    if not parts and _digest(file, "md5").hex() == md5:
-        return True  # without a request
-    facts = s3.head(bucket, source.key, ChecksumMode="ENABLED")
-    if facts is None or s3.as_object(facts, source.path) != source:
-        raise s3.Changed
-    if not parts and "ChecksumSHA256" in facts:
-        return b64encode(_digest(file, "sha256")).decode() == str(facts["ChecksumSHA256"])
-    # Where KMS encrypts, the ETag is no MD5, and other servers may mean something else by it.
-    encrypted = facts.get("ServerSideEncryption", "AES256") != "AES256"
-    if encrypted or not re.fullmatch(MD5S, source.etag.lower()):
-        return None
-    if not parts:
-        return False
-    fits = None
-    for sizes in _part_sizes(bucket, source, int(parts)):
-        fits = _md5_of_md5s(file, sizes) == md5
-        if fits:
-            break
-    return fits
-
-
-def _part_sizes(bucket: str, source: s3.Object, number: int) -> Iterator[list[int]]:
-    """The parts' sizes as they nearly always are, equal, and then as asked for one by one.
-
-    Nothing where the server doesn't tell.
-    """
-    first = s3.part_size(bucket, source.key, 1)
-    last = source.size - (number - 1) * first
-    if 0 < last <= first or number == 1:
-        yield [first] * (number - 1) + [last]
-    if 0 < first < source.size:
-        sizes = [first, *(s3.part_size(bucket, source.key, n) for n in range(2, number + 1))]
-        if sum(sizes) == source.size:
-            yield sizes
-
-
-def _md5_of_md5s(file: Path, sizes: Sequence[int]) -> str:
-    digests = hashlib.md5()
-    with file.open("rb") as stream:
-        for size in sizes:
-            digest = hashlib.md5()
-            while size and (block := stream.read(min(size, s3.BLOCK))):
-                digest.update(block)
-                size -= len(block)
-            digests.update(digest.digest())
-    return digests.hexdigest()
-
-
-def _digest(file: Path, algorithm: str) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).digest()
+                future.result()
+            except S3DownloadFailedError:  # If-Match failed
+                self.failed[url] = CHANGED
+            except (FlexibleChecksumError, S3ValidationError):
+                self.failed[url] = BROKEN
+            else:
+                if path.stat().st_size != obj.size:
+                    path.unlink()
+                    self.failed[url] = BROKEN

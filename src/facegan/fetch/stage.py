@@ -123,7 +123,7 @@ def _offer(source: str, out: Path) -> Offer:
         s3_download.download_all(source, objects, folder, folder.with_name("parts"), on_event)
         return {}
 
-    return Offer({each.path: each.size for each in objects}, bring, source)
+    return Offer({obj.path: obj.size for obj in objects}, bring, source)
 
 
 def _offer_of_path(path: Path, out: Path) -> Offer:

@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from urllib.parse import quote
 
 from facegan.core.errors import FaceganError
+from facegan.photos import s3
 
 # `fetch` leaves this file in the folder; it is no input of the user's.
 MANIFEST = "source.json"
@@ -123,13 +124,9 @@ class Bucket:
     url: str
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        from facegan.photos import s3  # an extra: boto3 may not be there
-
-        return ((each.path, None) for each in s3.list_objects(self.url) if each.path != MANIFEST)
+        return ((obj.path, None) for obj in s3.list_objects(self.url) if obj.path != MANIFEST)
 
     def open(self, file: str) -> BinaryIO:
-        from facegan.photos import s3
-
         return s3.open_object(self.url, file)
 
 

@@ -1,11 +1,11 @@
-"""Objects on S3: list them, and read them in place. What brings them to disk is in `download`."""
+"""Objects on S3: list them, and read them in place. `download` brings them to disk."""
 
 import errno
 import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,13 +15,11 @@ from facegan.core.errors import FaceganError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# Bytes that one block of a body has at most.
-BLOCK = 1 << 18
-# A reader in place asks for this much at once: a request takes as long as some 100 kB.
+# A read asks for at least this many bytes: a request takes as long as some 100 kB.
 BUFFER = 1 << 20
-# How often in a row a body may break off without a byte; botocore repeats requests, not bodies.
+# botocore retries requests, but no body that breaks off.
 ATTEMPTS = 5
-# HEAD answers without a body, hence with the number instead of the name.
+# HEAD responses have no body, hence the number instead of the name.
 MISSING = ("404", "NoSuchKey")
 CHANGED = ("412", "PreconditionFailed", "416", "InvalidRange")
 
@@ -42,9 +40,10 @@ class Object:
     size: int
     etag: str
 
-
-class Changed(Exception):
-    """The object is no longer the one that was listed."""
+    @property
+    def condition(self) -> dict[str, str]:
+        """What makes S3 refuse a request once the object has changed."""
+        return {"IfMatch": f'"{self.etag}"'} if self.etag else {}
 
 
 def parse(url: str) -> tuple[str, str]:
@@ -82,51 +81,76 @@ def _client(process: int) -> Any:
     config = Config(
         retries={"mode": "standard"},
         connect_timeout=10,  # the default of 60 s keeps a user with a wrong endpoint for minutes
-        # Only whole objects have one, and here it is what lies on disk that is compared.
-        response_checksum_validation="when_required",
+        response_checksum_validation="when_supported",
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        client = boto3.session.Session().client("s3", config=config)
     except ValueError as error:
-        raise FaceganError("AWS_ENDPOINT_URL: is no URL; write http://HOST:PORT") from error
+        raise FaceganError("AWS_ENDPOINT_URL: not a URL; write http://HOST:PORT") from error
+    client.meta.events.register("before-parameter-build", _before_request)
+    client.meta.events.register("after-call.s3.GetObject", _after_get)
+    return client
+
+
+def _before_request(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    context["requested"] = params
+    if "Range" in params:  # the checksum is the whole object's; rclone sends it all the same
+        params.pop("ChecksumMode", None)
+
+
+def _after_get(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: object) -> None:
+    """Fail as S3 does where a server ignores If-Match, as rclone's does, or Range."""
+    from botocore.exceptions import ClientError
+
+    requested, etag = context["requested"], parsed.get("ETag", "").strip('"')
+    start = requested.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
+    if "Body" in parsed and (
+        requested.get("IfMatch", etag).strip('"') != etag
+        or not parsed.get("ContentRange", "bytes 0-").startswith(f"bytes {start}-")
+    ):
+        parsed["Body"].close()
+        raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "GetObject")
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn what botocore raises into one line that names `url`.
+def translate_errors(url: str) -> Iterator[None]:
+    """Turn what botocore and s3transfer raise into one line that names `url`.
 
-    It repeats nothing of the request or the answer: a proxy's URL, say, can hold a password.
+    It repeats nothing of the request or the response: a proxy's URL, say, can hold a password.
     """
+    from botocore import exceptions
+    from s3transfer.exceptions import RetriesExceededError
+
     url = url if url.isprintable() else repr(url)
-    try:
-        from botocore import exceptions
-    except ImportError:
-        raise FaceganError(f"{url}: needs boto3; pip install 'facegan[s3]'") from None
-    no_answer = (
+    no_response = (
         *(exceptions.ConnectionError, exceptions.HTTPClientError),
-        *(exceptions.ConnectTimeoutError, exceptions.IncompleteReadError),
+        *(exceptions.ConnectTimeoutError, exceptions.IncompleteReadError, RetriesExceededError),
     )
     try:
         yield
     except exceptions.ClientError as error:
-        raise FaceganError(f"{url}: {_refusal(error.response)}") from None
-    except no_answer as error:
-        reason = f"S3 doesn't answer as it should ({type(error).__name__})"
-        raise FaceganError(f"{url}: {reason}; check AWS_ENDPOINT_URL and the network") from None
+        raise FaceganError(f"{url}: {_reason(error.response)}") from None
+    except no_response as error:
+        name = type(getattr(error, "last_exception", error)).__name__
+        advice = "check AWS_ENDPOINT_URL and the network"
+        raise FaceganError(f"{url}: no valid response from S3 ({name}); {advice}") from None
     except exceptions.BotoCoreError as error:
+        name = type(error).__name__
         advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        raise FaceganError(f"{url}: no use of S3 ({type(error).__name__}); {advice}") from None
+        raise FaceganError(f"{url}: no access to S3 ({name}); {advice}") from None
 
 
-def _refusal(response: Mapping[str, Any]) -> str:
+def _reason(response: Mapping[str, Any]) -> str:
     code = str(response.get("Error", {}).get("Code"))
     if code == "NoSuchBucket":
-        return "no such bucket; check its name and AWS_ENDPOINT_URL"
+        return "bucket not found; check its name and AWS_ENDPOINT_URL"
     if code in MISSING:
-        return "no such object; it may be gone since it was listed"
+        return "object not found; it may have been deleted since it was listed"
+    if code in CHANGED:
+        return "changed while it was read; start again"
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403):
-        return f"S3 refuses access ({code}); check the AWS credentials and AWS_ENDPOINT_URL"
-    return f"S3 answers {code}; check the URL, AWS_REGION and AWS_ENDPOINT_URL"
+        return f"access denied ({code}); check the AWS credentials and AWS_ENDPOINT_URL"
+    return f"S3 error {code}; check the URL, AWS_REGION and AWS_ENDPOINT_URL"
 
 
 def list_objects(url: str) -> Iterator[Object]:
@@ -136,25 +160,24 @@ def list_objects(url: str) -> Iterator[Object]:
     """
     bucket, prefix = parse(url)
     below = f"{prefix}/" if prefix else ""
-    with explained(url):
+    with translate_errors(url):
         s3 = client()
         # The key that is the prefix itself sorts before all others that begin with it.
         first = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1) if prefix else {}
         for entry in first.get("Contents", ()):
             if entry["Key"] == prefix and not prefix.endswith("/"):
-                yield as_object(entry, prefix.rpartition("/")[2])
+                yield _object(entry, prefix.rpartition("/")[2])
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):
-                    yield as_object(entry, entry["Key"].removeprefix(below))
+                    yield _object(entry, entry["Key"].removeprefix(below))
 
 
-def as_object(entry: Mapping[str, Any], path: str) -> Object:
-    """What a list, or `head`, says of an object."""
+def _object(entry: Mapping[str, Any], path: str) -> Object:
     return Object(path, entry["Key"], entry["Size"], entry.get("ETag", "").strip('"'))
 
 
-def open_object(url: str, path: str) -> BinaryIO:
+def open_object(url: str, path: str, buffer_size: int = BUFFER) -> BinaryIO:
     """An object, by its path below `url`, to be read and sought in; nothing is kept on disk.
 
     Raises:
@@ -165,85 +188,30 @@ def open_object(url: str, path: str) -> BinaryIO:
     keys = [f"{prefix}/{path}" if prefix else path]
     if prefix.rpartition("/")[2] == path:  # the URL may be the object's own
         keys.insert(0, prefix)
-    with explained(f"{url}: {path}"):
-        for key in keys:
-            if facts := head(bucket, key):
-                return io.BufferedReader(_Reader(bucket, as_object(facts, path)), BUFFER)
-    raise FileNotFoundError(errno.ENOENT, "no such object", f"{url}: {path}")
+    for key in keys:
+        if obj := _head(bucket, key, path):
+            return io.BufferedReader(_Reader(bucket, obj), buffer_size)
+    raise FileNotFoundError(errno.ENOENT, "object not found", f"{url}: {path}")
 
 
-def head(bucket: str, key: str, **more: Any) -> dict[str, Any] | None:
-    """What S3 says of an object, named as in a list of objects; None where there is none."""
+def _head(bucket: str, key: str, path: str) -> Object | None:
     from botocore.exceptions import ClientError
 
-    try:
-        facts = client().head_object(Bucket=bucket, Key=key, **more)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in MISSING:
-            return None
-        raise
-    return {"ETag": "", **facts, "Key": key, "Size": facts["ContentLength"]}
-
-
-def part_size(bucket: str, key: str, number: int) -> int:
-    """The size of one part of an object that was sent in parts; 0 where the server doesn't say."""
-    from botocore.exceptions import ClientError
-
-    try:
-        facts = head(bucket, key, PartNumber=number)
-    except ClientError:
-        return 0
-    return int(facts["Size"]) if facts else 0
-
-
-def blocks(bucket: str, source: Object, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` up to `end`; where a body breaks off, the next one goes on.
-
-    Raises:
-        Changed: if the object is no longer `source`.
-    """
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
-
-    failures = 0
-    while start < end:
-        body = _body(bucket, source, start, end)
+    with translate_errors(f"s3://{bucket}/{key}"):
         try:
-            for block in body.iter_chunks(BLOCK):
-                start, failures = start + len(block), 0
-                yield block
-        except (HTTPClientError, IncompleteReadError):
-            failures += 1
-            if failures == ATTEMPTS:
-                raise
-        finally:
-            body.close()
-
-
-def _body(bucket: str, source: Object, start: int, end: int) -> Any:
-    from botocore.exceptions import ClientError
-
-    wanted = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
-    if (start, end) != (0, source.size):
-        wanted["Range"] = f"bytes={start}-{end - 1}"
-    try:
-        response = client().get_object(Bucket=bucket, Key=source.key, **wanted)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in CHANGED:
-            raise Changed from None
-        raise
-    # Some servers ignore If-Match (rclone's does) or ranges.
-    etag, sent = response.get("ETag", "").strip('"'), response.get("ContentRange", "bytes 0-")
-    if etag != source.etag or not sent.startswith(f"bytes {start}-"):
-        response["Body"].close()
-        raise Changed
-    return response["Body"]
+            response = client().head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in MISSING:
+                return None
+            raise
+    return _object({**response, "Key": key, "Size": response["ContentLength"]}, path)
 
 
 class _Reader(io.RawIOBase):
     """An object as a file; each read is a request of its own."""
 
-    def __init__(self, bucket: str, source: Object) -> None:
-        self.bucket, self.source, self.position = bucket, source, 0
+    def __init__(self, bucket: str, obj: Object) -> None:
+        self.bucket, self.obj, self.position = bucket, obj, 0
 
     def readable(self) -> bool:
         return True
@@ -252,22 +220,39 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.source.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.obj.size}[whence]
         if start + offset < 0:
-            raise OSError(errno.EINVAL, "before the start of the object", self.source.key)
+            raise OSError(errno.EINVAL, "before the start of the object", self.obj.key)
         self.position = start + offset
         return self.position
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        view, done = memoryview(buffer).cast("B"), 0
-        end = min(self.position + len(view), self.source.size)
-        url = f"s3://{self.bucket}/{self.source.key}"
-        try:
-            with explained(url):
-                for block in blocks(self.bucket, self.source, self.position, end):
-                    view[done : done + len(block)] = block
-                    done += len(block)
-        except Changed:
-            raise FaceganError(f"{url}: changed while it was read; start again") from None
-        self.position += done
-        return done
+        view = memoryview(buffer).cast("B")
+        data = self._next(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:  # io's own asks for 8 kB at a time
+        return b"".join(iter(lambda: self._next(self.obj.size), b""))
+
+    def _next(self, size: int) -> bytes:
+        """At most `size` bytes, fewer where the body breaks off, none at the end."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        size = max(0, min(size, self.obj.size - self.position))
+        span = f"bytes={self.position}-{self.position + size - 1}"
+        request = {"Bucket": self.bucket, "Key": self.obj.key, "Range": span, **self.obj.condition}
+        data, failures = b"", 0
+        with translate_errors(f"s3://{self.bucket}/{self.obj.key}"):
+            while size and not data:
+                with closing(client().get_object(**request)["Body"]) as body:
+                    try:
+                        data = body.read(size)
+                        if not data:
+                            raise IncompleteReadError(actual_bytes=0, expected_bytes=size)
+                    except (HTTPClientError, IncompleteReadError):
+                        failures += 1
+                        if failures == ATTEMPTS:
+                            raise
+        self.position += len(data)
+        return data
