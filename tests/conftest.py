@@ -52,20 +52,20 @@ LONG = (
 DIGITS = 600
 SMALL: dict[str, dict[str, Any]] = {
     "reference": {
-        "quick": {"input_size": 32, "precision": "float32"},
-        "official": {"input_size": 32, "precision": "float32"},
+        "quick": {"input_size": 32, "dtype": "float32"},
+        "official": {"input_size": 32, "dtype": "float32"},
         "subset": 20,
     },
     "train": {
-        "width": 8,
+        "base_channels": 8,
         "batch_size": 20,
         "epochs": 1,
         "ema_half_life": 100,
-        "precision": "float32",
-        "interval": 270,
-        "quick_fakes": 40,
+        "dtype": "float32",
+        "eval_interval": 270,
+        "quick_num_samples": 40,
     },
-    "evaluate": {"fakes": 40},
+    "evaluate": {"num_samples": 40},
     "register": {"name": "facegan-test"},
 }
 
@@ -176,9 +176,9 @@ def trained(tmp_path: Path) -> Path:
         "size": 32,
         "channels": 1,
         "latent_dim": 10,
-        "width": 4,
+        "base_channels": 4,
     }
-    for seed, name in enumerate(("generator", "initial")):
+    for seed, name in enumerate(("generator", "untrained")):
         network = build_generator(**config)
         initialise("dcgan", network, torch.Generator().manual_seed(seed))
         for parameter in network.parameters():

@@ -29,7 +29,7 @@ def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 KEYS = list(leaves(CONTENT))
 SECTIONS = ["preprocess", "reference", "reference.quick", "reference.official", "train"]
 CHOICES = (
-    *("extractor", "precision", "crop", "filter", "jpeg", "preprocess.duplicates"),
+    *("extractor", "dtype", "crop", "resample", "jpeg", "preprocess.duplicates"),
     *("architecture", "loss", "on_collapse"),
 )
 TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name", "init_from"))]
@@ -137,7 +137,7 @@ def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> No
     out_of_range: list[float] = [-1]
     out_of_range += [0] if key not in MAY_BE_ZERO else []
     out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1", "train.beta2") else []
-    out_of_range += [1] if key.endswith(("batch_size", "fakes", "input_size")) else []
+    out_of_range += [1] if key.endswith(("batch_size", "num_samples", "input_size")) else []
     out_of_range += [2**32] if key in ("seed", "preprocess.channels") else []
     out_of_range += [1.01] if key == "preprocess.max_rejected" else []
     out_of_range += [256] if key == "preprocess.background" else []
@@ -214,12 +214,12 @@ def test_a_model_name_that_mlflow_cannot_carry_is_refused(name: str, path: Path)
 
 def test_an_interval_shorter_than_a_batch_is_refused(path: Path) -> None:
     content = changed("train.batch_size", 30)
-    content["train"]["interval"] = 30
+    content["train"]["eval_interval"] = 30
     path.write_text(json.dumps(content))
-    assert load_params(path).train.interval == 30
-    content["train"]["interval"] = 29
+    assert load_params(path).train.eval_interval == 30
+    content["train"]["eval_interval"] = 29
     (line,) = errors(path, content)
-    assert line.startswith("train.interval")
+    assert line.startswith("train.eval_interval")
     assert "29" in line
 
 
@@ -311,7 +311,7 @@ def test_the_committed_params_are_the_digits_preset() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"interval": 10}, "train.interval is 10; valid: batch_size or more"),
+        ({"eval_interval": 10}, "train.eval_interval is 10; valid: batch_size or more"),
         ({"spectral_norm": True, "architecture": "residual"}, "train.spectral_norm is true; valid"),
         (
             {"init_from": "models:/faces/Production"},
@@ -330,7 +330,7 @@ def test_an_impossible_combination_says_what_would_be_valid(
 
 
 def test_inception_has_one_input_size(path: Path) -> None:
-    extractor = {"extractor": "inception", "input_size": 224, "precision": "float32"}
+    extractor = {"extractor": "inception", "input_size": 224, "dtype": "float32"}
     (line,) = errors(path, changed("reference.official", extractor))
     assert "input_size is 224; valid: 299 with extractor inception" in line
     path.write_text(json.dumps(changed("reference.official", extractor | {"input_size": 299})))

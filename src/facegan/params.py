@@ -27,10 +27,10 @@ VERSION = re.compile(r"models:/[^/@]+/\d+")
 INCEPTION_SIZE = 299
 # Images that scores can be computed of: KID compares halves, precision and recall look at the
 # fourth image away.
-FEWEST = 8
+MIN_IMAGES = 8
 
 Positive = Annotated[int, Field(ge=1)]
-Precision = Literal["bfloat16", "float32"]
+Dtype = Literal["bfloat16", "float32"]
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -49,7 +49,7 @@ class Preprocess(_Section):
     resolution: Literal[28, 32, 64, 128, 256]
     channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)]
     crop: Literal["center", "box-108", "box-140", "box-148", "box-160", "box-178", "none"]
-    filter: Literal["lanczos", "bicubic", "bilinear"]
+    resample: Literal["lanczos", "bicubic", "bilinear"]
     jpeg: Literal["scaled", "full"]
     background: Annotated[int, Field(ge=0, le=255)]
     min_side: Positive
@@ -64,7 +64,7 @@ class Extractor(_Section):
 
     extractor: Literal["efficientnet-lite0", "inception"]
     input_size: Annotated[int, Field(ge=32, le=512)]
-    precision: Precision
+    dtype: Dtype
 
     @property
     def label(self) -> str:
@@ -85,7 +85,7 @@ class Extractor(_Section):
 class Reference(_Section):
     quick: Extractor
     official: Extractor
-    subset: Annotated[int, Field(ge=FEWEST)]
+    subset: Annotated[int, Field(ge=MIN_IMAGES)]
 
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -97,7 +97,7 @@ Augmentation = Literal["brightness", "saturation", "contrast", "translation", "c
 class Train(_Section):
     architecture: Literal["dcgan", "resnet", "residual"]
     latent_dim: Positive
-    width: Positive
+    base_channels: Positive
     init_from: str | None
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Positive
@@ -109,14 +109,14 @@ class Train(_Section):
     beta2: Decay
     r1: Weight
     r2: Weight
-    penalty_interval: Positive
+    lazy_reg_interval: Positive
     spectral_norm: bool
-    flips: bool
+    hflip: bool
     augment: list[Augmentation]
     ema_half_life: Positive
-    precision: Precision
-    interval: Positive
-    quick_fakes: Annotated[int, Field(ge=2)]
+    dtype: Dtype
+    eval_interval: Positive
+    quick_num_samples: Annotated[int, Field(ge=2)]
     patience: Positive | None
     on_collapse: Literal["warn", "stop"]
 
@@ -128,8 +128,10 @@ class Train(_Section):
                 f"train.init_from is {start}; valid: null, a folder, or models:/NAME/3, "
                 "with the number, because stages and aliases move"
             )
-        if self.interval < self.batch_size:
-            raise ValueError(f"train.interval is {self.interval}; valid: batch_size or more")
+        if self.eval_interval < self.batch_size:
+            raise ValueError(
+                f"train.eval_interval is {self.eval_interval}; valid: batch_size or more"
+            )
         if self.spectral_norm and self.architecture == "residual":
             raise ValueError(
                 "train.spectral_norm is true; valid: false with architecture residual, whose "
@@ -141,7 +143,7 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    fakes: Annotated[int, Field(ge=FEWEST)]
+    num_samples: Annotated[int, Field(ge=MIN_IMAGES)]
 
 
 class Register(_Section):

@@ -31,8 +31,8 @@ def main(names: list[str]) -> int:
     for column in ("", "ours", "baseline", "figure", "demanded", "holds"):
         table.add_column(column)
     for line in lines:
-        verdict = "yes" if line.holds else "NO"
-        table.add_row(line.name, line.ours, line.baseline, line.figure, line.demanded, verdict)
+        status = "yes" if line.holds else "NO"
+        table.add_row(line.name, line.ours, line.baseline, line.figure, line.demanded, status)
     Console(width=160, highlight=False).print(table)
     return 0 if all(line.holds for line in lines) else 1
 

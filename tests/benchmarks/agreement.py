@@ -51,7 +51,7 @@ def run() -> Iterator[Line]:
 
 def settings(name: str, input_size: int, precision: str = "float32") -> Extractor:
     return Extractor.model_validate(
-        {"extractor": name, "input_size": input_size, "precision": precision}
+        {"extractor": name, "input_size": input_size, "dtype": precision}
     )
 
 
@@ -145,7 +145,7 @@ def _fid(real: Tensor, fake: Tensor) -> float:
     one, other = Moments(real.shape[1]), Moments(fake.shape[1])
     one.update(real)
     other.update(fake)
-    return frechet_distance(Statistics.of(one, {}), other)
+    return frechet_distance(Statistics.from_moments(one, {}), other)
 
 
 def _kid(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:

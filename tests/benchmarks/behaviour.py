@@ -18,15 +18,15 @@ from benchmarks.training import preset
 from facegan.cli.device import choose_device
 from facegan.core.events import silent
 from facegan.data.dataset import load_images
-from facegan.evaluate.sample_metrics import companions
+from facegan.evaluate.sample_metrics import sample_metrics
 from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator, build_generator, initialise
 from facegan.models.files import load_generator
-from facegan.models.sampling import BLOCK, draw, latent_block
+from facegan.models.sampling import BLOCK, generate, latent_block
 from facegan.params import Extractor, Reference
 from facegan.reference.stage import reference
-from facegan.runtime.autocast import possible_precision
+from facegan.runtime.autocast import effective_dtype
 
 COUNT, SUBSET, INPUT_SIZE, SEED = 4_000, 5_000, 112, 19
 # A folder that train wrote, from these photographs and with the preset's split of them.
@@ -94,7 +94,7 @@ def run() -> Iterator[Line]:
         work = Path(folder)
         pack(SHARED_FACES.parent, work / "packed", celeba64())
         statistics = _measure(work)
-        sets = _sets(load_images(work / "packed"), statistics.rows)
+        sets = _sets(load_images(work / "packed"), statistics.train_indices)
         scorer = Scorer(statistics, len(sets) * COUNT, choose_device())
         known: dict[str, Scores] = {}
         for each in sets:
@@ -103,8 +103,8 @@ def run() -> Iterator[Line]:
 
 
 def _measure(work: Path) -> Statistics:
-    possible = possible_precision("bfloat16", choose_device(), silent)
-    lite = Extractor(extractor="efficientnet-lite0", input_size=INPUT_SIZE, precision=possible)
+    possible = effective_dtype("bfloat16", choose_device(), silent)
+    lite = Extractor(extractor="efficientnet-lite0", input_size=INPUT_SIZE, dtype=possible)
     quick = lite.model_copy(update={"input_size": 32})
     params = Reference(quick=quick, official=lite, subset=SUBSET)
     files = work / "quick.safetensors", work / "official.safetensors"
@@ -115,7 +115,7 @@ def _measure(work: Path) -> Statistics:
 def _score(scorer: Scorer, images: Tensor) -> Scores:
     batches = ((first, images[first : first + BLOCK]) for first in range(0, COUNT, BLOCK))
     sample = scorer.measure(batches, COUNT)
-    kid, _, precision, recall, memorised = companions(scorer.statistics, sample).scores.values()
+    kid, _, precision, recall, memorised = sample_metrics(scorer.statistics, sample).scores.values()
     return Scores(scorer.fid(sample), kid, precision, recall, memorised)
 
 
@@ -175,7 +175,12 @@ def _repeat(images: Tensor) -> Tensor:
 
 def _draw_untrained() -> Tensor:
     params = preset("celeba64").train
-    config = {"size": SIZE, "channels": 3, "latent_dim": params.latent_dim, "width": params.width}
+    config = {
+        "size": SIZE,
+        "channels": 3,
+        "latent_dim": params.latent_dim,
+        "base_channels": params.base_channels,
+    }
     generator = build_generator(params.architecture, **config)
     initialise(params.architecture, generator, torch.Generator().manual_seed(SEED))
     return _draw(generator.eval())
@@ -187,4 +192,4 @@ def _draw_trained(path: Path) -> Tensor:
 
 def _draw(generator: Generator) -> Tensor:
     latents = (latent_block(each, generator.latent_dim, SEED) for each in range(COUNT // BLOCK))
-    return torch.cat([images.cpu() for z in latents for images in draw(generator, z)])
+    return torch.cat([images.cpu() for z in latents for images in generate(generator, z)])

@@ -13,7 +13,7 @@ from benchmarks.photographs import enlarge, write_many
 from benchmarks.training import FACES, params, preset, share_of_peak
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
 from facegan.data.batches import Batches
-from facegan.train.trainer import Trainer
+from facegan.train.gan_state import GANState
 
 CELEBA = 202_599
 BATCHES = 16, 64, 256
@@ -39,14 +39,14 @@ def _steps(batch: int, replayed: bool) -> Callable[[], None]:
     """200 steps of celeba64's."""
     device = torch.device("cuda")
     chosen = preset("celeba64").train.model_copy(update={"batch_size": batch})
-    trainer = Trainer(chosen, SIZE, 3, 0, device)
+    trainer = GANState(chosen, SIZE, 3, 0, device)
     if not replayed:
         trainer.work = {kind: partial(trainer._work, kind) for kind in (False, True)}
     images = _random(batch)
 
     def work() -> None:
         for _ in range(200):
-            figures = trainer.step(images)
+            figures = trainer.train_step(images)
         figures.tolist()  # waits for the device
 
     work()
@@ -65,14 +65,14 @@ def _replayed(batch: int) -> Line:
 def _epoch(jpeg: Path) -> Line:
     """DCGAN's, because the tutorial trains that."""
     device = torch.device("cuda")
-    trainer = Trainer(params().train, SIZE, 3, 0, device)
+    trainer = GANState(params().train, SIZE, 3, 0, device)
     batches = Batches(_random(CELEBA), BATCH, 0, device)
     for _ in range(STEPS):
-        trainer.step(next(batches))
+        trainer.train_step(next(batches))
 
     def epoch() -> None:
         for _ in range(CELEBA // BATCH):
-            figures = trainer.step(next(batches))
+            figures = trainer.train_step(next(batches))
         figures.tolist()  # waits for the device
 
     ours = seconds(epoch)

@@ -42,7 +42,7 @@ from facegan.core.events import silent
 from facegan.core.history import NAME, start_history
 from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.evaluate import stage as step
-from facegan.evaluate.sample_metrics import companions
+from facegan.evaluate.sample_metrics import sample_metrics
 from facegan.evaluate.scorer import Sample, Scorer
 from facegan.features import extraction, inception_weights
 from facegan.features.extraction import Extraction
@@ -53,7 +53,7 @@ from facegan.models.files import save_network
 from facegan.models.sampling import BLOCK
 from facegan.params import INCEPTION_SIZE, Evaluate, Extractor, Reference
 from facegan.reference.stage import reference
-from facegan.runtime.autocast import possible_precision
+from facegan.runtime.autocast import effective_dtype
 
 CPU, SIDE = torch.device("cpu"), 224
 # What the plain network may choose from, and how many images it is measured with.
@@ -109,18 +109,18 @@ def pictures(packed: Path) -> Tensor:
 
 def lite(input_size: int, precision: str) -> Extractor:
     settings = {"extractor": "efficientnet-lite0", "input_size": input_size}
-    return Extractor.model_validate({**settings, "precision": precision})
+    return Extractor.model_validate({**settings, "dtype": precision})
 
 
 def _inception_settings() -> Extractor:
-    possible = possible_precision("bfloat16", CPU, silent)
-    return Extractor(extractor="inception", input_size=INCEPTION_SIZE, precision=possible)
+    possible = effective_dtype("bfloat16", CPU, silent)
+    return Extractor(extractor="inception", input_size=INCEPTION_SIZE, dtype=possible)
 
 
 def extract(packed: str) -> None:
     """The features of all images, as reference and evaluate have them."""
     device, images = choose_device(), pictures(Path(packed))
-    settings = lite(SIDE, possible_precision("bfloat16", device, silent))
+    settings = lite(SIDE, effective_dtype("bfloat16", device, silent))
     work = Extraction(settings, device, len(images))
     moments = Moments(work.num_features, device)
     for block in images.split(BLOCK):
@@ -198,7 +198,7 @@ def _efficientnet(packed: Path) -> Iterator[Line]:
 
 
 def _tricks(packed: Path) -> Iterator[Line]:
-    possible = possible_precision("bfloat16", CPU, silent)
+    possible = effective_dtype("bfloat16", CPU, silent)
     for before, after in pairwise(TRICKS if possible == "bfloat16" else TRICKS[:-1]):
         with _served(before, packed) as without, _served(after, packed) as ours:
             name = f"{STEADY} images in batches of {BATCH}: {after}, against {before}"
@@ -246,8 +246,8 @@ def _write_training(folder: Path, width: int) -> None:
     """What evaluate reads of a training, whose networks are untrained."""
     folder.mkdir()
     architecture = preset("celeba64").train.architecture
-    config = {"size": SIZE, "channels": 3, "latent_dim": 100, "width": width}
-    for seed, name in enumerate(("generator", "initial")):
+    config = {"size": SIZE, "channels": 3, "latent_dim": 100, "base_channels": width}
+    for seed, name in enumerate(("generator", "untrained")):
         network = build_generator(architecture, **config)
         initialise(architecture, network, torch.Generator().manual_seed(seed))
         whole = {"architecture": architecture, **config}
@@ -264,14 +264,16 @@ def _write_official(packed: Path, settings: Extractor, count: int, path: Path) -
     about = {
         "count": count,
         "shape": list(images.shape[1:]),
-        "recipe": preprocessing(packed),
+        "preprocessing": preprocessing(packed),
         "data": data_sha256(packed),
         "holdout": data_sha256(packed, "holdout"),
         "extractor": settings.model_dump(),
         "floor": 1.0,
     }
     rows = torch.arange(count)
-    statistics = Statistics.of(moments, about, features, rows, torch.randn(count // 10, dimensions))
+    statistics = Statistics.from_moments(
+        moments, about, features, rows, torch.randn(count // 10, dimensions)
+    )
     statistics.save(path)
     return statistics
 
@@ -280,10 +282,15 @@ def _evaluation(work: Path, packed: Path) -> Line:
     """Reckoned from the seconds of the parts, each by what it grows with."""
     settings, official = _inception_settings(), work / "inception.safetensors"
     statistics = _write_official(packed, settings, FACES * 9 // 10, official)
-    _write_training(work / "trained", preset("celeba64").train.width)
+    _write_training(work / "trained", preset("celeba64").train.base_channels)
     places = work / "trained", packed, official, work / "evaluation", work / "metrics.json"
-    params, device = Evaluate(fakes=FAKES), choose_device()
-    watched = (Extraction, "__call__"), (Scorer, "sample"), (Scorer, "fid"), (step, "companions")
+    params, device = Evaluate(num_samples=FAKES), choose_device()
+    watched = (
+        (Extraction, "__call__"),
+        (Scorer, "sample"),
+        (Scorer, "fid"),
+        (step, "sample_metrics"),
+    )
     with mock.patch.object(extraction, "WORTH_COMPILING", 0), timing(*watched) as spent:
         measured = seconds(lambda: step.evaluate(*places, params, settings, device))
     calls, sampling, fids, beside = (spent[name] for _, name in watched)
@@ -293,7 +300,7 @@ def _evaluation(work: Path, packed: Path) -> Line:
     parts = {
         "drawing": growth * (sum(sampling) - sum(calls)),
         "distances": sum(fids),
-        "companions": seconds(lambda: companions(statistics, single)),
+        "sample_metrics": seconds(lambda: sample_metrics(statistics, single)),
         "the rest": measured - sum(sampling) - sum(fids) - sum(beside),
     }
     ratio = 1 + sum(parts.values()) / alone
@@ -322,7 +329,7 @@ def _tiny(work: Path, packed: Path) -> Iterator[Line]:
     for _ in range(2):
         extracted.clear()
         with mock.patch.object(Extraction, "__call__", note):
-            step.evaluate(*places, Evaluate(fakes=FAKES), settings, choose_device())
+            step.evaluate(*places, Evaluate(num_samples=FAKES), settings, choose_device())
     photographs = {image.numpy().tobytes() for image in pictures(packed)}
     found = sum(image in photographs for image in extracted)
     yield Line(
@@ -345,7 +352,7 @@ def _evaluate(
     """`python`'s arguments; the scores go into `name`.json."""
     values = preset("celeba64").model_dump(by_alias=True)
     values["reference"]["official"] = settings.model_dump()
-    values["evaluate"]["fakes"] = fakes
+    values["evaluate"]["num_samples"] = fakes
     params = work / f"{official.stem}-{fakes}.yaml"
     params.write_text(yaml.safe_dump(values), "utf-8")
     places = work / "tiny", packed, official, work / name, work / f"{name}.json"

@@ -21,21 +21,21 @@ from benchmarks.photographs import celeba64, enlarge, pack, write_many
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
 from facegan.cli.device import choose_device
 from facegan.core.events import silent
-from facegan.data.batches import Batches, place
+from facegan.data.batches import Batches, to_device_if_fits
 from facegan.data.dataset import load_images
 from facegan.models import convolution
-from facegan.params import Params, Precision, load_params
+from facegan.params import Dtype, Params, load_params
 from facegan.reference.stage import reference
-from facegan.runtime.autocast import possible_precision
-from facegan.train import loop
-from facegan.train.monitor import Judge
-from facegan.train.run_folder import Training
+from facegan.runtime.autocast import effective_dtype
+from facegan.train import trainer
+from facegan.train.gan_state import GANState
+from facegan.train.monitor import Monitor
+from facegan.train.run_folder import RunFolder
 from facegan.train.stage import train
-from facegan.train.trainer import Trainer
 
 FACES = 1_500
 # Of a run whose time is looked at: checkpoints and samples are far rarer in a preset's.
-OFTEN = {"epochs": 3, "interval": 2000, "quick_fakes": 500}
+OFTEN = {"epochs": 3, "eval_interval": 2000, "quick_num_samples": 500}
 ROUNDS = 3
 # Steps that are not timed: allocators, oneDNN's kernels and data-loader workers get ready.
 WARM_UP = 2
@@ -63,7 +63,7 @@ def run() -> Iterator[Line]:
 def params() -> Params:
     """DCGAN, as the tutorial has it, in the precision that the machine has."""
     paper = preset("dcgan-paper")
-    changes = {"width": 64, "batch_size": BATCH, "precision": _precision()}
+    changes = {"base_channels": 64, "batch_size": BATCH, "dtype": _precision()}
     return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
 
 
@@ -72,19 +72,19 @@ def preset(name: str) -> Params:
         return load_params(path)
 
 
-def _precision() -> Precision:
-    return possible_precision("bfloat16", choose_device(), silent)
+def _precision() -> Dtype:
+    return effective_dtype("bfloat16", choose_device(), silent)
 
 
 def _ours(packed: Path, precision: str) -> Callable[[], None]:
     device = choose_device()
-    chosen = params().train.model_copy(update={"precision": precision})
-    trainer = Trainer(chosen, SIZE, 3, 0, device)
-    batches = Batches(place(load_images(packed), device), BATCH, 0, device)
+    chosen = params().train.model_copy(update={"dtype": precision})
+    trainer = GANState(chosen, SIZE, 3, 0, device)
+    batches = Batches(to_device_if_fits(load_images(packed), device), BATCH, 0, device)
 
     def work() -> None:
         for _ in range(STEPS):
-            figures = trainer.step(next(batches))
+            figures = trainer.train_step(next(batches))
         figures.tolist()  # waits for the device
 
     return work
@@ -133,17 +133,17 @@ STEPS_PROGRAM = """
 import time, torch
 from benchmarks.training import params
 from benchmarks.tutorial import BATCH, SIZE, STEPS
-from facegan.distributed import joined
-from facegan.trainer import Trainer
+from facegan.runtime.distributed import process_group
+from facegan.train.gan_state import GANState
 device = torch.device("cpu")
-with joined(device) as group:
+with process_group(device) as group:
     settings = params().train.model_copy(update={"batch_size": BATCH * group.size})
-    trainer = Trainer(settings, SIZE, 3, 0, device, group)
+    trainer = GANState(settings, SIZE, 3, 0, device, group)
     images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
-    trainer.step(images)
+    trainer.train_step(images)
     began = time.perf_counter()
     for _ in range(STEPS):
-        trainer.step(images).tolist()
+        trainer.train_step(images).tolist()
     if group.rank == 0:
         print(BATCH * group.size * STEPS / (time.perf_counter() - began))
 """
@@ -171,17 +171,17 @@ def share_of_peak(batch: int = BATCH, side: int = 4096, repeats: int = 1) -> Lin
     """DCGAN's step against a product of matrices of `side`, each `repeats` times in a row."""
     precision, device = _precision(), choose_device()
     settings = params().train.model_copy(update={"batch_size": batch})
-    trainer = Trainer(settings, SIZE, 3, 0, device)
+    trainer = GANState(settings, SIZE, 3, 0, device)
     images = torch.randint(0, 256, (batch, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     for _ in range(WARM_UP):
-        trainer.step(images)
+        trainer.train_step(images)
     with FlopCounterMode(display=False) as counter:
-        trainer.step(images)
+        trainer.train_step(images)
     matrix = torch.randn(side, side, device=device, dtype=getattr(torch, precision))
 
     def steps() -> None:
         for _ in range(repeats):
-            figures = trainer.step(images)
+            figures = trainer.train_step(images)
         figures.tolist()  # waits for the device
 
     def products() -> None:
@@ -207,26 +207,31 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
     quick, official = work / "quick.safetensors", work / "official.safetensors"
     reference(work / "packed", quick, official, chosen.reference, choose_device())
     places = work / "packed", quick, work / "out"
-    watched = (loop.Loop, "go"), (loop.Loop, "_record"), (Trainer, "step"), (Judge, "quick_fid")
-    with timing(*watched, (Training, "save")) as spent:
+    watched = (
+        (trainer.Trainer, "run"),
+        (trainer.Trainer, "_log_losses"),
+        (GANState, "train_step"),
+        (Monitor, "quick_fid"),
+    )
+    with timing(*watched, (RunFolder, "save")) as spent:
         train(*places, settings, 0, choose_device(), work / "checkpoints")
     # The first score and the first checkpoint come before `go`.
-    stepping, records, saves = spent["step"], spent["_record"], spent["save"][1:]
-    whole = sum(spent["go"]) - sum(spent["quick_fid"][1:])
+    stepping, records, saves = spent["train_step"], spent["_log_losses"], spent["save"][1:]
+    whole = sum(spent["run"]) - sum(spent["quick_fid"][1:])
     rest = whole - sum(stepping)
     yield Line(
-        f"celeba64, time outside the step at an interval of {settings.interval:,}, but for quick "
-        "FIDs", f"{rest:.1f} s", f"{whole:.1f} s", f"{rest / whole:.1%}", "-", True,
+        f"celeba64, time outside the step, eval_interval {settings.eval_interval:,}, no quick FIDs",
+        f"{rest:.1f} s", f"{whole:.1f} s", f"{rest / whole:.1%}", "-", True,
     )  # fmt: skip
-    steps = chosen.train.interval / settings.batch_size
+    steps = chosen.train.eval_interval / settings.batch_size
     always = steps * (rest - sum(records) - sum(saves)) / len(stepping)
     saving = statistics.fmean(saves)
-    rest = always + loop.RECORDS * statistics.fmean(records) + saving
+    rest = always + trainer.RECORDS * statistics.fmean(records) + saving
     whole = steps * statistics.fmean(stepping) + rest
     parts = ("time outside the step", rest, 3), ("of that, checkpoints", saving, 2)
     for name, part, at_most in parts:
         yield Line(
-            f"{name}, reckoned from those for the preset's interval of {chosen.train.interval:,}",
+            f"{name}, estimated for the preset at {chosen.train.eval_interval:,}",
             f"{part:.1f} s", f"{whole:.0f} s", f"{part / whole:.2%}", f"< {at_most}%",
             part / whole < at_most / 100,
         )  # fmt: skip

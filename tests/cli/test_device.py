@@ -36,7 +36,7 @@ def test_freed_memory_serves_the_next_tensor() -> None:
     """In a process of its own, because it stays so."""
     program = """
 import resource, torch
-from facegan.device import choose_device
+from facegan.cli.device import choose_device
 choose_device()
 def faults():
     for _ in range(20):

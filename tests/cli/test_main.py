@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
     "size": 32,
     "channels": 3,
     "latent_dim": 6,
-    "width": 4,
+    "base_channels": 4,
 }
 
 
@@ -219,7 +219,7 @@ def test_a_dry_run_of_the_weights_writes_nothing(
 ) -> None:
     monkeypatch.setenv("FACEGAN_INCEPTION", "models/inception.pth")
     result = facegan("fetch", "inception", "--dry-run", cwd=tmp_path)
-    expected = f"95,628,359 bytes would come from {ADDRESS} to models/inception.pth\n"
+    expected = f"95,628,359 bytes would be downloaded from {ADDRESS} to models/inception.pth\n"
     assert (result.returncode, result.stdout) == (0, expected)
     assert not list(tmp_path.iterdir())
 

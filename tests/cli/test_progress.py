@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 PROGRAM = """
-from facegan.progress import Reporter
+from facegan.cli.progress import Reporter
 
 with Reporter("train") as report:
     report({"event": "message", "text": "going on from [bold]5[/bold] of 1,500 images seen"})
     for done in range(500, 2000, 500):
-        report({"event": "figures", "quick FID": 12.3456, "images/s": 98765.4321})
+        report({"event": "metrics", "quick FID": 12.3456, "images/s": 98765.4321})
         report({"event": "progress", "done": done, "total": 1500})
 """
 MESSAGE = "train: going on from [bold]5[/bold] of 1,500 images seen"
@@ -71,7 +71,7 @@ def test_on_a_terminal_there_is_a_bar_with_the_figures_beside_it() -> None:
 
 def test_a_terminals_cursor_comes_back_when_the_step_fails() -> None:
     program = """
-from facegan.progress import Reporter
+from facegan.cli.progress import Reporter
 
 try:
     with Reporter("train") as report:
@@ -87,7 +87,7 @@ except ValueError as error:
 
 def test_the_end_is_told_once_and_little_before_it() -> None:
     program = """
-from facegan.progress import Reporter
+from facegan.cli.progress import Reporter
 
 with Reporter("preprocess") as report:
     for done in range(1, 2001):
@@ -99,7 +99,7 @@ with Reporter("preprocess") as report:
 
 def test_a_long_step_tells_how_long_it_will_take() -> None:
     program = """
-from facegan import progress
+from facegan.cli import progress
 
 progress.PLAIN_INTERVAL = -1.0
 with progress.Reporter("fetch") as report:
@@ -117,7 +117,7 @@ with progress.Reporter("fetch") as report:
 def test_the_time_left_counts_from_where_a_resumed_step_went_on() -> None:
     program = """
 import time
-from facegan import progress
+from facegan.cli import progress
 
 progress.PLAIN_INTERVAL = -1.0
 with progress.Reporter("train") as report:
@@ -134,7 +134,7 @@ with progress.Reporter("train") as report:
 
 def test_other_events_are_passed_over() -> None:
     program = """
-from facegan.progress import Reporter
+from facegan.cli.progress import Reporter
 
 with Reporter("train") as report:
     report({"event": "snapshot", "folder": "somewhere", "images_per_second": 1.0})

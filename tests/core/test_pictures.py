@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from facegan.core.pictures import grid, save_film, save_picture
+from facegan.core.pictures import grid, save_animation, save_picture
 
 
 def flat(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -57,7 +57,7 @@ def test_a_film_has_a_frame_a_picture_in_their_order(count: int, tmp_path: Path)
     pictures = [tmp_path / f"{number}.png" for number in range(count)]
     for number, picture in enumerate(pictures):
         save_picture(flat(40 * number), picture)
-    save_film(pictures, tmp_path / "film.gif", milliseconds=200)
+    save_animation(pictures, tmp_path / "film.gif", milliseconds=200)
     with Image.open(tmp_path / "film.gif") as film:
         assert film.format == "GIF"
         frames = [
@@ -73,7 +73,7 @@ def test_a_film_has_a_frame_a_picture_in_their_order(count: int, tmp_path: Path)
 
 def test_a_film_of_equal_pictures_lasts_as_long(tmp_path: Path) -> None:
     save_picture(flat(100), tmp_path / "a.png")
-    save_film([tmp_path / "a.png"] * 3, tmp_path / "film.gif", milliseconds=200)
+    save_animation([tmp_path / "a.png"] * 3, tmp_path / "film.gif", milliseconds=200)
     with Image.open(tmp_path / "film.gif") as film:
         total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(film))
     assert total == 200 + 200 + 800
@@ -84,5 +84,5 @@ def test_the_same_pictures_give_the_same_film(tmp_path: Path) -> None:
     for number, picture in enumerate(pictures):
         save_picture(flat(40 * number), picture)
     for name in ("one.gif", "two.gif"):
-        save_film(pictures, tmp_path / name)
+        save_animation(pictures, tmp_path / name)
     assert (tmp_path / "one.gif").read_bytes() == (tmp_path / "two.gif").read_bytes()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.core.errors import FaceganError
-from facegan.data.batches import Batches, place, to_float
+from facegan.data.batches import Batches, to_device_if_fits, to_float
 from facegan.data.dataset import load_images
 from facegan.runtime.distributed import Group
 
@@ -129,16 +129,16 @@ def test_a_batch_that_processes_cannot_share_is_refused() -> None:
 
 def test_on_a_cpu_images_stay_mapped(dataset: Path) -> None:
     images = load_images(dataset)
-    assert place(images, torch.device("cpu")) is images
+    assert to_device_if_fits(images, torch.device("cpu")) is images
 
 
 def test_batches_are_the_same_wherever_the_images_are(
     dataset: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = load_images(dataset)
-    there = place(images, gpu)
+    there = to_device_if_fits(images, gpu)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.nbytes, 0))
-    here = place(images, gpu)
+    here = to_device_if_fits(images, gpu)
     assert there.device.type == "cuda" and here is images
     both = (Batches(each, 20, 0, gpu) for each in (there, here))
     for one, other in islice(zip(*both, strict=True), 60):

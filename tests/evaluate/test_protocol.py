@@ -9,7 +9,7 @@ from facegan.evaluate.protocol import describe_protocol, score_name
 from facegan.features import inception_weights
 from facegan.features.frechet import Statistics
 
-INCEPTION = {"extractor": "inception", "input_size": 299, "precision": "float32"}
+INCEPTION = {"extractor": "inception", "input_size": 299, "dtype": "float32"}
 
 
 @pytest.fixture(name="statistics")
@@ -17,12 +17,12 @@ def load_statistics(references: tuple[Path, Path]) -> Statistics:
     return Statistics.load(references[1])
 
 
-def changed(statistics: Statistics, **about: Any) -> Statistics:
-    return Statistics(**{**vars(statistics), "about": {**statistics.about, **about}})
+def changed(statistics: Statistics, **metadata: Any) -> Statistics:
+    return Statistics(**{**vars(statistics), "metadata": {**statistics.metadata, **metadata}})
 
 
 @pytest.mark.parametrize(
-    ("metric", "fakes", "name"),
+    ("metric", "num_samples", "name"),
     [
         ("fid", 40, "fid40_efficientnet-lite0-32"),
         ("fid", 2000, "fid2k_efficientnet-lite0-32"),
@@ -30,9 +30,9 @@ def changed(statistics: Statistics, **about: Any) -> Statistics:
     ],
 )
 def test_a_name_has_the_number_of_images_and_the_features(
-    metric: str, fakes: int, name: str, statistics: Statistics
+    metric: str, num_samples: int, name: str, statistics: Statistics
 ) -> None:
-    assert score_name(metric, fakes, statistics) == name
+    assert score_name(metric, num_samples, statistics) == name
 
 
 def test_the_literatures_protocol_has_the_literatures_name(statistics: Statistics) -> None:
@@ -51,7 +51,7 @@ def test_protocols_differ_with_everything_that_can_move_a_score(statistics: Stat
     base = describe_protocol(statistics, 2000)
     identities = {base["id"], describe_protocol(statistics, 2500)["id"]}
     changes = {
-        "data": "x", "holdout": "x", "count": 1, "shape": [64, 64, 1], "recipe": "other",
+        "data": "x", "holdout": "x", "count": 1, "shape": [64, 64, 1], "preprocessing": "other",
         "extractor": INCEPTION,
     }  # fmt: skip
     for key, value in changes.items():

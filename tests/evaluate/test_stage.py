@@ -71,13 +71,17 @@ def test_metrics_carry_scores_protocol_and_identities(
     assert content["reference"] == file_sha256(references[1])
     assert content["untrained"] != content[FID]
     protocol = content["protocol"]
-    assert protocol["fakes"] == 40 and protocol["reals"] == 600 and protocol["shape"] == [32, 32, 1]
-    assert "lanczos" in protocol["recipe"] and "libjpeg" in protocol["recipe"]
+    assert (
+        protocol["num_samples"] == 40
+        and protocol["num_real"] == 600
+        and protocol["shape"] == [32, 32, 1]
+    )
+    assert "lanczos" in protocol["preprocessing"] and "libjpeg" in protocol["preprocessing"]
     # As many of each as the reference has single features of.
     for metric in ("kid", "precision", "recall", "memorised"):
         assert np.isfinite(content[f"{metric}20_efficientnet-lite0-32"])
-    assert content["companions"]["images"] == 20
-    assert content["companions"]["kid_subsets"] == [100, 10]
+    assert content["sample_metrics"]["images"] == 20
+    assert content["sample_metrics"]["kid_subsets"] == [100, 10]
 
 
 def test_the_fid_is_the_mean_over_three_sets_of_latents(
@@ -90,7 +94,7 @@ def test_the_fid_is_the_mean_over_three_sets_of_latents(
     assert content[FID] == pytest.approx(sum(fids) / 3, abs=1e-4)
     assert content[f"{FID}_spread"] == pytest.approx(np.std(fids, ddof=1), abs=1e-4)
     assert content[FID] == scorer.mean_fid(generator, 40)
-    initial = load_generator(trained / "initial.safetensors", device)
+    initial = load_generator(trained / "untrained.safetensors", device)
     untrained = scorer.fid(scorer.sample(initial, 40, 11))
     assert content["untrained"] == pytest.approx(untrained, abs=1e-4)
 
@@ -139,12 +143,12 @@ def test_pictures_are_samples_nearest_pairs_and_the_course(
 def test_of_copies_the_nearest_pairs_are_twins(
     references: tuple[Path, Path], dataset: Path, device: torch.device
 ) -> None:
-    from facegan.evaluate.sample_metrics import companions
+    from facegan.evaluate.sample_metrics import sample_metrics
 
     statistics = Statistics.load(references[1])
-    images = load_images(dataset)[statistics.rows]
+    images = load_images(dataset)[statistics.train_indices]
     scorer = Scorer(statistics, len(images), device)
-    others = companions(statistics, scorer.measure([(0, images)], len(images)))
+    others = sample_metrics(statistics, scorer.measure([(0, images)], len(images)))
     assert others.scores["memorised20_efficientnet-lite0-32"] == 1
     assert torch.equal(others.copies.rows, torch.arange(len(images)))
     # Rows of the reference, which `rows` leads back to the photographs.
@@ -179,7 +183,7 @@ def test_a_generator_of_another_shape_is_refused(
         "size": 64,
         "channels": 3,
         "latent_dim": 10,
-        "width": 2,
+        "base_channels": 2,
     }
     network = build_generator(**config)
     save_network(network.state_dict(), config, trained / "generator.safetensors")
@@ -210,8 +214,8 @@ def test_a_reference_of_another_protocol_is_refused(
 
 
 def test_float32_that_took_bfloat16s_place_is_no_other_protocol(evaluated: Evaluate) -> None:
-    asked = make_params().reference.official.model_copy(update={"precision": "bfloat16"})
-    assert evaluated(asked=asked)["protocol"]["precision"] == "float32"
+    asked = make_params().reference.official.model_copy(update={"dtype": "bfloat16"})
+    assert evaluated(asked=asked)["protocol"]["dtype"] == "float32"
 
 
 def test_a_reference_of_other_photographs_is_refused(

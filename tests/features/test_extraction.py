@@ -16,8 +16,8 @@ from facegan.features.extraction import WORTH_COMPILING, Extraction
 from facegan.params import Extractor
 from inception import random_weights
 
-LITE0 = {"extractor": "efficientnet-lite0", "input_size": 32, "precision": "float32"}
-INCEPTION = {"extractor": "inception", "input_size": 299, "precision": "float32"}
+LITE0 = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
+INCEPTION = {"extractor": "inception", "input_size": 299, "dtype": "float32"}
 CPU = torch.device("cpu")
 
 
@@ -131,7 +131,7 @@ def test_weights_are_constants_where_compiled(compiled: Extraction) -> None:
 PROGRAM = """
 import json, sys
 import torch
-from facegan import extraction
+from facegan.features import extraction
 from facegan.params import Extractor
 extraction.WORTH_COMPILING, events = 0, []
 settings, images = Extractor(**json.loads(sys.argv[1])), torch.load(sys.argv[2])

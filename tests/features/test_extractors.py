@@ -15,16 +15,14 @@ from inception import pictures, random_weights, torch_fidelitys
 AnExtractor = EfficientNetLite0 | Inception
 
 
-def settings(input_size: int = 32, precision: str = "float32") -> Extractor:
+def settings(input_size: int = 32, dtype: str = "float32") -> Extractor:
     return Extractor.model_validate(
-        {"extractor": "efficientnet-lite0", "input_size": input_size, "precision": precision}
+        {"extractor": "efficientnet-lite0", "input_size": input_size, "dtype": dtype}
     )
 
 
-def inception_settings(precision: str = "float32") -> Extractor:
-    return Extractor.model_validate(
-        {"extractor": "inception", "input_size": 299, "precision": precision}
-    )
+def inception_settings(dtype: str = "float32") -> Extractor:
+    return Extractor.model_validate({"extractor": "inception", "input_size": 299, "dtype": dtype})
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +133,7 @@ def test_the_weights_are_pretrained() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda: settings(input_size=64), lambda: settings(precision="bfloat16")]
+    "change", [lambda: settings(input_size=64), lambda: settings(dtype="bfloat16")]
 )
 def test_every_setting_moves_the_features(
     change: Callable[[], Extractor], extractor: AnExtractor
@@ -147,7 +145,7 @@ def test_every_setting_moves_the_features(
 
 def test_bfloat16_features_are_near_those_of_float32(extractor: AnExtractor) -> None:
     features = extractor(noise(8))
-    short = load_extractor(settings(precision="bfloat16"), torch.device("cpu"))(noise(8))
+    short = load_extractor(settings(dtype="bfloat16"), torch.device("cpu"))(noise(8))
     assert (short - features).norm() < 0.1 * features.norm()
 
 

@@ -34,7 +34,7 @@ def moments(values: Tensor) -> Moments:
 
 
 def statistics(values: Tensor) -> Statistics:
-    return Statistics.of(moments(values), {"count": len(values)})
+    return Statistics.from_moments(moments(values), {"count": len(values)})
 
 
 def distance(real: Tensor, fake: Tensor) -> float:
@@ -184,14 +184,14 @@ def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "below" / "reference.safetensors"
     about = {"count": 50, "floor": 0.1, "shape": [2]}
     single = features(4, 6, 1).float(), torch.tensor([3, 0, 7, 1]), features(2, 6, 2).float()
-    before = Statistics.of(moments(features(50, 6, 0)), about, *single)
+    before = Statistics.from_moments(moments(features(50, 6, 0)), about, *single)
     before.save(path)
     after = Statistics.load(path)
-    for name in ("mean", "covariance", "root", "subset", "rows", "holdout"):
+    for name in ("mean", "covariance", "covariance_sqrt", "subset", "train_indices", "holdout"):
         one, other = getattr(before, name), getattr(after, name)
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
-    assert after.about == before.about
+    assert after.metadata == before.metadata
     assert after.subset.dtype == torch.float32
     fake = moments(features(50, 6, 2))
     assert frechet_distance(after, fake) == frechet_distance(before, fake)
@@ -203,7 +203,7 @@ def test_statistics_have_one_metadata_key_and_the_same_bytes_each_time(tmp_path:
         path = tmp_path / f"{number}.safetensors"
         about = {"count": 50, "floor": 0.5}
         about = dict(reversed(about.items())) if number % 2 else about
-        Statistics.of(moments(features(50, 6, 0)), about).save(path)
+        Statistics.from_moments(moments(features(50, 6, 0)), about).save(path)
         contents.add(path.read_bytes())
     assert len(contents) == 1
     with safe_open(path, "pt") as file:
@@ -217,7 +217,7 @@ def test_a_file_that_holds_no_statistics_is_named_with_the_way_on(
     kind: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.safetensors"
-    names = ("mean", "covariance", "root", "subset", "rows", "holdout")
+    names = ("mean", "covariance", "covariance_sqrt", "subset", "train_indices", "holdout")
     tensors = {name: torch.zeros(1) for name in names}
     match kind:
         case "text":
@@ -231,7 +231,7 @@ def test_a_file_that_holds_no_statistics_is_named_with_the_way_on(
         case "other tensors":
             save_file({**tensors, "layers.0.weight": torch.zeros(1)}, path, {"facegan": "{}"})
         case "too few":
-            del tensors["root"]
+            del tensors["covariance_sqrt"]
             save_file(tensors, path, {"facegan": json.dumps({"count": 4})})
     with pytest.raises(FaceganError, match=f"^{path}: no reference statistics .*dvc repro") as got:
         Statistics.load(path)

@@ -394,7 +394,7 @@ def test_progress_counts_bytes_up_to_all_of_them(
     progress = [event for event in events if event["event"] == "progress"]
     assert progress[-1] == {"event": "progress", "done": total, "total": total}
     assert [e["done"] for e in progress] == sorted(e["done"] for e in progress)
-    assert any(event["event"] == "figures" and event["MB/s"] > 0 for event in events)
+    assert any(event["event"] == "metrics" and event["MB/s"] > 0 for event in events)
     assert not [event for event in events if event["event"] == "message"]
 
 

@@ -120,7 +120,7 @@ def test_a_cluster_without_workers_is_one_line(photographs: Path, tmp_path: Path
 def test_an_address_where_no_scheduler_answers_is_one_line(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facegan.executors.PATIENCE", 1)
+    monkeypatch.setattr("facegan.preprocess.workers.PATIENCE", 1)
     with pytest.raises(FaceganError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler") as caught:
         preprocess(photographs, tmp_path / "out", PARAMS, executor="tcp://127.0.0.1:9")
     assert len(str(caught.value).splitlines()) == 1

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.svm import SVC
 
 from facegan.models.files import load_generator
-from facegan.models.sampling import draw, latents
+from facegan.models.sampling import generate, latents
 from facegan.params import load_params
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
@@ -36,7 +36,7 @@ def test_a_classifier_finds_each_of_the_ten_digits(device: torch.device) -> None
     pixels, classes = mnist_data()
     classifier = SVC(C=10).fit(_packed(pixels), classes)
     z = latents(1000, 100, seed=77)
-    images = torch.cat(list(draw(load_generator(GENERATOR, device), z))).numpy()
+    images = torch.cat(list(generate(load_generator(GENERATOR, device), z))).numpy()
     found = np.bincount(classifier.predict(images.reshape(1000, -1) / 255), minlength=10)
     print("digits 0 to 9 in 1,000 samples:", found)
     assert found.min() >= 30

@@ -16,7 +16,7 @@ from PIL import Image
 
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
-from facegan.preprocess.ledger import Ledger
+from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import pack_inputs
 from samples import (
     encoded,
@@ -82,7 +82,7 @@ def texts() -> bytes:
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
-# Name -> its bytes, and the verdict on each input in it.
+# Name -> its bytes, and the status on each input in it.
 HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
     "bomb.png": (png((60_000, 60_000), 8, 2, bytes(10**5)), {"": "bomb"}),
     "broken.tar": (b"broken", {"": "unreadable"}),
@@ -162,9 +162,9 @@ def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
     hostile: Path, tmp_path: Path
 ) -> None:
     expected = {
-        name.replace("\udce9", "%E9") + below: verdict
-        for name, (_, verdicts) in HOSTILE.items()
-        for below, verdict in verdicts.items()
+        name.replace("\udce9", "%E9") + below: status
+        for name, (_, statuses) in HOSTILE.items()
+        for below, status in statuses.items()
     } | {
         "z/fifo.png": "not-a-file",
         "z/forbidden.png": "no-permission",
@@ -179,11 +179,11 @@ def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
     tmp_path.chmod(0o777)
     with unprivileged(hostile):
         (tmp_path / "out").mkdir()
-        with Ledger(tmp_path / "out", params, {}) as ledger:
+        with DatasetWriter(tmp_path / "out", params, {}) as ledger:
             ledger.add(*pack_inputs(root, list(find(root)), params), events.append)
             ledger.finish("data")
     rows = index(tmp_path / "out")
-    assert {row["path"]: row["verdict"] for row in rows} == expected
+    assert {row["path"]: row["status"] for row in rows} == expected
     assert len(rows) == len(expected)
     # One line for each of the first ten, whatever is in its name.
     texts = [event["text"] for event in events]

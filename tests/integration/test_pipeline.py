@@ -17,7 +17,7 @@ from conftest import make_params
 from facegan.params import Params
 
 ROOT = Path(__file__).parents[2]
-SMALL = make_params(train={"interval": 540})  # two scores
+SMALL = make_params(train={"eval_interval": 540})  # two scores
 
 
 class Project:

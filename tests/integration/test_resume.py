@@ -25,9 +25,9 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from facegan import atomic
+from facegan.core import atomic
 from facegan.params import load_params
-from facegan.train import train
+from facegan.train.stage import train
 data, quick, out, params, checkpoints, where, count = sys.argv[1:]
 left = int(count)
 def killing(function, before=lambda *arguments: None):
@@ -59,8 +59,8 @@ def start(
 ) -> Callable[..., subprocess.Popen[bytes]]:
     import yaml
 
-    recipe = {"epochs": 2, "augment": ["translation"], "flips": True, "r1": 1.0}
-    settings = params(train={**recipe, "penalty_interval": 4, "lr_decay_from": 100})
+    recipe = {"epochs": 2, "augment": ["translation"], "hflip": True, "r1": 1.0}
+    settings = params(train={**recipe, "lazy_reg_interval": 4, "lr_decay_from": 100})
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
 

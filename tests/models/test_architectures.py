@@ -21,7 +21,7 @@ def both(kind: str, size: int = 32, channels: int = 1, width: int = 4) -> tuple[
         "architecture": kind,
         "size": size,
         "channels": channels,
-        "width": width,
+        "base_channels": width,
     }
     generator = architectures.build_generator(**config, latent_dim=7)
     discriminator = architectures.build_discriminator(**config)
@@ -103,7 +103,7 @@ def test_spectral_norm_makes_the_largest_singular_value_of_every_layer_one() -> 
     _, discriminator = both("dcgan")
     x = torch.rand(4, 1, 32, 32, generator=seeded(1))
     assert min(singular_values(discriminator, x)) < 0.9
-    architectures.normalise_spectrum(discriminator, seed=0)
+    architectures.apply_spectral_norm(discriminator, seed=0)
     assert singular_values(discriminator.train(), x) == pytest.approx([1.0] * 4, rel=1e-3)
 
 
@@ -112,7 +112,7 @@ def test_spectral_norm_draws_from_its_seed_alone() -> None:
     for noise in (1, 2):
         torch.manual_seed(noise)
         _, discriminator = both("dcgan")
-        architectures.normalise_spectrum(discriminator, seed=5)
+        architectures.apply_spectral_norm(discriminator, seed=5)
         states.append(discriminator.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 

@@ -25,27 +25,27 @@ def weights(network: nn.Module) -> Tensor:
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_latents_become_images_and_images_logits(size: int, channels: int) -> None:
-    generator = Generator(size, channels, latent_dim=10, width=4)
+    generator = Generator(size, channels, latent_dim=10, base_channels=4)
     images = generator(100 * torch.randn(5, 10, generator=seeded(0)))
     assert images.shape == (5, channels, size, size)
     assert images.abs().max() <= 1
-    logits = Discriminator(size, channels, width=4)(images)
+    logits = Discriminator(size, channels, base_channels=4)(images)
     assert logits.shape == (5,)
 
 
 def test_one_image_gives_one_logit() -> None:
-    assert Discriminator(32, 1, width=4)(torch.zeros(1, 1, 32, 32)).shape == (1,)
+    assert Discriminator(32, 1, base_channels=4)(torch.zeros(1, 1, 32, 32)).shape == (1,)
 
 
 def test_logits_take_both_signs() -> None:
-    network = Discriminator(32, 1, width=4)
+    network = Discriminator(32, 1, base_channels=4)
     logits = network(torch.randn(64, 1, 32, 32, generator=seeded(0)))
     assert logits.min() < 0 < logits.max()
 
 
 def test_the_parameters_are_the_tutorials_and_a_bias_where_no_batchnorm_follows() -> None:
-    generator = Generator(size=64, channels=3, latent_dim=100, width=64)
-    discriminator = Discriminator(size=64, channels=3, width=64)
+    generator = Generator(size=64, channels=3, latent_dim=100, base_channels=64)
+    discriminator = Discriminator(size=64, channels=3, base_channels=64)
     # The biases of the generator's last layer, and of the discriminator's first and last.
     assert parameters(generator) == TUTORIAL["generator"] + 3
     assert parameters(discriminator) == TUTORIAL["discriminator"] + 64 + 1
@@ -58,7 +58,7 @@ def test_the_generator_is_the_tutorials_but_for_the_bias() -> None:
         convolution = nn.ConvTranspose2d(before, after, 4, *step, bias=False)
         layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
     tutorial = nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False), nn.Tanh())
-    ours = Generator(size=64, channels=3, latent_dim=100, width=64)
+    ours = Generator(size=64, channels=3, latent_dim=100, base_channels=64)
     initialise(ours, seeded(0))
     values = {name: value for name, value in ours.layers.state_dict().items() if name != "12.bias"}
     tutorial.load_state_dict(values)
@@ -67,7 +67,7 @@ def test_the_generator_is_the_tutorials_but_for_the_bias() -> None:
 
 
 def test_no_batchnorm_sees_the_discriminators_input() -> None:
-    layers = list(Discriminator(64, 3, width=4).layers)
+    layers = list(Discriminator(64, 3, base_channels=4).layers)
     assert isinstance(layers[0], nn.Conv2d)
     assert not isinstance(layers[1], nn.BatchNorm2d)
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == 3

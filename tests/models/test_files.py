@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "size": 32,
     "channels": 1,
     "latent_dim": 6,
-    "width": 4,
+    "base_channels": 4,
 }
 
 
@@ -96,7 +96,9 @@ def foreign(path: Path, kind: str) -> None:
         case "other tensors":
             save_network(tensors, CONFIG, path)
         case "other width":
-            save_network(build_generator(**CONFIG).state_dict(), {**CONFIG, "width": 8}, path)
+            save_network(
+                build_generator(**CONFIG).state_dict(), {**CONFIG, "base_channels": 8}, path
+            )
         case "impossible size":
             save_network(build_generator(**CONFIG).state_dict(), {**CONFIG, "size": 48}, path)
         case "discriminator":

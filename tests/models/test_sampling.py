@@ -7,12 +7,12 @@ from torch import nn
 from facegan.core.errors import FaceganError
 from facegan.models import sampling
 from facegan.models.dcgan import Generator, initialise
-from facegan.models.sampling import ImageGenerator, draw, latent_block, latents
+from facegan.models.sampling import ImageGenerator, generate, latent_block, latents
 
 
 @pytest.fixture
 def network() -> Generator:
-    generator = Generator(size=32, channels=3, latent_dim=6, width=4)
+    generator = Generator(size=32, channels=3, latent_dim=6, base_channels=4)
     initialise(generator, torch.Generator().manual_seed(0))
     return generator.eval()
 
@@ -70,7 +70,7 @@ def test_blocks_of_latents_are_standard_normal_and_each_is_another() -> None:
 def test_what_is_no_number_is_not_drawn_as_a_colour(value: float, network: Generator) -> None:
     next(network.parameters()).data[0, 0] = value
     with pytest.raises(FaceganError, match="images of NaN"):
-        list(draw(network, latents(3, 6, seed=0)))
+        list(generate(network, latents(3, 6, seed=0)))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20, 64])
@@ -78,9 +78,9 @@ def test_what_is_drawn_does_not_depend_on_the_batch_size(
     batch: int, network: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     z = latents(20, 6, seed=0)
-    whole = torch.cat(list(draw(network, z)))
+    whole = torch.cat(list(generate(network, z)))
     monkeypatch.setattr(sampling, "BATCH", batch)
-    batches = list(draw(network, z))
+    batches = list(generate(network, z))
     assert [len(images) for images in batches][:-1] == [batch] * (math.ceil(20 / batch) - 1)
     drawn = torch.cat(batches)
     assert drawn.shape == whole.shape == (20, 32, 32, 3)
@@ -90,7 +90,7 @@ def test_what_is_drawn_does_not_depend_on_the_batch_size(
 
 def test_what_is_drawn_is_the_networks_output(network: Generator) -> None:
     z = latents(3, 6, seed=0)
-    (images,) = draw(network, z)
+    (images,) = generate(network, z)
     assert not images.requires_grad
     expected = ((network(z) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     assert torch.equal(images, expected)

@@ -29,7 +29,7 @@ CENTRAL_FIELDS = {"version": 6, "flags": 8, "packed": 20, "size": 24, "offset": 
 
 
 def read(name: str, content: bytes, folder: Path) -> dict[str, bytes | str]:
-    """Path below the archive -> bytes, or the verdict."""
+    """Path below the archive -> bytes, or the status."""
     root = Folder(fill(folder / "data", {name: content}))
     found: dict[str, bytes | str] = {}
     for each in discovery.find(root):
@@ -197,7 +197,7 @@ def test_what_is_no_plain_file_in_a_tar_is_named(name: str, tmp_path: Path) -> N
 def test_a_member_that_inflates_to_more_than_a_photograph_has_is_left_packed(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES", 10**6)
+    monkeypatch.setattr(archives, "MAX_BYTES", 10**6)
     members = {"bomb.bmp": bytes(10**7), "a.png": b"a"}
     content = {
         "a.zip": zipped(members),
@@ -233,12 +233,12 @@ def test_the_bound_is_half_a_gibibyte(tmp_path: Path) -> None:
         2**29 + 1: "bomb",
         2**32 - 2: "bomb",
     }
-    for size, verdict in zips.items():
+    for size, status in zips.items():
         for field in ("size", "packed"):
             folder = tmp_path / f"{field}{size}"
             found = read("a.zip", patched(ZIP, **{field: size}), folder)
             few = {"unreadable", "truncated"}
-            assert found["a.png"] in (few if verdict == "unreadable" else {verdict})
+            assert found["a.png"] in (few if status == "unreadable" else {status})
             assert {**found, "a.png": b""} == {**PHOTOGRAPHS, "a.png": b""}
 
 
@@ -314,7 +314,7 @@ def test_an_archive_of_nothing_has_no_inputs(tmp_path: Path) -> None:
 
 
 def is_told(found: dict[str, bytes | str], name: str) -> bool:
-    """Whether what is missing of `PHOTOGRAPHS` has a verdict."""
+    """Whether what is missing of `PHOTOGRAPHS` has a status."""
     whole = {path: value for path, value in found.items() if isinstance(value, bytes)}
     assert whole.items() <= PHOTOGRAPHS.items()
     others = {path: value for path, value in found.items() if isinstance(value, str)}

@@ -22,7 +22,7 @@ def found(folder: Path) -> list[str]:
 
 
 def read(folder: Path, path: str) -> bytes | str:
-    """The bytes of an input, or its verdict."""
+    """The bytes of an input, or its status."""
     root = Folder(folder)
     (each,) = (each for each in discovery.find(root) if each.path == path)
     try:
@@ -111,12 +111,12 @@ def test_a_file_that_vanished_after_it_was_listed_is_named(tmp_path: Path) -> No
     inputs = list(discovery.find(root))
     for path in files:
         (root.path / path).unlink()
-    verdicts = []
+    statuses = []
     for each in inputs:
         with pytest.raises(Unusable) as caught:
             read_input(root, each)
-        verdicts.append(str(caught.value))
-    assert verdicts == ["vanished"] * 4
+        statuses.append(str(caught.value))
+    assert statuses == ["vanished"] * 4
 
 
 def test_a_file_that_vanishes_while_others_are_listed_is_named(tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_a_file_that_vanishes_while_others_are_listed_is_named(tmp_path: Path) -
     for name in names:
         (data / name).unlink()
     root = Folder(data)
-    verdicts = []
+    statuses = []
     for each in inputs:
         with pytest.raises(Unusable) as caught:
             read_input(root, each)
-        verdicts.append((each.path, str(caught.value)))
-    assert verdicts == [(name, "vanished") for name in names]
+        statuses.append((each.path, str(caught.value)))
+    assert statuses == [(name, "vanished") for name in names]
 
 
 def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_file_that_is_a_folder_by_now_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_of_half_a_gibibyte_is_no_photograph(tmp_path: Path) -> None:
-    for name, size in (("a.jpg", archives.MOST_BYTES), ("b.jpg", archives.MOST_BYTES + 1)):
+    for name, size in (("a.jpg", archives.MAX_BYTES), ("b.jpg", archives.MAX_BYTES + 1)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)  # takes no room on the disk
     assert read(tmp_path, "b.jpg") == "bomb"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.photos import discovery
-from facegan.photos.idx import MOST_PIXELS
+from facegan.photos.idx import MAX_PIXELS
 from facegan.photos.inputs import Folder, Unusable
 from samples import fill, idx, read_input
 
@@ -18,7 +18,7 @@ LABELS = b"\x00\x00\x08\x01" + struct.pack(">I", 5) + bytes(5)
 
 
 def read(name: str, content: bytes, folder: Path) -> dict[str, bytes | str]:
-    """Path -> pixels, or the verdict."""
+    """Path -> pixels, or the status."""
     root = Folder(fill(folder / "data", {name: content}))
     found: dict[str, bytes | str] = {}
     for each in discovery.find(root):
@@ -67,7 +67,7 @@ def test_a_header_that_lies_about_the_number_gives_one_verdict(
     assert read(name, content, tmp_path) == {name: "unreadable" if count < 5 else "truncated"}
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (2**32 - 1, 2**32 - 1), (1, MOST_PIXELS + 1)])
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (2**32 - 1, 2**32 - 1), (1, MAX_PIXELS + 1)])
 def test_images_of_an_absurd_size_give_one_verdict(shape: tuple[int, int], tmp_path: Path) -> None:
     content = IDX[:8] + struct.pack(">2I", *shape) + IDX[16:]
     assert read("images", content, tmp_path) == {"images": "unreadable"}

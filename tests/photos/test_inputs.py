@@ -102,8 +102,8 @@ def test_folders_may_lie_deeper_than_calls_may(depth: int, deep: Callable[[int],
 
 
 def test_a_folder_deeper_than_a_path_may_say_is_named(deep: Callable[[int], Path]) -> None:
-    (below, verdict), last = listed(deep(2200))
-    assert (below.strip("a/"), verdict) == ("", "unreadable")
+    (below, status), last = listed(deep(2200))
+    assert (below.strip("a/"), status) == ("", "unreadable")
     assert last == ("b.jpg", None)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from facegan.core.errors import FaceganError
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess.decoding import MOST_PIXELS, Decoded, decode
+from facegan.preprocess.decoding import MAX_PIXELS, Decoded, decode
 from samples import encoded, natural, noise, png, png_chunk, turned
 
 PICTURE = natural(0, 80, 60)
@@ -48,7 +48,7 @@ def array(content: bytes, channels: int = 3, **options: Any) -> NDArray[np.uint8
     return np.asarray(found.image)
 
 
-def verdict(content: bytes, name: str = "a.jpg", channels: int = 3) -> str:
+def status(content: bytes, name: str = "a.jpg", channels: int = 3) -> str:
     with pytest.raises(Unusable) as caught:
         decoded(content, channels, name)
     return str(caught.value)
@@ -126,7 +126,7 @@ def test_a_png_of_16_bits_keeps_its_upper_byte(colour: int, bands: int) -> None:
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_numbers_without_a_white_are_no_photograph(mode: str) -> None:
     content = encoded(PICTURE.convert("L").convert(mode), "TIFF")
-    assert verdict(content, "a.tif") == "unreadable"
+    assert status(content, "a.tif") == "unreadable"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -299,16 +299,16 @@ def test_raw_pixels_become_grey_or_rgb() -> None:
 )
 def test_what_is_no_image_is_unreadable_if_it_is_called_one(content: bytes) -> None:
     for name in ("a.jpg", "below/A.JPEG", "a.webp", "a.zip/a.png", ".jpg"):
-        assert verdict(content, name) == "unreadable"
+        assert status(content, name) == "unreadable"
     for name in ("notes.txt", "noextension", "a.jpg/notes", "__MACOSX/._a.jpg", "._a.jpg"):
-        assert verdict(content, name) == "not-an-image"
+        assert status(content, name) == "not-an-image"
 
 
 @pytest.mark.parametrize("tenth", range(10))
 def test_a_jpeg_that_is_cut_off_is_named(tenth: int) -> None:
     content = encoded(natural(1, 178, 218), "JPEG", quality=90)
     length = len(content) * tenth // 10
-    found = verdict(content[:length])
+    found = status(content[:length])
     # libjpeg needs its tables before it knows that it is one.
     assert found == "truncated" if length > 700 else found in ("truncated", "unreadable")
 
@@ -317,29 +317,29 @@ def test_a_jpeg_that_is_cut_off_is_named(tenth: int) -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_picture_that_is_cut_off_is_named(kind: str, share: float) -> None:
     content = encoded(natural(1, 90, 80), kind)
-    assert verdict(content[: int(len(content) * share)]) in ("truncated", "unreadable")
+    assert status(content[: int(len(content) * share)]) in ("truncated", "unreadable")
 
 
 def test_a_png_of_60000_pixels_square_is_never_inflated() -> None:
     content = png((60_000, 60_000), 8, 2, bytes(10**6))
-    assert verdict(content, "a.png") == "bomb"
+    assert status(content, "a.png") == "bomb"
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
 def test_the_bound_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("L", (40, 50)), kind)
-    monkeypatch.setattr("facegan.decoding.MOST_PIXELS", 2000)
+    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 2000)
     assert array(content).shape == (50, 40, 3)
-    monkeypatch.setattr("facegan.decoding.MOST_PIXELS", 1999)
-    assert verdict(content) == "bomb"
-    assert MOST_PIXELS == 2**27
+    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 1999)
+    assert status(content) == "bomb"
+    assert MAX_PIXELS == 2**27
 
 
 def test_a_png_whose_texts_inflate_without_end_is_named() -> None:
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**21)))
     content = png((4, 1), 8, 0, b"\0\1\2\3\4", *[text] * 40)
-    assert verdict(content, "a.png") == "unreadable"
+    assert status(content, "a.png") == "unreadable"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -347,7 +347,7 @@ def test_a_png_without_a_whole_palette_is_named(channels: int) -> None:
     rows = (b"\0" + bytes([200] * 20)) * 20
     palette, transparent = png_chunk(b"PLTE", bytes(30)), png_chunk(b"tRNS", bytes(400))
     for chunks in ((), (palette, transparent)):
-        assert verdict(png((20, 20), 8, 3, rows, *chunks), "a.png", channels) == "unreadable"
+        assert status(png((20, 20), 8, 3, rows, *chunks), "a.png", channels) == "unreadable"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])

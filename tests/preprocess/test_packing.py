@@ -25,7 +25,7 @@ NOWHERE = Folder(Path("/nonexistent"))
 BOXES = (108, 140, 148, 160, 178)
 CROPS = ("center", *(f"box-{side}" for side in BOXES), "none")
 SIZES = (28, 32, 64, 128, 256)
-FILTERS = {
+RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -47,18 +47,18 @@ def by_hand(image: Image.Image, params: Preprocess) -> NDArray[np.uint8]:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
     size = params.resolution
-    pixels = np.asarray(image.resize((size, size), FILTERS[params.filter]))
+    pixels = np.asarray(image.resize((size, size), RESAMPLING[params.resample]))
     return pixels.reshape(size, size, params.channels)
 
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kernel", FILTERS)
+@pytest.mark.parametrize("kernel", RESAMPLING)
 def test_a_photograph_is_cropped_and_resized_as_pillow_does(
     crop: str, size: int, kernel: str
 ) -> None:
     image = noise(0, 219, 179)
-    chosen: dict[str, Any] = {"crop": crop, "resolution": size, "filter": kernel}
+    chosen: dict[str, Any] = {"crop": crop, "resolution": size, "resample": kernel}
     _, pixels = packed(encoded(image, compress_level=1), **chosen)
     assert np.array_equal(pixels, by_hand(image, settings(**chosen)))
 
@@ -77,7 +77,7 @@ def test_photographs_of_all_sizes_are_cropped_and_resized_as_pillow_does(
     image = noise(seed, width, height)
     chosen: dict[str, Any] = {"crop": crop, "resolution": size, "channels": channels}
     row, pixels = packed(encoded(image), **chosen)
-    assert (row.width, row.height, row.verdict) == (width, height, None)
+    assert (row.width, row.height, row.status) == (width, height, None)
     assert np.array_equal(pixels, by_hand(image, settings(**chosen)))
 
 
@@ -116,7 +116,7 @@ def test_a_jpeg_decoded_at_a_fraction_is_a_few_levels_off_at_most(
 
 @pytest.mark.faces
 @pytest.mark.skipif(not FACES.exists(), reason="no photographs in ../shared/faces")
-@pytest.mark.parametrize("kernel", FILTERS)
+@pytest.mark.parametrize("kernel", RESAMPLING)
 @pytest.mark.parametrize("size", [28, 32])
 def test_faces_decoded_at_a_fraction_are_a_level_off(kernel: str, size: int) -> None:
     errors = []
@@ -124,7 +124,7 @@ def test_faces_decoded_at_a_fraction_are_a_level_off(kernel: str, size: int) -> 
         for name in [each for each in archive.namelist() if each.endswith(".jpg")][::400]:
             content = archive.read(name)
             full, scaled = (
-                packed(content, resolution=size, filter=kernel, jpeg=jpeg)[1].astype(float)
+                packed(content, resolution=size, resample=kernel, jpeg=jpeg)[1].astype(float)
                 for jpeg in ("full", "scaled")
             )
             errors.append(np.abs(full - scaled).mean())
@@ -200,7 +200,7 @@ def test_a_photograph_smaller_than_the_box_is_named_with_two_ways_out(side: int,
             f"preprocess.min_side: {side}, or take another crop"
         )
     exact = encoded(Image.new("L", (side, side)), kind)
-    assert packed(exact, crop=f"box-{side}", resolution=28)[0].verdict is None
+    assert packed(exact, crop=f"box-{side}", resolution=28)[0].status is None
 
 
 @pytest.mark.parametrize("crop", CROPS)
@@ -209,11 +209,11 @@ def test_a_photograph_with_a_shorter_side_is_too_small_before_any_box(crop: str,
     for size in ((177, 500), (500, 177)):
         content = encoded(Image.new("L", size), kind)
         row, pixels = packed(content, crop=crop, min_side=178)
-        assert (row.verdict, row.width, row.height) == ("too-small", *size)
+        assert (row.status, row.width, row.height) == ("too-small", *size)
         assert row.sha256 == hashlib.sha256(content).hexdigest()
         assert len(pixels) == 0
     row, pixels = packed(encoded(Image.new("L", (178, 178)), kind), crop=crop, min_side=178)
-    assert row.verdict is None and len(pixels) == 32
+    assert row.status is None and len(pixels) == 32
 
 
 def test_the_turned_photograph_is_measured_and_cropped() -> None:
@@ -250,9 +250,9 @@ def test_rows_come_in_order_and_pixels_for_the_usable_ones(tmp_path: Path) -> No
     }
     root = Folder(fill(tmp_path / "data", files))
     inputs = [Input(name, name) for name in files]
-    inputs += [Input("gone.jpg", "gone.jpg"), Input("l.jpg", "l.jpg", verdict="link")]
+    inputs += [Input("gone.jpg", "gone.jpg"), Input("l.jpg", "l.jpg", status="link")]
     rows, pixels = pack_inputs(root, inputs, settings(min_side=10))
-    found = [(row.path, row.sha256, row.width, row.height, row.verdict) for row in rows]
+    found = [(row.path, row.sha256, row.width, row.height, row.status) for row in rows]
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     assert found == [
         ("a.png", digests["a.png"], 30, 20, None),
@@ -307,7 +307,7 @@ def test_odd_metadata_warns_nobody() -> None:
     ]
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(entries) + bytes(9)
     row, _ = packed(encoded(natural(0, 60, 50), "JPEG", exif=exif))
-    assert (row.verdict, row.width, row.height) == (None, 50, 60)
+    assert (row.status, row.width, row.height) == (None, 50, 60)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -22,7 +22,7 @@ from facegan.core.events import silent
 from facegan.params import Preprocess, load_params
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
-from facegan.preprocess.ledger import Ledger
+from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import Row, pack_inputs
 from facegan.preprocess.stage import CHUNK, preprocess
 
@@ -69,7 +69,7 @@ def run_inline(data: Path, out: Path, params: Preprocess, on_event: Any = silent
     """What `preprocess` does, without its processes."""
     root = Folder(data)
     out.mkdir()
-    with Ledger(out, params, {}) as ledger:
+    with DatasetWriter(out, params, {}) as ledger:
         ledger.add(*pack_inputs(root, list(find(root)), params), on_event)
         ledger.finish(str(data))
 
@@ -79,8 +79,8 @@ def index(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def verdicts(out: Path) -> dict[str, str]:
-    return {row["path"]: row["verdict"] for row in index(out)}
+def statuses(out: Path) -> dict[str, str]:
+    return {row["path"]: row["status"] for row in index(out)}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,7 +89,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_digits_become_what_pillow_makes_of_them(digits: Path, dataset: Path) -> None:
     raw = (digits / "digits-images-idx3-ubyte").read_bytes()[16:]
-    kept = [row for row in index(dataset) if row["verdict"] == "kept"]
+    kept = [row for row in index(dataset) if row["status"] == "kept"]
     images = np.load(dataset / "images.npy")
     assert images.shape == (len(kept), 32, 32, 1)
     for row, image in list(zip(kept, images, strict=True))[::50]:
@@ -109,7 +109,7 @@ def test_the_index_has_every_input_in_order(tmp_path: Path) -> None:
         ("x/y, z.jpg", two, "9", "8", "kept"),
         ("z.jpg", b"", "", "", "unreadable"),
     ]
-    columns = ("path", "sha256", "width", "height", "verdict", "original")
+    columns = ("path", "sha256", "width", "height", "status", "original")
     assert [tuple(row[column] for column in columns) for row in index(tmp_path / "out")] == [
         (name, hashlib.sha256(content).hexdigest(), *rest, "") for name, content, *rest in expected
     ]
@@ -125,7 +125,7 @@ def test_the_manifest_of_fetch_gives_original_names_and_what_stayed_behind(tmp_p
     }
     (data / "source.json").write_text(json.dumps(manifest))
     preprocess(data, tmp_path / "out", settings(), workers=1)
-    rows = {row["path"]: (row["verdict"], row["original"]) for row in index(tmp_path / "out")}
+    rows = {row["path"]: (row["status"], row["original"]) for row in index(tmp_path / "out")}
     assert rows == {
         "0000.png": ("kept", ""),
         "0001.png": ("kept", "caf\\xe9.png"),
@@ -140,19 +140,19 @@ def test_each_image_lies_in_the_array_of_its_verdict_in_order(tmp_path: Path) ->
     params = settings(holdout=0.4)
     run_inline(data, out, params)
     arrays = {
-        verdict: iter(np.load(out / f"{part}.npy"))
-        for verdict, part in (("kept", "images"), ("held-out", "holdout"))
+        status: iter(np.load(out / f"{part}.npy"))
+        for status, part in (("kept", "images"), ("held-out", "holdout"))
     }
     _, pixels = pack_inputs(Folder(data), list(find(Folder(data))), params)
-    found = [row["verdict"] for row in index(out)]
+    found = [row["status"] for row in index(out)]
     assert set(found) == {"kept", "held-out"}
-    for image, verdict in zip(pixels, found, strict=True):
-        assert np.array_equal(next(arrays[verdict]), image)
+    for image, status in zip(pixels, found, strict=True):
+        assert np.array_equal(next(arrays[status]), image)
     assert all(next(array, None) is None for array in arrays.values())
 
 
 def test_the_held_out_share_is_about_what_was_asked_for(dataset: Path) -> None:
-    held_out = sum(row["verdict"] == "held-out" for row in index(dataset))
+    held_out = sum(row["status"] == "held-out" for row in index(dataset))
     # 0.1 of 600, give or take 4 standard deviations.
     assert abs(held_out - 60) < 4 * (600 * 0.1 * 0.9) ** 0.5
 
@@ -169,7 +169,7 @@ def test_photographs_that_are_added_move_none_to_the_other_side(
             run_inline(fill(folder / "data", seeds), out, settings(holdout=holdout))
         except FaceganError:
             return  # nearly all are held out
-        seen.append({row["sha256"]: row["verdict"] for row in index(out)})
+        seen.append({row["sha256"]: row["status"] for row in index(out)})
     before, after = seen
     assert len(after) > len(before)
     assert before.items() <= after.items()
@@ -192,7 +192,7 @@ def copies(folder: Path) -> Path:
 
 def test_the_same_pixels_are_kept_once_and_the_others_name_the_first(tmp_path: Path) -> None:
     run_inline(copies(tmp_path / "data"), tmp_path / "out", settings())
-    assert verdicts(tmp_path / "out") == {
+    assert statuses(tmp_path / "out") == {
         "a.png": "kept",
         "b.png": "duplicate of a.png",
         "c.bmp": "duplicate of a.png",
@@ -203,7 +203,7 @@ def test_the_same_pixels_are_kept_once_and_the_others_name_the_first(tmp_path: P
 
 def test_the_same_pixels_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
     run_inline(copies(tmp_path / "data"), tmp_path / "out", settings(duplicates="keep"))
-    assert set(verdicts(tmp_path / "out").values()) == {"kept"}
+    assert set(statuses(tmp_path / "out").values()) == {"kept"}
 
 
 def test_near_duplicates_are_left_out_only_on_request(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_near_duplicates_are_left_out_only_on_request(tmp_path: Path) -> None:
     }
     data = write(tmp_path / "data", files)
     run_inline(data, tmp_path / "exact", settings())
-    assert set(verdicts(tmp_path / "exact").values()) == {"kept"}
+    assert set(statuses(tmp_path / "exact").values()) == {"kept"}
     run_inline(data, tmp_path / "near", settings(near_duplicates=6))
-    assert verdicts(tmp_path / "near") == {
+    assert statuses(tmp_path / "near") == {
         "a.png": "kept",
         "b.jpg": "near-duplicate of a.png",
         "c.png": "near-duplicate of a.png",
@@ -238,7 +238,7 @@ def test_a_share_of_unusable_inputs_may_pass(tmp_path: Path) -> None:
     run_inline(some_bad(tmp_path / "data"), tmp_path / "out", settings(max_rejected=3 / 13))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["inputs"], report["rejected"]) == (14, 3)
-    assert report["verdicts"] == {"duplicate": 1, "kept": 9, "not-an-image": 1, "unreadable": 3}
+    assert report["statuses"] == {"duplicate": 1, "kept": 9, "not-an-image": 1, "unreadable": 3}
 
 
 def test_more_unusable_inputs_stop_the_stage_with_one_line(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_name_with_a_line_feed_stays_on_one_line_and_whole_in_the_index(tmp_pa
     messages: list[str] = []
     run_inline(data, tmp_path / "out", settings(), lambda event: messages.append(event["text"]))
     assert messages == ["'a\\nb.jpg': unreadable", "smile😀.jpg: unreadable"]
-    assert {"a\nb.jpg", "smile😀.jpg"} <= verdicts(tmp_path / "out").keys()
+    assert {"a\nb.jpg", "smile😀.jpg"} <= statuses(tmp_path / "out").keys()
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -306,8 +306,8 @@ def test_an_input_that_gives_no_image_leaves_the_arrays_and_their_records_alone(
 
 def test_the_report_has_the_counts(dataset: Path) -> None:
     report = json.loads((dataset / "report.json").read_text())
-    found = [row["verdict"] for row in index(dataset)]
-    assert report["verdicts"] == {name: found.count(name) for name in set(found)}
+    found = [row["status"] for row in index(dataset)]
+    assert report["statuses"] == {name: found.count(name) for name in set(found)}
     assert (report["inputs"], report["resolution"], report["channels"]) == (600, 32, 1)
 
 
@@ -315,7 +315,7 @@ def test_crop_filter_and_decoding_are_in_the_preprocessing(tmp_path: Path) -> No
     data = fill(tmp_path / "data", range(3))
     found = set()
     settings_of: list[dict[str, Any]] = [
-        {}, {"crop": "none"}, {"filter": "bicubic"}, {"jpeg": "full"}, {"background": 0},
+        {}, {"crop": "none"}, {"resample": "bicubic"}, {"jpeg": "full"}, {"background": 0},
     ]  # fmt: skip
     for number, changes in enumerate(settings_of):
         run_inline(data, tmp_path / str(number), settings(**changes))
@@ -428,7 +428,7 @@ def test_a_name_with_a_carriage_return_stays_whole_in_the_index(tmp_path: Path) 
     # As the Mac's Finder names a folder's icon.
     data = write(fill(tmp_path / "data", range(2)), {"Icon\r": b"", "a\r\nb,\r.jpg": b""})
     run_inline(data, tmp_path / "out", settings())
-    assert list(verdicts(tmp_path / "out")) == ["0000.png", "0001.png", "Icon\r", "a\r\nb,\r.jpg"]
+    assert list(statuses(tmp_path / "out")) == ["0000.png", "0001.png", "Icon\r", "a\r\nb,\r.jpg"]
     assert {len(row) for row in index(tmp_path / "out")} == {6}
 
 
@@ -438,12 +438,12 @@ def test_exactly_the_share_of_unusable_inputs_passes_and_one_more_does_not(
 ) -> None:
     rejected = data.draw(st.integers(1, meant - 2))
     good = [Row(str(n), sha256="0" * 64, width=9, height=9) for n in range(meant - rejected)]
-    bad = [Row(f"{n}.jpg", verdict="unreadable") for n in range(rejected)]
-    others = [Row(f"{n}.txt", verdict="not-an-image") for n in range(50)]
+    bad = [Row(f"{n}.jpg", status="unreadable") for n in range(rejected)]
+    others = [Row(f"{n}.txt", status="not-an-image") for n in range(50)]
     pixels = np.zeros((len(good), 32, 32, 3), np.uint8)
     for most, stops in ((rejected / meant, False), ((rejected - 1) / meant, True)):
         params = settings(max_rejected=most, duplicates="keep")
-        with Ledger(tmp_path_factory.mktemp("out"), params, {}) as ledger:
+        with DatasetWriter(tmp_path_factory.mktemp("out"), params, {}) as ledger:
             ledger.add([*good, *bad, *others], pixels, silent)
             if stops:
                 with pytest.raises(FaceganError, match=f"{rejected} of {meant} inputs"):
@@ -466,15 +466,15 @@ def test_the_same_pixels_are_never_on_both_sides(tmp_path: Path) -> None:
     data, out = write(tmp_path / "data", files), tmp_path / "out"
     run_inline(data, out, settings(duplicates="keep", holdout=0.5))
     sides: dict[str, set[str]] = {}
-    for path, verdict in verdicts(out).items():
-        sides.setdefault(path[:2], set()).add(verdict)
+    for path, status in statuses(out).items():
+        sides.setdefault(path[:2], set()).add(status)
     assert len(sides) == 20
     assert all(len(side) == 1 for side in sides.values())
 
 
 def test_a_chunk_of_white_images_adds_up(tmp_path: Path) -> None:
     rows = [Row(str(n), "f" * 64, 9, 9, digest=n.to_bytes(16)) for n in range(CHUNK)]
-    with Ledger(tmp_path, settings(), {}) as ledger:
+    with DatasetWriter(tmp_path, settings(), {}) as ledger:
         ledger.add(rows, np.full((CHUNK, *ledger.sum.shape), 255, np.uint8), silent)
         assert (ledger.sum == 255 * CHUNK).all()
         assert ledger.levels == {255: CHUNK}

@@ -22,11 +22,6 @@ def fail_at(number: int, bad: int) -> int:
     return number
 
 
-def end(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
 def slow_first(number: int) -> int:
     time.sleep(0.2 if number == 0 else 0)
     return number
@@ -117,11 +112,12 @@ def test_a_timeout_of_the_function_itself_comes_through() -> None:
 def test_processes_work_and_a_killed_one_is_one_line() -> None:
     with open_executor(PROCESSES, 2) as workers:
         assert workers.tasks == 2
-        assert list(in_order(workers, 4, square, ((n,) for n in range(9)))) == [
+        # A worker imports what it calls: no function of this file.
+        assert list(in_order(workers, 4, pow, ((n, 2) for n in range(9)))) == [
             n * n for n in range(9)
         ]
         with pytest.raises(FaceganError, match=r"a worker process was killed.*--workers") as caught:
-            list(in_order(workers, 4, end, ((n,) for n in range(9))))
+            list(in_order(workers, 4, signal.raise_signal, [(signal.SIGKILL,)] * 9))
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -138,7 +134,7 @@ def test_an_interrupted_block_waits_for_no_task() -> None:
 def test_workers_end_when_their_parent_is_killed() -> None:
     program = """
 import time
-from facegan.executors import PROCESSES, open_executor
+from facegan.preprocess.workers import PROCESSES, open_executor
 
 if __name__ == "__main__":
     with open_executor(PROCESSES, 2) as workers:

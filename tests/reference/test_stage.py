@@ -72,7 +72,7 @@ def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
     held_out = len(load_images(images, "holdout"))
     assert 0 < held_out < COUNT
     statistics = Statistics.load(measured[0])
-    assert statistics.about["count"] == COUNT
+    assert statistics.metadata["count"] == COUNT
     expected = moments(all_features(images))
     torch.testing.assert_close(statistics.mean, expected.mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(statistics.covariance, expected.covariance, rtol=1e-3, atol=1e-4)
@@ -81,13 +81,13 @@ def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
 def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured) -> None:
     records = [json.loads((images / f"{part}.json").read_text()) for part in ("dataset", "holdout")]
     for path, settings in zip(measured[:2], (PARAMS.quick, PARAMS.official), strict=True):
-        about = Statistics.load(path).about
+        about = Statistics.load(path).metadata
         floor = about.pop("floor")
         assert floor > 0
         assert about == {
             "count": COUNT,
             "shape": [32, 32, 3],
-            "recipe": records[0]["preprocessing"],
+            "preprocessing": records[0]["preprocessing"],
             "data": records[0]["sha256"],
             "holdout": records[1]["sha256"],
             "extractor": settings.model_dump(),
@@ -95,7 +95,7 @@ def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured
 
 
 def test_the_floor_is_the_distance_between_random_halves(images: Path, measured: Measured) -> None:
-    floor = Statistics.load(measured[0]).about["floor"]
+    floor = Statistics.load(measured[0]).metadata["floor"]
     # In coordinates of the space that the 60 images span, distances are the same, and quick.
     features, source = all_features(images).double(), torch.Generator().manual_seed(99)
     features = features @ torch.linalg.svd(features, full_matrices=False).Vh.T
@@ -103,7 +103,7 @@ def test_the_floor_is_the_distance_between_random_halves(images: Path, measured:
     for _ in range(5):
         order = torch.randperm(COUNT, generator=source)
         halves = [moments(features[half]) for half in (order[: COUNT // 2], order[COUNT // 2 :])]
-        floors.append(frechet_distance(Statistics.of(halves[0], {}), halves[1]))
+        floors.append(frechet_distance(Statistics.from_moments(halves[0], {}), halves[1]))
     assert 0.5 * min(floors) < floor < 2 * max(floors)
 
 
@@ -113,8 +113,8 @@ def test_single_features_are_those_of_the_rows_named(images: Path, measured: Mea
         (PARAMS.subset, 1280),
         torch.float32,
     )
-    assert len(set(statistics.rows.tolist())) == PARAMS.subset
-    chosen = load_images(images)[statistics.rows]
+    assert len(set(statistics.train_indices.tolist())) == PARAMS.subset
+    chosen = load_images(images)[statistics.train_indices]
     torch.testing.assert_close(
         statistics.subset, load_extractor(PARAMS.official, CPU)(chosen), rtol=1e-4, atol=1e-4
     )
@@ -122,7 +122,7 @@ def test_single_features_are_those_of_the_rows_named(images: Path, measured: Mea
 
 def test_the_first_rows_are_a_random_choice(measured: Measured) -> None:
     # KID, precision and recall take the first ones, and photographs may be sorted.
-    rows = Statistics.load(measured[1]).rows.tolist()
+    rows = Statistics.load(measured[1]).train_indices.tolist()
     assert rows != sorted(rows)
 
 
@@ -137,7 +137,7 @@ def test_as_many_held_out_ones_are_kept_as_there_are(images: Path, measured: Mea
 
 def test_the_quick_statistics_have_no_single_features(measured: Measured) -> None:
     statistics = Statistics.load(measured[0])
-    assert len(statistics.subset) == len(statistics.rows) == len(statistics.holdout) == 0
+    assert len(statistics.subset) == len(statistics.train_indices) == len(statistics.holdout) == 0
 
 
 def test_photographs_that_are_fewer_than_features_get_a_warning(measured: Measured) -> None:
@@ -155,7 +155,7 @@ def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
     reference(images, quick, official, Reference.model_validate(settings), CPU)
     assert quick.read_bytes() == measured[0].read_bytes()
     before, after = Statistics.load(measured[1]), Statistics.load(official)
-    assert after.about["extractor"]["input_size"] == 48
+    assert after.metadata["extractor"]["input_size"] == 48
     for name in ("mean", "covariance", "subset"):
         assert not torch.equal(getattr(before, name), getattr(after, name))
 
@@ -171,7 +171,7 @@ def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_too_few_images_for_scores_are_refused(count: int, tmp_path: Path) -> None:
     data = pack(tmp_path, count, holdout=0.0)
-    with pytest.raises(FaceganError, match=f"^{data}: {count} images; the scores need 8"):
+    with pytest.raises(FaceganError, match=f"^{data}: {count} images; scores need at least 8"):
         reference(data, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
     assert not (tmp_path / "quick").exists()
 

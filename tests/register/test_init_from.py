@@ -83,14 +83,14 @@ def test_a_registered_version_is_gone_on_from(
     version: Path, begin: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     settings = params(train={"init_from": "models:/faces/1", "lr": 0.0001})
-    with init_from.initial_networks(settings.train.init_from) as folder:
+    with init_from.pretrained_networks(settings.train.init_from) as folder:
         assert folder is not None
         for name in NETWORKS:
             assert file_sha256(folder / name) == file_sha256(version / name)
         begin(settings, folder)
     assert not folder.exists()
     (second,) = (tmp_path / "checkpoints").iterdir()
-    begun, _ = load_network(second / "initial.safetensors")
+    begun, _ = load_network(second / "untrained.safetensors")
     there, _ = load_network(version / "generator.safetensors")
     for name, tensor in there.items():
         if "running" not in name and "tracked" not in name:  # these are estimated again
@@ -118,12 +118,15 @@ def test_other_networks_are_another_training(
 @pytest.mark.parametrize(
     ("train", "line"),
     [
-        ({"width": 16}, "generator.safetensors: can't be gone on from: width 8, here 16"),
+        (
+            {"base_channels": 16},
+            "incompatible with this configuration: base_channels 8, not 16",
+        ),
         (
             {"spectral_norm": True},
-            "discriminator.safetensors: can't be gone on from: spectral_norm False, here True",
+            "incompatible with this configuration: spectral_norm False, not True",
         ),
-        ({"architecture": "residual"}, "architecture resnet, here residual"),
+        ({"architecture": "residual"}, "architecture resnet, not residual"),
     ],
 )
 def test_networks_that_were_built_otherwise_are_refused(
@@ -153,7 +156,10 @@ def test_a_folder_without_networks_is_refused(
 
 
 def test_a_version_that_is_not_there_is_refused(store: Path) -> None:
-    with pytest.raises(FaceganError, match="faces"), init_from.initial_networks("models:/faces/9"):
+    with (
+        pytest.raises(FaceganError, match="faces"),
+        init_from.pretrained_networks("models:/faces/9"),
+    ):
         pass
 
 
@@ -162,16 +168,16 @@ def test_a_folder_has_to_be_a_dependency_of_the_stage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: x, deps: [data, earlier]}}")
-    with init_from.initial_networks("other") as folder:  # by hand, DVC has no say
+    with init_from.pretrained_networks("other") as folder:  # by hand, DVC has no say
         assert folder == Path("other")
     monkeypatch.setenv("DVC_STAGE", "train")
-    with init_from.initial_networks("earlier/") as folder:
+    with init_from.pretrained_networks("earlier/") as folder:
         assert folder == Path("earlier/")
     refused = pytest.raises(FaceganError, match="other: DVC doesn't follow it; add it to the deps")
-    with refused, init_from.initial_networks("other"):
+    with refused, init_from.pretrained_networks("other"):
         pass
 
 
 def test_nothing_is_nothing() -> None:
-    with init_from.initial_networks(None) as folder:
+    with init_from.pretrained_networks(None) as folder:
         assert folder is None

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "size": 32,
     "channels": 1,
     "latent_dim": 10,
-    "width": 4,
+    "base_channels": 4,
 }
 Register = Callable[..., versions.Registered]
 
@@ -159,7 +159,7 @@ def test_a_champion_of_another_protocol_is_scored_again_under_the_challengers(
 
 
 def test_a_champion_of_another_shape_is_refused_with_advice(register: Register) -> None:
-    register(1, fid=50.0, config={**CONFIG, "size": 64, "width": 2})
+    register(1, fid=50.0, config={**CONFIG, "size": 64, "base_channels": 2})
     with pytest.raises(FaceganError, match=r"cannot be compared.*another register\.name"):
         register(2, fid=40.0, fakes=50)
 
@@ -240,10 +240,10 @@ def test_a_process_without_this_package_draws_by_stage_and_by_alias(
 def test_the_exported_model_draws_what_the_generator_draws(
     register: Register, client: MlflowClient, device: torch.device
 ) -> None:
-    from facegan.models.sampling import draw, latents
+    from facegan.models.sampling import generate, latents
 
     register(1, fid=50.0)
     z = latents(5, 10, 3)
     exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-    ours = torch.cat(list(draw(versions.load(f"models:/{NAME}/1", device), z)))
+    ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
     assert (torch.from_numpy(exported.predict(z.numpy())).int() - ours.int()).abs().max() <= 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facegan.runtime import autocast
-from facegan.runtime.autocast import possible_precision
+from facegan.runtime.autocast import effective_dtype
 
 
 @pytest.mark.parametrize("has_it", [True, False])
@@ -18,7 +18,7 @@ def test_only_bfloat16_where_there_is_none_becomes_float32_and_says_so(
     events: list[Any] = []
     replaced = wanted == "bfloat16" and not has_it
     expected = "float32" if replaced else wanted
-    assert possible_precision(wanted, device, events.append) == expected
+    assert effective_dtype(wanted, device, events.append) == expected
     texts = ["this cpu has no arithmetic in bfloat16; float32 takes its place"]
     assert [event["text"] for event in events] == (texts if replaced else [])
 

@@ -23,9 +23,9 @@ from facegan.data.dataset import load_images
 from facegan.evaluate.stage import evaluate
 from facegan.features.frechet import Statistics
 from facegan.params import Params
-from facegan.runtime.distributed import ALONE, Command, Group, joined
+from facegan.runtime.distributed import SINGLE, Command, Group, process_group
 from facegan.train.checkpoint import load_checkpoint
-from facegan.train.trainer import Trainer
+from facegan.train.gan_state import GANState
 
 MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ NORM_FREE: dict[str, Any] = {
     "loss": "relativistic",
     "r1": 1.0,
     "r2": 1.0,
-    "penalty_interval": 4,
-    "flips": True,
+    "lazy_reg_interval": 4,
+    "hflip": True,
     "augment": ["translation", "cutout"],
 }
 # Twenty steps' losses of process 0; the weights of each process at the end.
@@ -46,16 +46,17 @@ STEPS = """
 import json, sys
 from pathlib import Path
 import torch
-from facegan.dataset import Batches, load_images
-from facegan.distributed import joined
+from facegan.data.batches import Batches
+from facegan.data.dataset import load_images
+from facegan.runtime.distributed import process_group
 from facegan.params import load_params
-from facegan.trainer import Trainer
+from facegan.train.gan_state import GANState
 dataset, params, out = map(Path, sys.argv[1:])
 settings, device = load_params(params), torch.device("cpu")
-with joined(device) as group:
+with process_group(device) as group:
     batches = Batches(load_images(dataset), settings.train.batch_size, 0, group=group)
-    trainer = Trainer(settings.train, 32, 1, 0, device, group)
-    losses = [trainer.step(next(batches)).tolist() for _ in range(20)]
+    trainer = GANState(settings.train, 32, 1, 0, device, group)
+    losses = [trainer.train_step(next(batches)).tolist() for _ in range(20)]
     weights = [float(w.double().sum()) for w in trainer.generator.parameters()]
 (out / f"{group.rank}.json").write_text(json.dumps([losses, weights]))
 """
@@ -66,18 +67,19 @@ SCORES = """
 import contextlib, sys
 from pathlib import Path
 import torch
-from facegan import distributed
-from facegan.evaluate import evaluate
+from facegan.runtime import distributed
+from facegan.evaluate.stage import evaluate
 from facegan.params import load_params
-from facegan.reference import reference
+from facegan.reference.stage import reference
 dataset, trained, official, out = map(Path, sys.argv[1:])
 settings, device = load_params(out / "params.yaml"), torch.device("cpu")
-fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
-with distributed.joined(device) as group:
+few = settings.evaluate.model_copy(update={"num_samples": 250})
+requested = settings.reference.official
+with distributed.process_group(device) as group:
     # Both in the same processes, because starting them takes longer than all that they do.
-    distributed.joined = lambda device: contextlib.nullcontext(group)
+    distributed.process_group = lambda device: contextlib.nullcontext(group)
     reference(dataset, out / "quick", out / "official", settings.reference, device)
-    evaluate(trained, dataset, official, out / "e", out / "together.json", fakes, asked, device)
+    evaluate(trained, dataset, official, out / "e", out / "together.json", few, requested, device)
 """
 
 
@@ -105,19 +107,22 @@ def test_scores_of_two_processes_are_those_of_one(
     trained: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = make_params()
-    fakes, asked = settings.evaluate.model_copy(update={"fakes": 250}), settings.reference.official
+    few, requested = (
+        settings.evaluate.model_copy(update={"num_samples": 250}),
+        settings.reference.official,
+    )
     inputs = (trained, dataset, references[1])
-    evaluate(*inputs, tmp_path / "evaluation", tmp_path / "metrics.json", fakes, asked, CPU)
+    evaluate(*inputs, tmp_path / "evaluation", tmp_path / "metrics.json", few, requested, CPU)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
     (tmp_path / "scores.py").write_text(SCORES)
     process = torchrun(tmp_path / "scores.py", dataset, trained, references[1], tmp_path)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     one, two = Statistics.load(references[1]), Statistics.load(tmp_path / "official")
-    assert one.about["floor"] == pytest.approx(two.about["floor"], rel=1e-6)
+    assert one.metadata["floor"] == pytest.approx(two.metadata["floor"], rel=1e-6)
     torch.testing.assert_close(one.subset, two.subset)
     torch.testing.assert_close(one.covariance, two.covariance)
-    assert torch.equal(one.rows, two.rows)
+    assert torch.equal(one.train_indices, two.train_indices)
     alone, together = (
         json.loads((tmp_path / name).read_text()) for name in ("metrics.json", "together.json")
     )
@@ -140,8 +145,8 @@ def test_twenty_steps_of_two_processes_are_those_of_one(
     )
     assert losses == other_losses and weights == other_weights
     batches = Batches(load_images(dataset), settings.train.batch_size, 0)
-    alone = Trainer(settings.train, 32, 1, 0, CPU)
-    expected = [alone.step(next(batches)).tolist() for _ in range(20)]
+    alone = GANState(settings.train, 32, 1, 0, CPU)
+    expected = [alone.train_step(next(batches)).tolist() for _ in range(20)]
     difference = (torch.tensor(losses) - torch.tensor(expected))[:, :2].abs().max().item()
     print(f"largest difference of a loss in 20 steps: {difference:.1e}")
     assert difference < 1e-3
@@ -181,7 +186,7 @@ def wait_for_sample(launcher: subprocess.Popen[str], folder: Path, pattern: str)
 def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    write(**NORM_FREE, epochs=2, interval=540)
+    write(**NORM_FREE, epochs=2, eval_interval=540)
     output, _ = (whole := start("whole")).communicate()
     assert whole.returncode == 0, output
     for rank, sample in ((1, "0000000[1-9]*"), (0, "0000000[6-9]*")):
@@ -207,7 +212,7 @@ def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
 def test_sigterm_saves_once_and_says_how_to_go_on(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    write(**NORM_FREE, epochs=50, interval=27_000)
+    write(**NORM_FREE, epochs=50, eval_interval=27_000)
     launcher = start()
     wait_for_sample(launcher, tmp_path, "0000003*")
     launcher.send_signal(signal.SIGTERM)
@@ -229,15 +234,15 @@ def test_parts_cover_a_batch_once(size: int) -> None:
 
 def test_alone_there_is_nothing_to_do() -> None:
     ones = torch.ones(3)
-    ALONE.average([ones])
-    ALONE.lead(Command.STEP)
-    ALONE.agree("00ff")
+    SINGLE.all_reduce_mean([ones])
+    SINGLE.lead(Command.STEP)
+    SINGLE.agree("00ff")
     assert torch.equal(ones, torch.ones(3))
-    with joined(CPU) as group:
-        assert group is ALONE
+    with process_group(CPU) as group:
+        assert group is SINGLE
 
 
 def test_processes_of_one_mps_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(FaceganError, match="mps"), joined(torch.device("mps")):
+    with pytest.raises(FaceganError, match="mps"), process_group(torch.device("mps")):
         pass

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from facegan.train.augment import AUGMENTATIONS, augment
-from facegan.train.rng import Noise
+from facegan.train.rng import Rng
 
 SIDES = st.sampled_from([28, 32, 64])
 names = st.lists(st.sampled_from(list(AUGMENTATIONS)), unique=True)
 
 
-def seeded(seed: int) -> Noise:
-    return Noise(seed, torch.device("cpu"))
+def seeded(seed: int) -> Rng:
+    return Rng(seed, torch.device("cpu"))
 
 
 def images(count: int, channels: int, side: int) -> Tensor:

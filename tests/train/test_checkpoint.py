@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "size": 32,
     "channels": 1,
     "latent_dim": 6,
-    "width": 4,
+    "base_channels": 4,
 }
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from facegan.train.cuda_graphs import WARM_UP, Recorded
+from facegan.train.cuda_graphs import WARM_UP, CudaGraphed
 
 CALLS = WARM_UP + 5
 
@@ -17,7 +17,7 @@ def results(device: torch.device, recorded: bool) -> list[Tensor]:
         total.add_(given * torch.rand(4, generator=source, device=device))
         return total * 2
 
-    function = Recorded(work, source) if recorded else work
+    function = CudaGraphed(work, source) if recorded else work
     return [function(torch.full((4,), float(n), device=device)) for n in range(CALLS)]
 
 
@@ -32,7 +32,7 @@ def test_a_result_is_not_overwritten_by_the_next(gpu: torch.device) -> None:
 
 def test_a_source_may_be_set_back_between_replays(gpu: torch.device) -> None:
     source = torch.Generator(gpu).manual_seed(0)
-    draw = Recorded(lambda given: given + torch.rand(4, generator=source, device=gpu), source)
+    draw = CudaGraphed(lambda given: given + torch.rand(4, generator=source, device=gpu), source)
     zeros = torch.zeros(4, device=gpu)
     for _ in range(WARM_UP + 1):
         draw(zeros)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.runtime.distributed import Group
-from facegan.train.rng import Noise
+from facegan.train.rng import Rng
 
 CPU = torch.device("cpu")
 shapes = st.lists(st.integers(1, 3), max_size=3)
@@ -14,8 +14,8 @@ shapes = st.lists(st.integers(1, 3), max_size=3)
 def test_the_parts_of_all_processes_are_what_one_alone_draws(
     size: int, share: int, shape: list[int], seed: int
 ) -> None:
-    alone = Noise(seed, CPU)
-    several = [Noise(seed, CPU, Group(rank, size)) for rank in range(size)]
+    alone = Rng(seed, CPU)
+    several = [Rng(seed, CPU, Group(rank, size)) for rank in range(size)]
     n = size * share
     for _ in range(2):
         parts = torch.cat([each.normal(share, *shape) for each in several])
@@ -27,7 +27,7 @@ def test_the_parts_of_all_processes_are_what_one_alone_draws(
 
 
 def test_numbers_have_their_ranges() -> None:
-    noise = Noise(0, CPU)
+    noise = Rng(0, CPU)
     normal, uniform, integers = (
         noise.normal(10_000), noise.uniform(10_000), noise.integers(3, 10_000)
     )  # fmt: skip
@@ -37,7 +37,7 @@ def test_numbers_have_their_ranges() -> None:
 
 
 def test_another_seed_draws_other_numbers_and_the_same_one_the_same() -> None:
-    one, other = Noise(0, CPU), Noise(1, CPU)
+    one, other = Rng(0, CPU), Rng(1, CPU)
     assert not torch.equal(one.normal(9), other.normal(9))
     one.reseed([0, 7, 1])
     other.reseed([0, 7, 1])

@@ -9,14 +9,16 @@ import torch
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, silent
 from facegan.train.checkpoint import previous
-from facegan.train.run_folder import CHECKPOINT, IDENTITY, KEPT, Training
+from facegan.train.run_folder import CHECKPOINT, IDENTITY, KEPT, RunFolder
 
 CPU = torch.device("cpu")
-IDENTITIES = [{"data": "a", "seed": seed, "params": {"lr": 0.1, "width": 8}} for seed in range(9)]
+IDENTITIES = [
+    {"data": "a", "seed": seed, "params": {"lr": 0.1, "base_channels": 8}} for seed in range(9)
+]
 
 
-def begun(checkpoints: Path, identity: dict[str, Any], when: int = 0) -> Training:
-    training = Training(checkpoints, identity)
+def begun(checkpoints: Path, identity: dict[str, Any], when: int = 0) -> RunFolder:
+    training = RunFolder(checkpoints, identity)
     training.begin(silent)
     for path in training.folder.iterdir():
         os.utime(path, (when, when))
@@ -28,9 +30,9 @@ def messages(events: list[Event]) -> list[str]:
 
 
 def test_a_training_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    folders = {Training(tmp_path, identity).folder for identity in IDENTITIES}
+    folders = {RunFolder(tmp_path, identity).folder for identity in IDENTITIES}
     assert len(folders) == len(IDENTITIES)
-    assert Training(tmp_path, IDENTITIES[0]).folder in folders
+    assert RunFolder(tmp_path, IDENTITIES[0]).folder in folders
 
 
 def test_the_newest_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
@@ -72,9 +74,9 @@ def test_without_a_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
 
 def test_beginning_says_what_is_different_to_the_single_parameter(tmp_path: Path) -> None:
     begun(tmp_path, IDENTITIES[0])
-    other = {**IDENTITIES[0], "seed": 5, "params": {"lr": 0.2, "width": 8}}
+    other = {**IDENTITIES[0], "seed": 5, "params": {"lr": 0.2, "base_channels": 8}}
     events: list[Event] = []
-    Training(tmp_path, other).begin(events.append)
+    RunFolder(tmp_path, other).begin(events.append)
     expected = "starting afresh: other seed, params.lr than the last training"
     assert messages(events) == [expected]
 
@@ -102,13 +104,13 @@ def test_what_is_no_trainings_folder_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_to_go_on_with_may_lie_anywhere(tmp_path: Path) -> None:
     folder = begun(tmp_path, IDENTITIES[0]).folder.rename(tmp_path / "copied")
-    assert Training(tmp_path, IDENTITIES[0], folder).folder == folder
+    assert RunFolder(tmp_path, IDENTITIES[0], folder).folder == folder
 
 
 def test_a_folder_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
     folder = begun(tmp_path, IDENTITIES[0]).folder
     with pytest.raises(FaceganError, match=f"^{folder}: of a training with other seed; run it"):
-        Training(tmp_path, IDENTITIES[1], folder)
+        RunFolder(tmp_path, IDENTITIES[1], folder)
 
 
 @pytest.mark.parametrize("content", [None, "{"])
@@ -116,7 +118,7 @@ def test_what_is_no_training_is_not_gone_on_with(content: str | None, tmp_path: 
     if content is not None:
         (tmp_path / IDENTITY).write_text(content)
     with pytest.raises(FaceganError, match=f"^{tmp_path}: no training's folder"):
-        Training(tmp_path, IDENTITIES[0], tmp_path)
+        RunFolder(tmp_path, IDENTITIES[0], tmp_path)
 
 
 def test_how_long_a_finished_training_was_to_be_comes_back(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_how_long_a_finished_training_was_to_be_comes_back(tmp_path: Path) -> No
 def test_a_folder_that_has_to_be_gone_on_with_is_never_begun_anew(tmp_path: Path) -> None:
     training = begun(tmp_path, IDENTITIES[0])
     training.save({"images_seen": 1})
-    again = Training(tmp_path, IDENTITIES[0], training.folder)
+    again = RunFolder(tmp_path, IDENTITIES[0], training.folder)
     with pytest.raises(FaceganError, match=f"^{training.folder}: has no checkpoint .* finished"):
         again.begin(silent)
     assert training.load(CPU, silent) == {"images_seen": 1}

@@ -60,7 +60,7 @@ def finished(
     return folders
 
 
-class Stopped(Exception):
+class Interrupted(Exception):
     pass
 
 
@@ -69,7 +69,7 @@ def stop_at(images_seen: int) -> Callable[[Any], None]:
 
     def on_event(event: Any) -> None:
         if event["event"] == "progress" and event["done"] >= images_seen:
-            raise Stopped
+            raise Interrupted
 
     return on_event
 
@@ -125,7 +125,7 @@ def test_broken_off_anywhere_it_ends_with_the_same_bytes(
     finished: dict[int, Path],
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run(params(), on_event=stop_at(images_seen))
     assert not (tmp_path / "out").exists()
     assert digests(run(params())) == digests(finished[1] / "out")
@@ -145,7 +145,7 @@ def test_more_epochs_go_on_where_a_training_ended_between_two_intervals(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
     """Where it has a score of its own, which a longer one hasn't."""
-    one, two = (params(train={"interval": 400, "epochs": epochs}) for epochs in (1, 2))
+    one, two = (params(train={"eval_interval": 400, "epochs": epochs}) for epochs in (1, 2))
     run(one)
     assert digests(run(two)) == digests(run(two, "whole", checkpoints=tmp_path / "other"))
 
@@ -155,7 +155,7 @@ def test_a_finished_training_starts_afresh(
 ) -> None:
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     messages: list[str] = []
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run(params(), on_event=lambda event: (noting(messages)(event), stop_at(0)(event)))
     assert not any("going on" in text for text in messages)
 
@@ -165,7 +165,7 @@ def test_other_params_start_afresh_and_say_what_differs(
 ) -> None:
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     messages: list[str] = []
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run(
             params(train={"lr": 0.002}),
             on_event=lambda event: (noting(messages)(event), stop_at(0)(event)),
@@ -224,7 +224,7 @@ def test_a_batch_larger_than_the_data_set_is_refused(
     run: Callable[..., Path], params: MakeParams
 ) -> None:
     with pytest.raises(FaceganError, match=r"train\.batch_size: 5000"):
-        run(params(train={"batch_size": 5000, "interval": 5000}))
+        run(params(train={"batch_size": 5000, "eval_interval": 5000}))
 
 
 def test_the_fingerprint_covers_the_code_that_the_stage_depends_on() -> None:

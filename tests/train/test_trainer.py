@@ -1,8 +1,9 @@
-"""The training step."""
+"""What guards a training: damaged weights, collapse, patience, short memory, a full disk."""
 
-import copy
+import hashlib
+import resource
+import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,223 +11,186 @@ import pytest
 import torch
 from torch import Tensor
 
-from facegan.data.batches import Batches
-from facegan.data.dataset import load_images
+from facegan.core.errors import FaceganError
+from facegan.core.history import read_history
 from facegan.params import Params
-from facegan.train.cuda_graphs import Recorded
-from facegan.train.losses import gradient_penalty
-from facegan.train.trainer import Trainer
+from facegan.train import trainer
+from facegan.train.gan_state import GANState
+from facegan.train.stage import train
 
 MakeParams = Callable[..., Params]
-CPU = torch.device("cpu")
-RECIPES: list[dict[str, Any]] = [
-    {},
-    {"precision": "bfloat16", "lr_decay_from": 20},
-    {"loss": "hinge", "spectral_norm": True, "discriminator_lr": 0.001},
-    {"architecture": "residual", "loss": "relativistic", "r1": 1.0, "r2": 1.0},
-    {"architecture": "residual", "loss": "bce", "r1": 0.5, "penalty_interval": 2},
-    {"architecture": "resnet", "loss": "relativistic", "r1": 0.1, "beta1": 0.0},
-    {"flips": True, "augment": ["brightness", "saturation", "contrast", "translation", "cutout"]},
-]
+STEP = GANState.train_step
 
 
-@pytest.fixture
-def batch(dataset: Path) -> Tensor:
-    return next(Batches(load_images(dataset), 20, 0))
+@pytest.fixture(name="run")
+def make_run(
+    dataset: Path, references: tuple[Path, Path], params: MakeParams, tmp_path: Path
+) -> Callable[..., tuple[list[dict[str, Any]], list[str]]]:
+    """Train with some params; the history and the messages."""
+
+    def run(out: str = "out", **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        settings, events = params(train=options), list[Any]()
+        train(
+            dataset, references[0], tmp_path / out, settings.train, settings.seed,
+            torch.device("cpu"), tmp_path / f"checkpoints of {out}", events.append,
+        )  # fmt: skip
+        texts = [event["text"] for event in events if event["event"] == "message"]
+        return read_history(tmp_path / out / "history.jsonl"), texts
+
+    return run
 
 
-@pytest.fixture
-def trainer(params: MakeParams) -> Callable[..., Trainer]:
-    def make(seed: int = 0, **train: Any) -> Trainer:
-        return Trainer(params(train=train).train, 32, 1, seed, CPU)
+def poison(monkeypatch: pytest.MonkeyPatch, at: set[int]) -> None:
+    """Make a weight no number at these steps, counted over all of the process."""
+    count = 0
 
-    return make
+    def step(self: GANState, images: Tensor) -> Tensor:
+        nonlocal count
+        figures = STEP(self, images)
+        if count in at:
+            with torch.no_grad():
+                next(self.generator.parameters()).select(0, 0).fill_(float("nan"))
+        count += 1
+        return figures
+
+    monkeypatch.setattr(GANState, "train_step", step)
 
 
-def weights(trainer: Trainer) -> list[Tensor]:
-    networks = (trainer.generator, trainer.discriminator, trainer.average.network)
-    return [p.detach().clone() for network in networks for p in network.parameters()]
+def of(kind: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == kind]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
-def test_a_step_moves_both_networks_and_the_average(
-    recipe: dict[str, Any], trainer: Callable[..., Trainer], batch: Tensor
+def test_weights_that_are_no_numbers_go_back_to_the_checkpoint_with_other_noise(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    one = trainer(**recipe)
-    before = weights(one)
-    for _ in range(3):  # a residual block's first convolution waits for the second's first step
-        figures = one.step(batch)
-    assert figures.shape == (3,) and figures.isfinite().all()
-    assert not figures.requires_grad
-    assert 0 <= figures[2] <= 1
-    still = [torch.equal(new, old) for new, old in zip(weights(one), before, strict=True)]
-    # What is added to all logits alike cancels out where they are compared in pairs.
-    assert sum(still) == one.loss.paired
-    assert one.is_finite()
+    digests = []
+    for name in ("one", "two"):
+        poison(monkeypatch, {15, 20})  # after the checkpoint at 280
+        lines, texts = run(name)
+        digests.append(hashlib.sha256((tmp_path / name / "generator.safetensors").read_bytes()))
+    rollbacks = [{"event": "rollback", "images_seen": 280, "attempt": n} for n in (1, 2)]
+    assert of("rollback", lines)[-1] == rollbacks[-1]
+    assert any("no numbers" in text and "back to 280" in text for text in texts)
+    assert digests[0].hexdigest() == digests[1].hexdigest()
+    seen = [line["images_seen"] for line in of("losses", lines)]
+    assert seen == sorted(set(seen))  # each point once
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
-def test_a_trainer_that_was_saved_goes_on_as_if_it_had_not_been(
-    recipe: dict[str, Any], trainer: Callable[..., Trainer], batch: Tensor
+def test_the_third_time_is_the_last(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = trainer(**recipe), trainer(seed=1, **recipe)
-    for _ in range(3):
-        one.step(batch)
-    other.load_state_dict(copy.deepcopy(one.state_dict()))
-    assert torch.equal(one.step(batch), other.step(batch))
-    assert all(map(torch.equal, weights(one), weights(other)))
+    poison(monkeypatch, set(range(15, 10_000)))
+    with pytest.raises(FaceganError, match=r"no numbers .* 3 times before; lower train\.lr"):
+        run()
 
 
-def rates(trainer: Trainer) -> list[float]:
-    optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
-    return [optimizer.param_groups[0]["lr"].item() for optimizer in optimizers]
-
-
-def test_each_network_has_its_learning_rate(trainer: Callable[..., Trainer], batch: Tensor) -> None:
-    for given, expected in ((None, 0.001), (0.002, 0.002)):
-        one = trainer(lr=0.001, discriminator_lr=given)
-        for _ in range(3):
-            assert rates(one) == pytest.approx([0.001, expected])
-            one.step(batch)
-
-
-def test_learning_rates_fall_with_the_root_of_the_images_seen(
-    trainer: Callable[..., Trainer], batch: Tensor
+@pytest.mark.parametrize("on_collapse", ["warn", "stop"])
+def test_a_discriminator_that_always_wins_is_a_collapse(
+    on_collapse: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = trainer(lr=0.001, discriminator_lr=0.002, batch_size=20, lr_decay_from=40)
-    found = []
-    for _ in range(9):
-        one.step(batch)  # the last begins at 160 images seen
-        found.append(rates(one))
-    factors = [1, 1, 1, 1.5**-0.5, 2**-0.5, 2.5**-0.5, 3**-0.5, 3.5**-0.5, 0.5]
-    assert found == [pytest.approx([0.001 * f, 0.002 * f]) for f in factors]
+    def win(self: GANState, images: Tensor) -> Tensor:
+        return STEP(self, images) * torch.tensor([1, 1, 0]) + torch.tensor([0, 0, 1])
+
+    monkeypatch.setattr(GANState, "train_step", win)
+    lines, texts = run(on_collapse=on_collapse)
+    collapses = of("collapse", lines)
+    assert all("right about 100.00% of the images" in line["reason"] for line in collapses)
+    assert [line["images_seen"] for line in collapses][:1] == [280]
+    assert any(text.startswith("collapse: ") for text in texts)
+    last = of("score", lines)[-1]["images_seen"]
+    assert last == (280 if on_collapse == "stop" else 540)
+    assert any("ended early, at 280 of 540" in text for text in texts) == (on_collapse == "stop")
 
 
-def test_a_lower_learning_rate_moves_the_weights_less(
-    trainer: Callable[..., Trainer], batch: Tensor
+def test_samples_that_are_all_the_same_are_a_collapse(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def moved(**recipe: Any) -> float:
-        one = trainer(batch_size=20, **recipe)
-        for _ in range(10):
-            one.step(batch)
-        before = weights(one)
-        one.step(batch)
-        return max(
-            (new - old).abs().max().item() for new, old in zip(weights(one), before, strict=True)
-        )
-
-    # Adam's steps are of the learning rate's size.
-    assert moved(lr_decay_from=2) == pytest.approx(moved() / 10, rel=0.5)
+    monkeypatch.setattr("facegan.train.monitor.Monitor.save_samples", fixed(0.01))
+    lines, _ = run()
+    assert "samples differ by 1.0%" in of("collapse", lines)[0]["reason"]
+    assert all(line["images_seen"] > 0 for line in of("collapse", lines))
 
 
-def test_the_penalty_counts_for_all_steps_between_two(
-    trainer: Callable[..., Trainer], batch: Tensor, monkeypatch: pytest.MonkeyPatch
+def test_a_quick_fid_of_over_twice_the_best_is_a_collapse(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[float] = []
-
-    def penalty(logits: Tensor, images: Tensor) -> Tensor:
-        value = gradient_penalty(logits, images)
-        taken.append(value.item())
-        return value
-
-    monkeypatch.setattr("facegan.train.trainer.gradient_penalty", penalty)
-    one = trainer(r1=1.0, r2=1.0, penalty_interval=3)
-    for _ in range(7):
-        one.step(batch)
-    assert len(taken) == 6  # at the steps 0, 3 and 6, for photographs and for generated images
-    assert all(value > 0 for value in taken)
+    fids = iter([50.0, 10.0, 20.0, 46.0, 9.0, 9.0, 9.0])
+    monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: next(fids))
+    lines, texts = run(eval_interval=100)
+    noted = {line["images_seen"]: line["reason"] for line in of("collapse", lines)}
+    reason = "a quick FID of 46.0 is 4.6 times the best"
+    assert [seen for seen, text in noted.items() if "quick FID" in text] == [300]
+    assert reason in noted[300] and any(reason in text for text in texts)
 
 
-def test_penalties_make_the_discriminators_gradient_smaller(
-    trainer: Callable[..., Trainer], batch: Tensor
+def fixed(diversity: float) -> Callable[..., float]:
+    def draw(self: Any, network: Any, path: Path) -> float:
+        from PIL import Image
+
+        Image.new("L", (8, 8)).save(path)
+        return diversity
+
+    return draw
+
+
+def test_a_quick_fid_is_said_not_to_compare_with_published_ones(
+    run: Callable[..., tuple[list[dict[str, Any]], list[str]]],
 ) -> None:
-    def steepness(**recipe: Any) -> float:
-        one = trainer(architecture="residual", loss="relativistic", lr=0.002, **recipe)
-        for _ in range(30):
-            one.step(batch)
-        images = batch.permute(0, 3, 1, 2).float().div(127.5).sub(1).requires_grad_(True)
-        return gradient_penalty(one.discriminator(images), images).item()
-
-    assert steepness(r1=10.0, r2=10.0, penalty_interval=1) < 0.5 * steepness()
+    lines, texts = run(eval_interval=540)
+    assert f"{lines[0]['quick_fid']} is not comparable with published FIDs" in texts
 
 
-def test_flips_show_both_sides(trainer: Callable[..., Trainer], batch: Tensor) -> None:
-    flipped = trainer(flips=True)._flipped(batch)
-    turned = [torch.equal(new, old.flip(1)) for new, old in zip(flipped, batch, strict=True)]
-    kept = [torch.equal(new, old) for new, old in zip(flipped, batch, strict=True)]
-    assert all(a or b for a, b in zip(turned, kept, strict=True))
-    assert any(turned) and any(kept)
-
-
-def test_a_weight_that_is_no_number_is_noticed(
-    trainer: Callable[..., Trainer], batch: Tensor
+def test_patience_ends_a_training_that_does_not_improve(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for network in ("generator", "discriminator"):
-        one = trainer()
-        parameter = next(getattr(one, network).parameters())
-        with torch.no_grad():
-            parameter.select(0, 0).fill_(float("nan"))
-        assert not one.is_finite()
+    monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: 5.0)
+    lines, texts = run(patience=1, eval_interval=100)
+    assert [line["images_seen"] for line in of("score", lines)] == [0, 100]
+    assert any("ended early, at 100 of 540" in text for text in texts)
 
 
-def test_another_noise_draws_other_latents(trainer: Callable[..., Trainer], batch: Tensor) -> None:
-    one, other, same = trainer(), trainer(), trainer()
-    other.noise.reseed([0, 0, 1])
-    same.noise.reseed([0, 0, 1])
-    assert not torch.equal(one.step(batch), other.step(batch))
-    third = trainer()
-    third.noise.reseed([0, 0, 1])
-    assert torch.equal(same.step(batch), third.step(batch))
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: "-".join(recipe))
-def test_a_gpu_replays_steps_that_compute_the_same(
-    recipe: dict[str, Any], params: MakeParams, batch: Tensor, gpu: torch.device
+def test_a_network_that_does_not_fit_into_memory_says_what_to_lower(
+    run: Callable[..., Any],
 ) -> None:
-    # Slow, because cuDNN's sums have no fixed order, and a training makes much of little.
-    slow = {"lr": 1e-5, "discriminator_lr": 1e-5, "penalty_interval": 2}
-    settings = params(train={**recipe, **slow}).train
-    replaying, calling = (Trainer(settings, 32, 1, 0, gpu) for _ in range(2))
-    calling.work = {kind: partial(calling._work, kind) for kind in (False, True)}
-    before, images = weights(replaying), batch.to(gpu)
-    for _ in range(20):
-        figures = replaying.step(images), calling.step(images)
-    assert all(isinstance(work, Recorded) for work in replaying.work.values())
-    torch.testing.assert_close(*figures, rtol=0.05, atol=0.05)
-    moved = [
-        torch.stack([(new - old).norm() for new, old in zip(weights(one), before, strict=True)])
-        for one in (replaying, calling)
-    ]
-    torch.testing.assert_close(*moved, rtol=0.1, atol=1e-6)
+    with pytest.raises(FaceganError, match=r"out of memory .*; lower train\.batch_size or train"):
+        run(base_channels=10_000_000)
 
 
-def test_a_gpus_trainer_goes_on_from_a_saved_state(
-    params: MakeParams, batch: Tensor, gpu: torch.device
+def test_another_error_is_no_want_of_memory(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = params(train={"architecture": "residual", "r1": 0.1}).train
-    one, other = Trainer(settings, 32, 1, 0, gpu), Trainer(settings, 32, 1, 1, gpu)
-    images = batch.to(gpu)
-    for _ in range(20):
-        one.step(images)
-        other.step(images)  # recorded, and recorded anew for what it is given
-    other.load_state_dict(copy.deepcopy(one.state_dict()))
-    for _ in range(10):
-        torch.testing.assert_close(one.step(images), other.step(images), rtol=1e-3, atol=1e-3)
+    def fail(self: GANState, images: Tensor) -> Tensor:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(GANState, "train_step", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run()
 
 
-def test_nobody_waits_for_a_gpu_in_a_step(
-    dataset: Path, params: MakeParams, gpu: torch.device
+def test_a_full_disk_leaves_the_last_checkpoint(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    augmented = ["brightness", "saturation", "contrast", "translation", "cutout"]
-    settings = params(train={"flips": True, "augment": augmented, "r1": 0.1}).train
-    one = Trainer(settings, 32, 1, 0, gpu)
-    batches = Batches(load_images(dataset).to(gpu), settings.batch_size, 0, gpu)
-    for _ in range(20):  # recording waits, once
-        one.step(next(batches))
-    with pytest.warns(UserWarning, match="prototype"):
-        torch.cuda.set_sync_debug_mode("error")
+    """A quota on the size of files stands for the full disk, from the second checkpoint on."""
+    save = trainer.Trainer._save
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    saves = 0
+
+    def limited(self: trainer.Trainer) -> None:
+        nonlocal saves
+        saves += 1
+        if saves == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+        save(self)
+
+    monkeypatch.setattr(trainer.Trainer, "_save", limited)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        for _ in range(5):  # within an epoch
-            one.step(next(batches))
+        with pytest.raises(OSError, match="too large"):
+            run(eval_interval=100)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    monkeypatch.setattr(trainer.Trainer, "_save", save)
+    lines, texts = run(eval_interval=100)
+    assert "going on from 100 of 540 images seen" in texts[0]
+    assert of("score", lines)[-1]["images_seen"] == 540

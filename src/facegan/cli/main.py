@@ -9,7 +9,7 @@ import sys
 import typer
 
 from facegan.cli import stages, view
-from facegan.core.errors import FaceganError, Stopped
+from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +39,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
-    except Stopped as error:
+    except Interrupted as error:
         again = _command_line()
         print(f"facegan: {error}; to go on: {again}", file=sys.stderr)
         sys.exit(1)

@@ -21,12 +21,12 @@ PLAIN_INTERVAL = 10.0
 
 
 class Reporter:
-    """An `on_event` that shows a step's progress on stderr, with the newest figures beside it."""
+    """An `on_event` that shows a step's progress on stderr, with the newest metrics beside it."""
 
     def __init__(self, step: str) -> None:
         self.step = step
         self.console = Console(stderr=True, highlight=False)
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self.bar: Progress | None = None
         self.done = self.total = 0
         self.printed = time.monotonic()
@@ -39,9 +39,9 @@ class Reporter:
 
     def _start_bar(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        figures = TextColumn("{task.fields[figures]}")
-        bar = Progress(*columns, TimeRemainingColumn(), figures, console=self.console)
-        self.task = bar.add_task(self.step, total=None, figures="")
+        metrics = TextColumn("{task.fields[metrics]}")
+        bar = Progress(*columns, TimeRemainingColumn(), metrics, console=self.console)
+        self.task = bar.add_task(self.step, total=None, metrics="")
         bar.start()
         return bar
 
@@ -49,8 +49,8 @@ class Reporter:
         match event["event"]:
             case "message":
                 self.console.print(f"{self.step}: {event['text']}", soft_wrap=True, markup=False)
-            case "figures":
-                self.figures |= {k: v for k, v in event.items() if k != "event"}
+            case "metrics":
+                self.metrics |= {k: v for k, v in event.items() if k != "event"}
             case "progress":
                 self.done, self.total = event["done"], event["total"]
                 self.began = self.began or (self.done, time.monotonic())
@@ -60,7 +60,7 @@ class Reporter:
         if self.console.is_terminal:
             self.bar = self.bar or self._start_bar()
             self.bar.update(
-                self.task, completed=self.done, total=self.total, figures=self._figures()
+                self.task, completed=self.done, total=self.total, metrics=self._metrics()
             )
         elif self.done == self.total or time.monotonic() - self.printed > PLAIN_INTERVAL:
             self._print_line()
@@ -69,7 +69,7 @@ class Reporter:
         if self.done == self.printed_at:
             return
         self.printed, self.printed_at = time.monotonic(), self.done
-        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._figures(), self._left()]
+        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._metrics(), self._left()]
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def _left(self) -> str:
@@ -79,8 +79,8 @@ class Reporter:
         left = (self.printed - began) * (self.total - self.done) / (self.done - first)
         return f"{left:.0f} s left"
 
-    def _figures(self) -> str:
-        return "  ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+    def _metrics(self) -> str:
+        return "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
 
     def __exit__(
         self,

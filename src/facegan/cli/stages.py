@@ -133,14 +133,14 @@ def train(
     from facegan.cli.device import choose_device
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
-    from facegan.register.init_from import initial_networks
+    from facegan.register.init_from import pretrained_networks
     from facegan.tracking.runs import Mirror
     from facegan.train import stage as step
 
     settings = load_params(params)
     name, device = settings.register_.name, choose_device()
     with (
-        initial_networks(settings.train.init_from) as init,
+        pretrained_networks(settings.train.init_from) as init,
         Reporter("train") as report,
         Mirror(name, report) as mirror,
     ):

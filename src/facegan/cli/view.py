@@ -39,7 +39,7 @@ def sample(
 
         network = load_generator(Path(generator), device)
     z = sampling.latents(count, network.latent_dim, seed)
-    images = torch.cat(list(sampling.draw(network, z)))
+    images = torch.cat(list(sampling.generate(network, z)))
     pictures.save_picture(pictures.grid(images), out)
     typer.echo(f"{out}: {count} images")
 

@@ -8,5 +8,5 @@ class FaceganError(Exception):
     """
 
 
-class Stopped(FaceganError):
+class Interrupted(FaceganError):
     """A signal ended a command that goes on where it was when it is given again."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Key "event" names the kind: "progress" carries `done` and `total`; "figures" the newest numbers
+# Key "event" names the kind: "progress" carries `done` and `total`; "metrics" the newest numbers
 # to show beside it; "message" a line of `text`; "score" the `folder` of a training whose history
 # has a new score, and its speed.
 Event = Mapping[str, Any]

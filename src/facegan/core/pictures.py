@@ -33,7 +33,7 @@ def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
         to_picture(pixels).save(temporary, "PNG")
 
 
-def save_film(pictures: list[Path], path: Path, milliseconds: int = 500) -> None:
+def save_animation(pictures: list[Path], path: Path, milliseconds: int = 500) -> None:
     """An animated GIF of the pictures in turn, for ever; the last one stays longer."""
     frames = [Image.open(picture) for picture in pictures]
     durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]

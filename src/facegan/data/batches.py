@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.runtime.distributed import ALONE, Group
+from facegan.runtime.distributed import SINGLE, Group
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def place(images: Tensor, device: torch.device) -> Tensor:
+def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
     """Images on the device, if they take at most half of its free memory; else where they are."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -52,7 +52,7 @@ class Batches:
         seed: int,
         device: torch.device = CPU,
         seen: int = 0,
-        group: Group = ALONE,
+        group: Group = SINGLE,
     ) -> None:
         if size % group.size:
             raise FaceganError(

@@ -12,36 +12,36 @@ from facegan.params import Extractor
 SEEDS = (11, 13, 17)
 
 
-def score_name(metric: str, fakes: int, statistics: Statistics) -> str:
+def score_name(metric: str, num_samples: int, statistics: Statistics) -> str:
     """A metric's name with the main part of its protocol.
 
     >>> score_name("fid", 5000, statistics)
     'fid5k_efficientnet-lite0-224'
     """
-    count = f"{fakes / 1000:g}k" if fakes >= 1000 else str(fakes)
-    return f"{metric}{count}_{Extractor(**statistics.about['extractor']).label}"
+    count = f"{num_samples / 1000:g}k" if num_samples >= 1000 else str(num_samples)
+    return f"{metric}{count}_{Extractor(**statistics.metadata['extractor']).label}"
 
 
-def describe_protocol(statistics: Statistics, fakes: int) -> dict[str, Any]:
+def describe_protocol(statistics: Statistics, num_samples: int) -> dict[str, Any]:
     """The FID's name, everything that can move it, and the digest of that as `id`.
 
     `comparability_note` says what has to stand beside a score of this protocol: nothing where it
     compares with published FIDs.
     """
-    about = statistics.about
-    extractor = extractors.EXTRACTORS[about["extractor"]["extractor"]]
+    metadata = statistics.metadata
+    extractor = extractors.EXTRACTORS[metadata["extractor"]["extractor"]]
     protocol = {
-        "name": score_name("fid", fakes, statistics),
-        **about["extractor"],
+        "name": score_name("fid", num_samples, statistics),
+        **metadata["extractor"],
         "resize": extractor.resize,
         "weights": extractor.weights,
-        "fakes": fakes,
+        "num_samples": num_samples,
         "latents": len(SEEDS),
-        "reals": about["count"],
-        "shape": about["shape"],
-        "recipe": about["recipe"],
-        "data": about["data"],
-        "holdout": about["holdout"],
+        "num_real": metadata["count"],
+        "shape": metadata["shape"],
+        "preprocessing": metadata["preprocessing"],
+        "data": metadata["data"],
+        "holdout": metadata["holdout"],
     }
     return {
         **protocol,

@@ -14,7 +14,7 @@ KID_SEED = 0
 
 
 @dataclass(frozen=True)
-class Companions:
+class SampleMetrics:
     """KID, precision, recall and copies of a sample.
 
     Attributes:
@@ -28,7 +28,7 @@ class Companions:
     copies: Memorisation
 
 
-def companions(statistics: Statistics, sample: Sample) -> Companions:
+def sample_metrics(statistics: Statistics, sample: Sample) -> SampleMetrics:
     """Compare as many photographs as there are single features in `sample` with those.
 
     Copies are looked for among all of the reference's photographs. Without held-out ones there is
@@ -40,7 +40,7 @@ def companions(statistics: Statistics, sample: Sample) -> Companions:
     kid, spread = kernel_distance(real, fake, KID_SEED)
     precision, recall = precision_and_recall(real, fake)
     copies = memorisation(fake, statistics.subset, statistics.holdout)
-    name = partial(score_name, fakes=count, statistics=statistics)
+    name = partial(score_name, num_samples=count, statistics=statistics)
     scores = {
         name("kid"): kid,
         f"{name('kid')}_spread": spread,
@@ -56,4 +56,4 @@ def companions(statistics: Statistics, sample: Sample) -> Companions:
         "photographs": len(statistics.subset),
         "held_out": len(statistics.holdout),
     }
-    return Companions(scores, protocol, copies)
+    return SampleMetrics(scores, protocol, copies)

@@ -13,9 +13,9 @@ from facegan.evaluate.protocol import SEEDS
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
 from facegan.models.architectures import Generator
-from facegan.models.sampling import BLOCK, draw, latent_block
+from facegan.models.sampling import BLOCK, generate, latent_block
 from facegan.params import Extractor
-from facegan.runtime.distributed import ALONE, Group
+from facegan.runtime.distributed import SINGLE, Group
 
 
 @dataclass(frozen=True)
@@ -46,34 +46,36 @@ class Scorer:
         statistics: Statistics,
         images: int,
         device: torch.device,
-        group: Group = ALONE,
+        group: Group = SINGLE,
         on_event: OnEvent = silent,
     ) -> None:
         self.statistics, self.group = statistics, group
         self.on_event = on_event if group.rank == 0 else silent
         self.device, self.total, self.done = device, images, 0
-        settings = Extractor(**statistics.about["extractor"])
+        settings = Extractor(**statistics.metadata["extractor"])
         self.extraction = Extraction(settings, device, images, self.on_event)
 
-    def sample(self, generator: Generator, fakes: int, seed: int) -> Sample:
-        """The features of `fakes` generated images.
+    def sample(self, generator: Generator, num_samples: int, seed: int) -> Sample:
+        """The features of `num_samples` generated images.
 
         Raises:
             FaceganError: if they have another shape than the real ones, or are no images.
         """
-        shape, real = [generator.size, generator.size, generator.channels], self.statistics.about
+        shape, real = [generator.size, generator.size, generator.channels], self.statistics.metadata
         if shape != real["shape"]:
             raise FaceganError(
                 f"the generator makes images {shape}, the reference is of {real['shape']}"
             )
-        if warning := rank_warning(fakes, self.extraction.num_features, "generated images"):
+        if warning := rank_warning(num_samples, self.extraction.num_features, "generated images"):
             self.on_event({"event": "message", "text": warning})
-        return self.measure(self._drawn(generator, fakes, seed), fakes)
+        return self.measure(self._generated(generator, num_samples, seed), num_samples)
 
-    def _drawn(self, generator: Generator, fakes: int, seed: int) -> Iterator[tuple[int, Tensor]]:
-        for here in self.group.slices(fakes, BLOCK):
+    def _generated(
+        self, generator: Generator, num_samples: int, seed: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        for here in self.group.slices(num_samples, BLOCK):
             z = latent_block(here.start // BLOCK, generator.latent_dim, seed)
-            yield here.start, torch.cat(list(draw(generator, z[: here.stop - here.start])))
+            yield here.start, torch.cat(list(generate(generator, z[: here.stop - here.start])))
 
     def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> Sample:
         """The features of `count` images.
@@ -92,15 +94,15 @@ class Scorer:
             self.done += len(images) * self.group.size
             done = min(self.done, self.total)
             self.on_event({"event": "progress", "done": done, "total": self.total})
-        moments.gather(self.group)
-        self.group.total([features])
+        moments.all_reduce(self.group)
+        self.group.all_reduce_sum([features])
         return Sample(moments, features)
 
     def fid(self, sample: Sample) -> float:
         """The Fréchet distance to the real images; lower is better."""
         return frechet_distance(self.statistics, sample.moments)
 
-    def mean_fid(self, generator: Generator, fakes: int) -> float:
+    def mean_fid(self, generator: Generator, num_samples: int) -> float:
         """What promotion goes by: the mean over three sets of latents."""
-        samples = (self.sample(generator, fakes, seed) for seed in SEEDS)
+        samples = (self.sample(generator, num_samples, seed) for seed in SEEDS)
         return round(mean(map(self.fid, samples)), 4)

@@ -20,12 +20,12 @@ from facegan.data.dataset import data_sha256, load_images
 from facegan.evaluate import plots
 from facegan.evaluate.neighbours import Memorisation
 from facegan.evaluate.protocol import SEEDS, describe_protocol
-from facegan.evaluate.sample_metrics import companions
+from facegan.evaluate.sample_metrics import sample_metrics
 from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
-from facegan.models.sampling import BLOCK, draw, latent_block, latents
+from facegan.models.sampling import BLOCK, generate, latent_block, latents
 from facegan.params import Evaluate, Extractor
 from facegan.runtime import distributed
 
@@ -64,20 +64,20 @@ def evaluate(
     _refuse_other(statistics, official, dataset, asked)
     events = read_history(trained / NAME)
     generator = load_generator(trained / "generator.safetensors", device)
-    initial = load_generator(trained / "initial.safetensors", device)
+    initial = load_generator(trained / "untrained.safetensors", device)
     sets = [(generator, seed) for seed in SEEDS] + [(initial, SEEDS[0])]
-    with distributed.joined(device) as group:
-        scorer = Scorer(statistics, len(sets) * params.fakes, device, group, on_event)
-        samples = [scorer.sample(network, params.fakes, seed) for network, seed in sets]
+    with distributed.process_group(device) as group:
+        scorer = Scorer(statistics, len(sets) * params.num_samples, device, group, on_event)
+        samples = [scorer.sample(network, params.num_samples, seed) for network, seed in sets]
     if group.rank > 0:
         return
-    others = companions(statistics, samples[0])
+    others = sample_metrics(statistics, samples[0])
     content = {
-        **_fids(describe_protocol(statistics, params.fakes), list(map(scorer.fid, samples))),
+        **_fids(describe_protocol(statistics, params.num_samples), list(map(scorer.fid, samples))),
         **others.scores,
-        "floor": round(statistics.about["floor"], 4),
+        "floor": round(statistics.metadata["floor"], 4),
         **_course(events),
-        "companions": others.protocol,
+        "sample_metrics": others.protocol,
         "generator": file_sha256(trained / "generator.safetensors"),
         "reference": file_sha256(official),
     }
@@ -105,14 +105,14 @@ def _refuse_other(statistics: Statistics, official: Path, dataset: Path, asked: 
     Raises:
         FaceganError: if `official` is of other photographs, or measured otherwise than `asked`.
     """
-    about, again = statistics.about, "make it again: dvc repro reference"
+    about, again = statistics.metadata, "make it again: dvc repro reference"
     if (about["data"], about["holdout"]) != tuple(
         data_sha256(dataset, part) for part in ("images", "holdout")
     ):
         raise FaceganError(f"{official}: of other photographs than {dataset}; {again}")
     measured, wanted = about["extractor"], asked.model_dump()
-    if measured["precision"] == "float32":  # which takes bfloat16's place where there is none
-        wanted["precision"] = "float32"
+    if measured["dtype"] == "float32":  # which takes bfloat16's place where there is none
+        wanted["dtype"] = "float32"
     differs = [
         f"{key} {measured[key]}, not {wanted[key]}"
         for key in wanted
@@ -132,7 +132,7 @@ def _course(events: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def _samples(generator: Generator) -> NDArray[np.uint8]:
     z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED)
-    return grid(torch.cat(list(draw(generator, z))))
+    return grid(torch.cat(list(generate(generator, z))))
 
 
 def _pairs(
@@ -144,6 +144,6 @@ def _pairs(
         latent_block(number // BLOCK, generator.latent_dim, SEEDS[0])[number % BLOCK]
         for number in chosen.tolist()
     ]
-    fakes = torch.cat(list(draw(generator, torch.stack(z)))).cpu()
-    photographs = load_images(dataset)[statistics.rows[copies.rows[chosen]]]
+    fakes = torch.cat(list(generate(generator, torch.stack(z)))).cpu()
+    photographs = load_images(dataset)[statistics.train_indices[copies.rows[chosen]]]
     return grid(torch.cat([fakes, photographs], dim=2), ROW)

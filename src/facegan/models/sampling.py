@@ -21,10 +21,10 @@ class ImageGenerator(nn.Module):
         self.network = network
 
     def forward(self, z: Tensor) -> Tensor:
-        return to_levels(self.network(z))
+        return to_uint8(self.network(z))
 
 
-def to_levels(x: Tensor) -> Tensor:
+def to_uint8(x: Tensor) -> Tensor:
     """float (n, C, H, W) in [-1, 1] -> uint8 (n, H, W, C)."""
     levels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1)  # NCHW => NHWC
@@ -44,7 +44,7 @@ def latent_block(block: int, dimensions: int, seed: int) -> Tensor:
     return latents(BLOCK, dimensions, int(mixed))
 
 
-def draw(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
+def generate(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
     """Images of the latents `z`, in batches: uint8 (n, H, W, C) on the network's device.
 
     Raises:
@@ -56,4 +56,4 @@ def draw(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
             x = network(batch.to(device))
             if not x.isfinite().all():
                 raise FaceganError("the generator makes images of NaN; train another one")
-            yield to_levels(x)
+            yield to_uint8(x)

@@ -10,11 +10,12 @@ def base(size: int) -> int:
     return 7 if size % 7 == 0 else 4
 
 
-def widths(size: int, width: int) -> list[int]:
-    """Channels at `base`, twice that, ... `size` / 2: `width` at the last, doubled at each before.
+def widths(size: int, base_channels: int) -> list[int]:
+    """Channels at `base`, twice that, ... `size` / 2: `base_channels` at the last, doubled at each
+    one before.
 
     >>> widths(64, 64)
     [512, 256, 128, 64]
     """
     steps = (size // base(size)).bit_length() - 1
-    return [width * 2**step for step in reversed(range(steps))]
+    return [base_channels * 2**step for step in reversed(range(steps))]

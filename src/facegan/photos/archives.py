@@ -14,11 +14,11 @@ from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 PLAIN_TAR, STREAMED_TAR = (".tar",), (".tar.gz", ".tgz")
 SUFFIXES = (".zip", *PLAIN_TAR, *STREAMED_TAR)
 # Bytes of one encoded photograph; what claims more is a bomb.
-MOST_BYTES = 2**29
+MAX_BYTES = 2**29
 # Types of tar's headers that hold names for the next one, and bytes that they may have.
-LONG_NAMES, MOST_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
+LONG_NAMES, MAX_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
 # A member that claims more is no member: tarfile would look for its end for ever.
-MOST_MEMBER = 2**36
+MAX_MEMBER = 2**36
 # The local header before a zip's member (APPNOTE.TXT 4.3.7): its name's and extra field's length.
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
@@ -28,7 +28,7 @@ def is_archive(file: str) -> bool:
 
 
 def members(root: Root, file: str) -> Iterator[Input]:
-    """The inputs in an archive, in its own order. What can't be read ends as a verdict."""
+    """The inputs in an archive, in its own order. What can't be read ends as a status."""
     try:
         with root.open(file) as stream:
             if file.lower().endswith(".zip"):
@@ -36,11 +36,11 @@ def members(root: Root, file: str) -> Iterator[Input]:
             else:
                 yield from _tar_members(stream, file)
     except FileNotFoundError:
-        yield Input(safe_name(file), file, verdict="vanished")
+        yield Input(safe_name(file), file, status="vanished")
     except PermissionError:
-        yield Input(safe_name(file), file, verdict="no-permission")
+        yield Input(safe_name(file), file, status="no-permission")
     except Exception:  # tarfile and zipfile raise whatever the bytes lead them to
-        yield Input(safe_name(file), file, verdict="unreadable")
+        yield Input(safe_name(file), file, status="unreadable")
 
 
 def _zip_members(stream: BinaryIO, file: str) -> Iterator[Input]:
@@ -53,7 +53,7 @@ def _zip_members(stream: BinaryIO, file: str) -> Iterator[Input]:
             info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
         )
         path = safe_name(f"{file}/{info.filename}")
-        yield Input(path, file, span, verdict=_zip_verdict(info))
+        yield Input(path, file, span, status=_zip_verdict(info))
 
 
 def _zip_verdict(info: zipfile.ZipInfo) -> str | None:
@@ -75,7 +75,7 @@ class _StrictHeader(tarfile.TarInfo):
             if buf == bytes(tarfile.BLOCKSIZE):
                 raise  # the empty blocks that end an archive
             raise tarfile.ReadError(str(error)) from None
-        most = MOST_NAME if header.type in LONG_NAMES else MOST_MEMBER
+        most = MAX_NAME if header.type in LONG_NAMES else MAX_MEMBER
         if not 0 <= header.size <= most:
             raise tarfile.ReadError("an absurd size")
         return header
@@ -91,7 +91,7 @@ def _tar_members(stream: BinaryIO, file: str) -> Iterator[Input]:
             archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
             if info.size < 0 or archive.offset <= info.offset:  # a pax header may say so
                 raise tarfile.ReadError("leads back to what was read")
-            if not 0 <= info.size <= MOST_MEMBER:  # in a header that comes before the member's
+            if not 0 <= info.size <= MAX_MEMBER:  # in a header that comes before the member's
                 raise tarfile.ReadError("an absurd size")
             if not info.isdir():
                 yield _tar_member(archive, info, file, streamed)
@@ -102,25 +102,25 @@ def _tar_members(stream: BinaryIO, file: str) -> Iterator[Input]:
 def _tar_member(
     archive: tarfile.TarFile, info: tarfile.TarInfo, file: str, streamed: bool
 ) -> Input:
-    verdict = _verdict(info.name, info.size)
+    status = _verdict(info.name, info.size)
     if info.issym() or info.islnk():
-        verdict = "link"
+        status = "link"
     elif not info.isreg() or info.issparse():
-        verdict = "not-a-file"
+        status = "not-a-file"
     content = None
-    if streamed and verdict is None:
+    if streamed and status is None:
         member = archive.extractfile(info)
         content = member.read() if member else b""
         if len(content) != info.size:
-            content, verdict = None, "truncated"
+            content, status = None, "truncated"
     path, span = safe_name(f"{file}/{info.name}"), Span(info.offset_data, info.size, info.size)
-    return Input(path, file, span, content, verdict=verdict)
+    return Input(path, file, span, content, status=status)
 
 
 def _verdict(name: str, size: int) -> str | None:
     if is_archive(name):
         return "nested-archive"
-    return "bomb" if size > MOST_BYTES else None
+    return "bomb" if size > MAX_BYTES else None
 
 
 def read_span(stream: BinaryIO, span: Span) -> bytes:

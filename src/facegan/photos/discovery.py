@@ -18,17 +18,17 @@ def find(root: Root) -> Iterator[Input]:
     Raises:
         FaceganError: if there is no such root.
     """
-    for file, verdict in root.files():
-        if verdict is not None:
-            yield Input(safe_name(file), file, verdict=verdict)
+    for file, status in root.files():
+        if status is not None:
+            yield Input(safe_name(file), file, status=status)
         elif archives.is_archive(file):
             yield from archives.members(root, file)
         elif not file.lower().endswith(ENCODED) and idx.is_idx(root, file):
             yield from idx.images(root, file)
         else:
             yield Input(safe_name(file), file)
-    for path, verdict in manifest(root).get("skipped", {}).items():
-        yield Input(path, path, verdict=verdict)
+    for path, status in manifest(root).get("skipped", {}).items():
+        yield Input(path, path, status=status)
 
 
 def count(root: Root) -> int:
@@ -59,8 +59,8 @@ class Reader:
         Raises:
             Unusable: if they can't be had.
         """
-        if each.verdict is not None:
-            raise Unusable(each.verdict)
+        if each.status is not None:
+            raise Unusable(each.status)
         if each.content is not None:
             return each.content
         try:
@@ -88,7 +88,7 @@ class Reader:
 
 
 def _whole(stream: BinaryIO) -> bytes:
-    if stream.seek(0, os.SEEK_END) > archives.MOST_BYTES:
+    if stream.seek(0, os.SEEK_END) > archives.MAX_BYTES:
         raise Unusable("bomb")
     stream.seek(0)
     return stream.read()

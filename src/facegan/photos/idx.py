@@ -11,7 +11,7 @@ from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 # Two zero bytes, 8 for uint8, 3 dimensions.
 MAGIC = b"\x00\x00\x08\x03"
 HEADER = struct.Struct(">4s3I")
-MOST_PIXELS = 2**20  # of one image
+MAX_PIXELS = 2**20  # of one image
 
 
 def is_idx(root: Root, file: str) -> bool:
@@ -23,17 +23,17 @@ def is_idx(root: Root, file: str) -> bool:
 
 
 def images(root: Root, file: str) -> Iterator[Input]:
-    """The images in an IDX file; one input with a verdict if it doesn't hold what it says."""
+    """The images in an IDX file; one input with a status if it doesn't hold what it says."""
     try:
         with root.open(file) as stream, _plain(stream, file) as plain:
             number, height, width = _checked_header(plain)
         with root.open(file) as stream, _plain(stream, file) as plain:
             yield from _images(plain, file, number, (height, width))
     except FileNotFoundError:
-        yield Input(safe_name(file), file, verdict="vanished")
+        yield Input(safe_name(file), file, status="vanished")
     except (OSError, EOFError, zlib.error, Unusable) as error:
-        verdict = "truncated" if isinstance(error, EOFError) else "unreadable"
-        yield Input(safe_name(file), file, verdict=verdict)
+        status = "truncated" if isinstance(error, EOFError) else "unreadable"
+        yield Input(safe_name(file), file, status=status)
 
 
 def _plain(stream: BinaryIO, file: str) -> BinaryIO | gzip.GzipFile:
@@ -51,7 +51,7 @@ def _checked_header(plain: BinaryIO | gzip.GzipFile) -> tuple[int, int, int]:
     if len(header) < HEADER.size:
         raise EOFError
     _, number, height, width = HEADER.unpack(header)
-    if not 0 < height * width <= MOST_PIXELS:
+    if not 0 < height * width <= MAX_PIXELS:
         raise Unusable("unreadable")
     left = number * height * width
     # Read to the end, which checks gzip's checksum, too.

@@ -41,7 +41,7 @@ class Input(NamedTuple):
         span: the part of that file; None for all of it.
         content: its bytes, where they were read already, because a stream is read once.
         shape: (height, width) of raw grey pixels; None for an encoded image.
-        verdict: why it is no photograph, where that is known without its bytes.
+        status: why it is no photograph, where that is known without its bytes.
     """
 
     path: str
@@ -49,18 +49,18 @@ class Input(NamedTuple):
     span: Span | None = None
     content: bytes | None = None
     shape: tuple[int, int] | None = None
-    verdict: str | None = None
+    status: str | None = None
 
 
 class Unusable(Exception):
-    """An input that is no usable photograph. The message is the verdict that the index shows."""
+    """An input that is no usable photograph. The message is the status that the index shows."""
 
 
 class Root(Protocol):
     """Where photographs lie. Workers get a copy and read on their own."""
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        """Every file, sorted by path; with a verdict where it can't be one of photographs."""
+        """Every file, sorted by path; with a status where it can't be one of photographs."""
 
     def open(self, file: str) -> BinaryIO:
         """A file, to be read and sought in."""
@@ -82,11 +82,11 @@ class Folder:
     def _walk(self) -> Iterator[tuple[str, str | None]]:
         left: list[tuple[str, str | None]] = [("", None)]  # the next one last
         while left:
-            path, verdict = left.pop()
-            if verdict is None and (not path or path.endswith("/")):
+            path, status = left.pop()
+            if status is None and (not path or path.endswith("/")):
                 left += self._entries(path)
             elif path != MANIFEST:
-                yield path.removesuffix("/") or ".", verdict
+                yield path.removesuffix("/") or ".", status
 
     def _entries(self, below: str) -> list[tuple[str, str | None]]:
         """What is in a folder, the last first, folders with a slash. They sort as their files."""

@@ -18,7 +18,7 @@ SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jp2", ".tar.xz", ".tar.bz2", ".tar.zst", ".7z", ".rar"),
 )
 # A decoded photograph takes up to 4 bytes a pixel.
-MOST_PIXELS = 2**27
+MAX_PIXELS = 2**27
 # How EXIF's orientations are undone; which of them turn by a quarter, and which begin where the
 # file's rows or columns end.
 TURNS = {
@@ -96,7 +96,7 @@ def _decode(
 ) -> Decoded:
     image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise Unusable("bomb")
     share = 1.0 if shrink is None else shrink(width, height)
     enough = math.ceil(width * share), math.ceil(height * share)

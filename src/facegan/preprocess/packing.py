@@ -17,7 +17,7 @@ from facegan.photos.inputs import Input, Root, Unusable, shown
 from facegan.preprocess.decoding import Decoded, decode
 from facegan.preprocess.npy_writer import Pixels
 
-FILTERS = {
+RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     Attributes:
         sha256: of the file's bytes, in hexadecimal; empty where they could not be read.
         width, height: of the upright photograph; 0 where it could not be decoded.
-        verdict: why it is unusable; None where it has pixels.
+        status: why it is unusable; None where it has pixels.
         digest: of its pixels, as they are packed.
         perceptual: its perceptual hash, 64 bits, where near duplicates are looked for.
     """
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     sha256: str = ""
     width: int = 0
     height: int = 0
-    verdict: str | None = None
+    status: str | None = None
     digest: bytes = b""
     perceptual: int = 0
 
@@ -84,7 +84,7 @@ def _pack_input(reader: Reader, each: Input, params: Preprocess) -> tuple[Row, b
             each, content, params.channels, params.background, None if full else shrink
         )
     except Unusable as error:
-        return Row(each.path, sha256, verdict=str(error)), b""
+        return Row(each.path, sha256, status=str(error)), b""
     size = decoded.width, decoded.height
     if min(size) < params.min_side:
         return Row(each.path, sha256, *size, "too-small"), b""
@@ -125,7 +125,7 @@ def resize(decoded: Decoded, params: Preprocess, path: str) -> Image.Image:
     whole = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
     inner = left - x, top - y, right - x, bottom - y
     side = params.resolution
-    return whole.resize((side, side), FILTERS[params.filter], box=inner)
+    return whole.resize((side, side), RESAMPLING[params.resample], box=inner)
 
 
 def _perceptual(image: Image.Image) -> int:

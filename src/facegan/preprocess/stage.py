@@ -9,7 +9,7 @@ from facegan.core.events import OnEvent, silent
 from facegan.params import Preprocess
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, Input, open_root
-from facegan.preprocess.ledger import Ledger
+from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import pack_inputs
 from facegan.preprocess.workers import PROCESSES, cores, in_order, open_executor
 
@@ -32,7 +32,7 @@ def preprocess(
 
     Writes `images.npy` and `holdout.npy` (uint8, (N, resolution, resolution, channels)),
     `dataset.json` and `holdout.json` (sha256, shape and preprocessing of each), `index.csv` (path,
-    sha256, width, height, verdict of every input, in order), `report.json`, the pictures
+    sha256, width, height, status of every input, in order), `report.json`, the pictures
     `preview.png` and `mean.png`, and histograms of the photographs' short sides and mean grey
     levels for `dvc plots`. The bytes of all these don't depend on `executor` and `workers`.
 
@@ -54,7 +54,7 @@ def preprocess(
     few = min(workers or cores(), -(-total // size) or 1)
     with replacing(out) as folder, open_executor(executor, few) as found:
         folder.mkdir()
-        with Ledger(folder, params, discovery.manifest(root).get("originals", {})) as ledger:
+        with DatasetWriter(folder, params, discovery.manifest(root).get("originals", {})) as ledger:
             for rows, pixels in in_order(found, AHEAD * found.tasks, pack_inputs, calls):
                 ledger.add(rows, pixels, on_event)
                 on_event({"event": "progress", "done": ledger.inputs, "total": total})

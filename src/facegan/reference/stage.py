@@ -14,9 +14,9 @@ from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
 from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
-from facegan.params import FEWEST, Extractor, Reference
+from facegan.params import MIN_IMAGES, Extractor, Reference
 from facegan.runtime import distributed
-from facegan.runtime.autocast import possible_precision
+from facegan.runtime.autocast import effective_dtype
 from facegan.runtime.distributed import Group
 
 # Which images make a half, and which the subsets, is drawn once and for all.
@@ -30,13 +30,13 @@ class _Choice:
     Attributes:
         in_first: bool (n,), the first half; the floor is its distance to the second.
         places: int64 (n,), where an image's features are kept among the single ones; -1: nowhere.
-        rows: int64 (k,), the kept images of the training part.
+        train_indices: int64 (k,), the kept images of the training part.
         kept: how many single features there are, those of the training part first.
     """
 
     in_first: Tensor
     places: Tensor
-    rows: Tensor
+    train_indices: Tensor
     kept: int
 
 
@@ -58,20 +58,12 @@ def reference(
             weights are missing.
     """
     parts = [load_images(dataset, part) for part in ("images", "holdout")]
-    count = sum(map(len, parts))
-    if len(parts[0]) < FEWEST:
-        raise FaceganError(f"{dataset}: {len(parts[0])} images; the scores need {FEWEST} at least")
-    about = {
-        "count": count,
-        "shape": list(parts[0].shape[1:]),
-        "recipe": preprocessing(dataset),
-        "data": data_sha256(dataset),
-        "holdout": data_sha256(dataset, "holdout"),
-    }
-    with distributed.joined(device) as group:
+    metadata = _describe(dataset, parts)
+    count = metadata["count"]
+    with distributed.process_group(device) as group:
         listener = on_event if group.rank == 0 else silent
-        wanted = {params.quick.precision, params.official.precision}
-        possible = {each: possible_precision(each, device, listener) for each in wanted}
+        wanted = {params.quick.dtype, params.official.dtype}
+        possible = {each: effective_dtype(each, device, listener) for each in wanted}
         done = 0
 
         def on_images(images: int) -> None:
@@ -83,11 +75,24 @@ def reference(
             (quick, params.quick, 0),
             (official, params.official, params.subset),
         ):
-            settings = asked.model_copy(update={"precision": possible[asked.precision]})
+            settings = asked.model_copy(update={"dtype": possible[asked.dtype]})
             work = _Measurement(settings, _choose(parts, subset), device, group, listener)
-            statistics = work.measure(parts, about, on_images)
+            statistics = work.measure(parts, metadata, on_images)
             if group.rank == 0:
                 statistics.save(path)
+
+
+def _describe(dataset: Path, parts: list[Tensor]) -> dict[str, Any]:
+    """What is measured, whichever the extractor."""
+    if len(parts[0]) < MIN_IMAGES:
+        raise FaceganError(f"{dataset}: {len(parts[0])} images; scores need at least {MIN_IMAGES}")
+    return {
+        "count": sum(map(len, parts)),
+        "shape": list(parts[0].shape[1:]),
+        "preprocessing": preprocessing(dataset),
+        "data": data_sha256(dataset),
+        "holdout": data_sha256(dataset, "holdout"),
+    }
 
 
 def _choose(parts: list[Tensor], subset: int) -> _Choice:
@@ -97,11 +102,11 @@ def _choose(parts: list[Tensor], subset: int) -> _Choice:
     in_first = torch.zeros(count, dtype=torch.bool)
     in_first[order[: count // 2]] = True
     # In random order, so that any first ones are as good a choice as all.
-    rows, held_out = order[order < train][:subset], order[order >= train][:subset]
+    train_indices, held_out = order[order < train][:subset], order[order >= train][:subset]
     places = torch.full((count,), -1)
-    places[rows] = torch.arange(len(rows))
-    places[held_out] = torch.arange(len(held_out)) + len(rows)
-    return _Choice(in_first, places, rows, len(rows) + len(held_out))
+    places[train_indices] = torch.arange(len(train_indices))
+    places[held_out] = torch.arange(len(held_out)) + len(train_indices)
+    return _Choice(in_first, places, train_indices, len(train_indices) + len(held_out))
 
 
 class _Measurement:
@@ -123,7 +128,7 @@ class _Measurement:
         self.single = torch.zeros(choice.kept, dimensions)
 
     def measure(
-        self, parts: list[Tensor], about: dict[str, Any], on_images: Callable[[int], None]
+        self, parts: list[Tensor], metadata: dict[str, Any], on_images: Callable[[int], None]
     ) -> Statistics:
         begin = 0
         for part in parts:
@@ -131,17 +136,23 @@ class _Measurement:
                 self._add(self.extraction(part[here]), begin + here.start)
                 on_images(len(part[here]) * self.group.size)
             begin += len(part)
-        self.group.total([self.single])
+        self.group.all_reduce_sum([self.single])
         for half in self.halves:
-            half.gather(self.group)
+            half.all_reduce(self.group)
         first, second = self.halves
         both = first + second
         if warning := rank_warning(both.count, self.extraction.num_features, "photographs"):
             self.on_event({"event": "message", "text": warning})
-        floor = frechet_distance(Statistics.of(first, {}), second)
-        about = {**about, "extractor": self.settings.model_dump(), "floor": floor}
-        rows = self.choice.rows
-        return Statistics.of(both, about, self.single[: len(rows)], rows, self.single[len(rows) :])
+        floor = frechet_distance(Statistics.from_moments(first, {}), second)
+        metadata = {**metadata, "extractor": self.settings.model_dump(), "floor": floor}
+        train_indices = self.choice.train_indices
+        return Statistics.from_moments(
+            both,
+            metadata,
+            self.single[: len(train_indices)],
+            train_indices,
+            self.single[len(train_indices) :],
+        )
 
     def _add(self, features: Tensor, first: int) -> None:
         here = slice(first, first + len(features))

@@ -68,8 +68,8 @@ def _champion_fid(
         generator = load_version(champion, Path(folder), device)
     statistics = Statistics.load(official)
     try:
-        scorer = Scorer(statistics, len(SEEDS) * protocol["fakes"], device)
-        return scorer.mean_fid(generator, protocol["fakes"])
+        scorer = Scorer(statistics, len(SEEDS) * protocol["num_samples"], device)
+        return scorer.mean_fid(generator, protocol["num_samples"])
     except FaceganError as error:
         hint = "images of another shape need another register.name"
         raise FaceganError(

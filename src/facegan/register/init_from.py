@@ -13,7 +13,7 @@ from facegan.register import versions
 
 
 @contextmanager
-def initial_networks(init_from: str | None) -> Iterator[Path | None]:
+def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
     """The folder of `train.init_from`'s generator and discriminator; None where it is null.
 
     Args:

@@ -22,8 +22,8 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     protocol = scores["protocol"]
     metric = protocol["name"]
     rows = [
-        ("protocol", f"{metric}: {protocol['latents']} times {protocol['fakes']:,} generated "
-                     f"images against {protocol['reals']:,} photographs; lower is better"),
+        ("protocol", f"{metric}: {protocol['latents']} times {protocol['num_samples']:,} generated "
+                     f"images against {protocol['num_real']:,} photographs; lower is better"),
         ("FID before", f"{scores['untrained']:.1f}, before this training"),
         ("FID now", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
                     f"best at {scores['images_seen']:,} images seen"),

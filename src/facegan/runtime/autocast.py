@@ -3,10 +3,10 @@
 import torch
 
 from facegan.core.events import OnEvent
-from facegan.params import Precision
+from facegan.params import Dtype
 
 
-def possible_precision(wanted: Precision, device: torch.device, on_event: OnEvent) -> Precision:
+def effective_dtype(wanted: Dtype, device: torch.device, on_event: OnEvent) -> Dtype:
     """`wanted`, or float32 on a device that has no arithmetic in bfloat16, with a message.
 
     Emulated, it is both slower and less exact: EfficientNet-Lite0 at 64 pixels made 31 images a

@@ -47,7 +47,7 @@ class Group:
         for first in range(self.rank * size, rows, self.size * size):
             yield slice(first, min(first + size, rows))
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace float32 tensors of one device by their means over the processes."""
         if self.size == 1:
             return
@@ -58,7 +58,7 @@ class Group:
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
-    def total(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors, each by its sum over the processes."""
         if self.size == 1:
             return
@@ -127,23 +127,23 @@ class Group:
             ) from None
 
 
-ALONE = Group()
+SINGLE = Group()
 
 
-def is_several() -> bool:
+def is_distributed() -> bool:
     """Whether `torchrun` started this process."""
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def process_group(device: torch.device) -> Iterator[Group]:
     """The processes that `torchrun` started with this one, connected; else this one alone.
 
     Raises:
         FaceganError: if processes on this device can't work together.
     """
-    if not is_several():
-        yield ALONE
+    if not is_distributed():
+        yield SINGLE
         return
     if device.type == "mps":
         raise FaceganError("torchrun: mps has no processes that work together; run facegan train")

@@ -22,7 +22,7 @@ MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
 COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
 COMPARABILITY_NOTE = "facegan.comparability_note"
 # As many metrics as MLflow takes in one request.
-MOST_METRICS = 1000
+MAX_METRICS = 1000
 
 
 def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
@@ -38,7 +38,7 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     now = int(time.time() * 1000)
     metrics = []
     for event in events[done:]:
-        for name, value in _figures(event, start).items():
+        for name, value in _metrics(event, start).items():
             metrics.append(Metric(name, value, now, event["images_seen"]))
         if event["event"] == "collapse":
             text = f"at {event['images_seen']:,} images seen: {event['reason']}"
@@ -47,13 +47,13 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
             with Image.open(folder / event["picture"]) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             client.log_image(run.info.run_id, pixels, key="samples", step=event["images_seen"])
-    for first in range(0, len(metrics), MOST_METRICS):
-        client.log_batch(run.info.run_id, metrics=metrics[first : first + MOST_METRICS])
+    for first in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(run.info.run_id, metrics=metrics[first : first + MAX_METRICS])
     client.set_tag(run.info.run_id, MIRRORED, len(events))
     return run
 
 
-def _figures(event: Event, start: Event) -> dict[str, float]:
+def _metrics(event: Event, start: Event) -> dict[str, float]:
     match event["event"]:
         case "losses":
             losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
@@ -140,9 +140,9 @@ def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
     name, step = scores["protocol"]["name"], scores["images_seen"]
     # These names carry the protocol's main part.
     label = name.partition("_")[2]
-    figures = {key: value for key, value in scores.items() if label in key}
-    figures |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
-    for key, value in figures.items():
+    metrics = {key: value for key, value in scores.items() if label in key}
+    metrics |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
+    for key, value in metrics.items():
         if run.data.metrics.get(key) != value:
             client.log_metric(run.info.run_id, key, value, step=step)
     if note := scores["protocol"]["comparability_note"]:

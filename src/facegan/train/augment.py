@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from facegan.train.rng import Noise
+from facegan.train.rng import Rng
 
 
-def augment(images: Tensor, names: Sequence[str], noise: Noise) -> Tensor:
+def augment(images: Tensor, names: Sequence[str], noise: Rng) -> Tensor:
     """Apply the augmentations `names` in turn, each with numbers of its own for each image.
 
     Args:
@@ -26,29 +26,29 @@ def augment(images: Tensor, names: Sequence[str], noise: Noise) -> Tensor:
     return images
 
 
-def _uniform(images: Tensor, noise: Noise) -> Tensor:
+def _uniform(images: Tensor, noise: Rng) -> Tensor:
     """One number in [0, 1) for each image: (n, 1, 1, 1)."""
     return noise.uniform(len(images), 1, 1, 1)
 
 
-def brightness(images: Tensor, noise: Noise) -> Tensor:
+def brightness(images: Tensor, noise: Rng) -> Tensor:
     """Add up to a quarter of the range, either way."""
     return images + (_uniform(images, noise) - 0.5)
 
 
-def saturation(images: Tensor, noise: Noise) -> Tensor:
+def saturation(images: Tensor, noise: Rng) -> Tensor:
     """Scale the distance from grey by 0 to 2."""
     grey = images.mean(1, keepdim=True)
     return grey + (images - grey) * (2 * _uniform(images, noise))
 
 
-def contrast(images: Tensor, noise: Noise) -> Tensor:
+def contrast(images: Tensor, noise: Rng) -> Tensor:
     """Scale the distance from the image's mean by 0.5 to 1.5."""
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + (images - mean) * (0.5 + _uniform(images, noise))
 
 
-def translation(images: Tensor, noise: Noise) -> Tensor:
+def translation(images: Tensor, noise: Rng) -> Tensor:
     """Shift by up to an eighth of the side, either way; zeros come in."""
     n, _, height, width = images.shape
     reach = height // 8
@@ -62,7 +62,7 @@ def translation(images: Tensor, noise: Noise) -> Tensor:
     return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def cutout(images: Tensor, noise: Noise) -> Tensor:
+def cutout(images: Tensor, noise: Rng) -> Tensor:
     """Set a square of half the side to zero; its centre is anywhere in the image."""
     n, _, height, width = images.shape
     side = height // 2
@@ -75,7 +75,7 @@ def cutout(images: Tensor, noise: Noise) -> Tensor:
     return images.masked_fill(hidden, 0)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, Noise], Tensor]] = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, Rng], Tensor]] = {
     "brightness": brightness,
     "saturation": saturation,
     "contrast": contrast,

@@ -9,7 +9,7 @@ from torch import Tensor
 WARM_UP = 3
 
 
-class Recorded:
+class CudaGraphed:
     """A function that is recorded on its fourth call and replayed at every later one.
 
     A small network's kernels take less time than Python needs to start them one by one.
@@ -17,11 +17,11 @@ class Recorded:
     Args:
         function: what it does and to which tensors is always the same; whatever it changes keeps
             its place in memory.
-        source: the generator on the GPU that `function` draws from: a replay goes on with it.
+        generator: the generator on the GPU that `function` draws from: a replay goes on with it.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], source: torch.Generator) -> None:
-        self.function, self.source, self.calls = function, source, 0
+    def __init__(self, function: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+        self.function, self.generator, self.calls = function, generator, 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, given: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Recorded:
 
     def _record(self, given: Tensor) -> None:
         self.given, graph = given.clone(), torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.source)
+        graph.register_generator_state(self.generator)
         # thread_local: other threads may use the GPU meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.result = self.function(self.given)

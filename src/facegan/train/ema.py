@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class WeightAverage:
+class EMA:
     """EMA of a network's parameters, its half-life counted in images.
 
     Args:
@@ -24,7 +24,7 @@ class WeightAverage:
         torch._foreach_lerp_(averaged, list[Tensor](live.parameters()), weight)
 
     @torch.no_grad()
-    def settle(self, batches: tuple[Tensor, ...]) -> nn.Module:
+    def recalibrate_batchnorm(self, batches: tuple[Tensor, ...]) -> nn.Module:
         """A copy ready to draw: in eval mode, BatchNorm's statistics estimated over `batches`.
 
         The live network's running statistics don't fit averaged weights.

@@ -17,13 +17,13 @@ SAMPLE_SEED, QUICK_SEED = 1, 2
 SAMPLES = 64
 
 
-class Judge:
+class Monitor:
     """Looks at generators.
 
     Args:
         quick: the real images' statistics.
         images: the real images, uint8 (N, H, W, C); the first 64 are the measure of diversity.
-        fakes: how many images the quick FID takes.
+        num_samples: how many images the quick FID takes.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Judge:
         quick: frechet.Statistics,
         images: Tensor,
         latent_dim: int,
-        fakes: int,
+        num_samples: int,
         device: torch.device,
     ) -> None:
-        settings = Extractor(**quick.about["extractor"])
-        self.quick, self.latent_dim, self.fakes = quick, latent_dim, fakes
-        self.name = f"quick_fid{fakes}_{settings.label}"
+        settings = Extractor(**quick.metadata["extractor"])
+        self.quick, self.latent_dim, self.num_samples = quick, latent_dim, num_samples
+        self.name = f"quick_fid{num_samples}_{settings.label}"
         # Never compiled: a training of more epochs has to have the same scores.
         self.extraction = extraction.Extraction(settings, device, images=0)
         self.real_distance = _mean_distance(images[:SAMPLES])
@@ -47,22 +47,22 @@ class Judge:
         note = self.extraction.extractor.comparability_note
         return note and f"{self.name} is {note}"
 
-    def draw_samples(self, network: nn.Module, path: Path) -> float:
+    def save_samples(self, network: nn.Module, path: Path) -> float:
         """Write the picture of the fixed latents' images.
 
         Returns:
             Their diversity: the mean distance of two of them as a share of two photographs'.
         """
         z = sampling.latents(SAMPLES, self.latent_dim, SAMPLE_SEED)
-        images = torch.cat(list(sampling.draw(network, z)))
+        images = torch.cat(list(sampling.generate(network, z)))
         pictures.save_picture(pictures.grid(images), path)
         return round(_mean_distance(images) / max(self.real_distance, 1e-9), 4)
 
     def quick_fid(self, network: nn.Module) -> float:
-        """The Fréchet distance to the real images, with few fakes; lower is better."""
+        """The Fréchet distance to the real images, with few num_samples; lower is better."""
         moments = frechet.Moments(self.extraction.num_features)
-        z = sampling.latents(self.fakes, self.latent_dim, QUICK_SEED)
-        for images in sampling.draw(network, z):
+        z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
+        for images in sampling.generate(network, z):
             moments.update(self.extraction(images))
         return round(frechet.frechet_distance(self.quick, moments), 6)
 

@@ -17,13 +17,13 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent
 from facegan.train import checkpoint
 
-CHECKPOINT, INITIAL, SAMPLES = "checkpoint.pt", "initial.safetensors", "samples"
+CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
 IDENTITY, FINISHED = "fingerprint.json", "finished.json"
 # So many folders stay besides the one in use: those that were used last.
 KEPT = 4
 
 
-class Training:
+class RunFolder:
     """The folder of one training.
 
     Args:

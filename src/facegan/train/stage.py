@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from facegan.core import atomic, digests, events, history
-from facegan.core.errors import FaceganError, Stopped
+from facegan.core.errors import FaceganError, Interrupted
 from facegan.data import dataset
-from facegan.data.batches import Batches, place
+from facegan.data.batches import Batches, to_device_if_fits
 from facegan.features import frechet
 from facegan.models import sizes
 from facegan.params import Train
 from facegan.runtime import autocast, distributed
 from facegan.runtime.distributed import Command, Group
-from facegan.train import loop, monitor, run_folder, signals, trainer
+from facegan.train import gan_state, monitor, run_folder, signals, trainer
 
 PACKAGE = Path(__file__).parents[1]
 # The folders whose code a training depends on; those of its stage in dvc.yaml.
@@ -55,31 +55,27 @@ def train(
     atomic.refuse_foreign(out, history.NAME)
     images, statistics = _load(data, quick)
     size, channels = images.shape[2:]
-    with distributed.joined(device) as group, _memory_is_short():
+    with distributed.process_group(device) as group, _memory_is_short():
         listener = on_event if group.rank == 0 else events.silent
-        possible = autocast.possible_precision(params.precision, device, listener)
-        params = params.model_copy(update={"precision": possible})
-        identity = {
-            "data": dataset.data_sha256(data),
-            "quick": digests.file_sha256(quick),
-            "init_from": init and _hashes(init),
-            "seed": seed,
-            **_circumstances(params, device, group),
-        }
+        possible = autocast.effective_dtype(params.dtype, device, listener)
+        params = params.model_copy(update={"dtype": possible})
+        identity = _identity(data, quick, init, seed, params, device, group)
         group.agree(digests.fingerprint(identity))
-        placed = place(images, device)
+        placed = to_device_if_fits(images, device)
         batches = Batches(placed, params.batch_size, seed, device, group=group)
-        networks = trainer.Trainer(params, size, channels, seed, device, group)
+        gan = gan_state.GANState(params, size, channels, seed, device, group)
         if init is not None:
-            networks.begin_with(init)
+            gan.load_pretrained(init)
         if group.rank > 0:
-            _follow(group, networks, batches)
+            _follow(group, gan, batches)
             return
-        training = run_folder.Training(checkpoints, identity, resume)
-        viewer = monitor.Judge(statistics, images, params.latent_dim, params.quick_fakes, device)
-        run = loop.Loop(training, networks, batches, viewer, params, on_event)
+        folder = run_folder.RunFolder(checkpoints, identity, resume)
+        quality = monitor.Monitor(
+            statistics, images, params.latent_dim, params.quick_num_samples, device
+        )
+        run = trainer.Trainer(folder, gan, batches, quality, params, on_event)
         _lead(group, run)
-        run.publish(out)
+        run.export(out)
 
 
 def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
@@ -89,15 +85,27 @@ def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
     if size not in sizes.SIZES or shape != (size, size, channels):
         valid = ", ".join(map(str, sizes.SIZES))
         raise FaceganError(f"{data}: images of {shape}; train makes squares of {valid} pixels")
-    if list(shape) != statistics.about["shape"]:
-        raise FaceganError(f"{quick}: of images {statistics.about['shape']}, not {list(shape)}")
+    if list(shape) != statistics.metadata["shape"]:
+        raise FaceganError(f"{quick}: of images {statistics.metadata['shape']}, not {list(shape)}")
     return images, statistics
 
 
-def _circumstances(params: Train, device: torch.device, group: Group) -> dict[str, Any]:
-    """What the bytes depend on besides data and seed."""
+def _identity(
+    data: Path,
+    quick: Path,
+    init: Path | None,
+    seed: int,
+    params: Train,
+    device: torch.device,
+    group: Group,
+) -> dict[str, Any]:
+    """All that the bytes of a training depend on."""
     return {
-        "params": params.model_dump(exclude={*loop.LENGTH, "init_from"}),
+        "data": dataset.data_sha256(data),
+        "quick": digests.file_sha256(quick),
+        "init_from": init and _hashes(init),
+        "seed": seed,
+        "params": params.model_dump(exclude={*trainer.STOPPING_PARAMS, "init_from"}),
         "code": digests.code_sha256(PACKAGE / wing for wing in WINGS),
         "torch": torch.__version__,
         "device": device.type,
@@ -111,26 +119,26 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {name: digests.file_sha256(folder / f"{name}.safetensors") for name in names}
 
 
-def _lead(group: Group, run: loop.Loop) -> None:
+def _lead(group: Group, run: trainer.Trainer) -> None:
     try:
         run.resume()
-        run.go()
-    except Stopped:
+        run.run()
+    except Interrupted:
         group.lead(Command.END)
         raise
     group.lead(Command.END)
 
 
-def _follow(group: Group, networks: trainer.Trainer, batches: Batches) -> None:
+def _follow(group: Group, gan: gan_state.GANState, batches: Batches) -> None:
     """Do as process 0 says, to the end; what it does with a signal holds for all."""
     with signals.stop_signals():
-        while (message := group.follow(networks.device))[0] != Command.END:
+        while (message := group.follow(gan.device))[0] != Command.END:
             command, state = message
             if command == Command.LOAD:
-                networks.load_state_dict(state["trainer"])
+                gan.load_state_dict(state["trainer"])
                 batches.seen = state["images_seen"]
             else:
-                networks.step(next(batches))
+                gan.train_step(next(batches))
 
 
 @contextmanager
@@ -144,5 +152,5 @@ def _memory_is_short() -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0]
         raise FaceganError(
-            f"out of memory ({reason}); lower train.batch_size or train.width"
+            f"out of memory ({reason}); lower train.batch_size or train.base_channels"
         ) from None

@@ -1,240 +1,286 @@
-"""The training step, and everything that moves in it."""
+"""The training loop: steps, and what is due between them."""
 
-from collections.abc import Callable
-from functools import partial
+import copy
+import json
+import math
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from facegan.core.errors import FaceganError
-from facegan.data.batches import to_float
-from facegan.models import architectures, files, sampling
+from facegan.core import digests, events, history, pictures
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError, Interrupted
+from facegan.data.batches import Batches
+from facegan.models import files
 from facegan.params import Train
-from facegan.runtime.distributed import ALONE, Group
-from facegan.train.augment import augment
-from facegan.train.cuda_graphs import Recorded
-from facegan.train.ema import WeightAverage
-from facegan.train.losses import LOSSES, gradient_penalty
-from facegan.train.rng import Noise
+from facegan.runtime.distributed import Command
+from facegan.train import monitor, run_folder, signals
+from facegan.train.gan_state import GANState
 
-# Latents over which BatchNorm's statistics are estimated.
-SETTLE_SEED, SETTLE_BATCHES, SETTLE_BATCH = 3, 2, 250
+# In an interval, losses are recorded and samples drawn so many times.
+RECORDS = 8
+# The quick FID may take this share of the time.
+MAX_SCORING_SHARE = 0.1
+# How often weights that are no numbers any more send a training back.
+MAX_ROLLBACKS = 3
+# A generator whose images differ by less than this share of what photographs do, or a
+# discriminator that is right more often than this, learns nothing any more. A quick FID so many
+# times the best is a generator that forgot its photographs: one face drawn dark and light 64 times
+# has a diversity of 0.9.
+MIN_DIVERSITY, MAX_ACCURACY, MAX_FID_RATIO = 0.1, 0.999, 2.0
+# These say when to stop, and nothing of what is computed until then.
+STOPPING_PARAMS = {"epochs", "patience", "on_collapse"}
+# What of a loop a checkpoint holds, besides the networks.
+CHECKPOINTED = (
+    *("sums", "count", "best", "unimproved", "collapsed", "rollbacks", "diversity", "accuracy"),
+    "events",
+)
 
 
 class Trainer:
-    """Both networks with their optimisers, and the average that is drawn from."""
+    """One training from the first image to the last, with all that it leaves in its folder.
+
+    What came after the last checkpoint is done, and written, once more.
+    """
 
     def __init__(
         self,
+        folder: run_folder.RunFolder,
+        gan: GANState,
+        batches: Batches,
+        quality: monitor.Monitor,
         params: Train,
-        size: int,
-        channels: int,
-        seed: int,
-        device: torch.device,
-        group: Group = ALONE,
+        on_event: events.OnEvent,
     ) -> None:
-        self.params, self.device, self.group, self.steps = params, device, group, 0
-        self.loss = LOSSES[params.loss]
-        common: dict[str, Any] = {
-            "architecture": params.architecture,
-            "size": size, "channels": channels, "width": params.width,
-        }  # fmt: skip
-        self.generator_config = {**common, "latent_dim": params.latent_dim}
-        self.discriminator_config = {**common, "spectral_norm": params.spectral_norm}
-        # Two streams, so that the latents don't repeat the numbers that made the weights.
-        weights_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-        self.generator, self.discriminator = self._networks(common, weights_seed)
-        betas = params.beta1, params.beta2
-        self.generator_optimizer, self.discriminator_optimizer = (
-            # The rate is a tensor, because a recorded step reads it anew.
-            torch.optim.Adam(
-                network.parameters(), torch.tensor(lr, device=device), betas,
-                fused=True, capturable=device.type == "cuda",
+        self.run_folder, self.gan, self.batches = folder, gan, batches
+        self.monitor, self.params, self.on_event = quality, params, on_event
+        self.folder = folder.folder
+        self.history = self.folder / history.NAME
+        self.total = params.epochs * batches.steps_per_epoch * params.batch_size
+        length = params.model_dump(include=STOPPING_PARAMS)
+        self.start = {
+            "event": "start",
+            "fingerprint": digests.fingerprint({**folder.identity, **length}),
+            "data": folder.identity["data"],
+            "images": len(batches.images),
+            "shape": list(batches.images.shape[1:]),
+            "seed": folder.identity["seed"],
+            "train": params.model_dump(),
+            "quick_fid": quality.name,
+        }
+        self.sums, self.count = torch.zeros(3, device=gan.device), 0
+        self.best: dict[str, Any] = {"quick_fid": math.inf}
+        self.events: list[str] = []  # as lines of the history
+        self.unimproved, self.collapsed, self.rollbacks = 0, False, 0
+        self.diversity = self.accuracy = 0.0
+        self.clock, self.began, self.scoring = _Clock(), time.monotonic(), 0.0
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one and images to go; else start afresh."""
+        state = self.run_folder.load(self.gan.device, self.on_event)
+        length = self.params.model_dump(include=STOPPING_PARAMS)
+        done = self.run_folder.finished_length() == length
+        if state is None or state["images_seen"] > self.total or done:
+            self._start_afresh()
+            return
+        self._restore(state)
+        self._align()
+        self._message(f"going on from {self.batches.seen:,} of {self.total:,} images seen")
+
+    def _start_afresh(self) -> None:
+        self.run_folder.begin(self.on_event)
+        history.start_history(self.history, [self.start])
+        network = self._sample()
+        config = self.gan.generator_config
+        files.save_network(network.state_dict(), config, self.folder / run_folder.UNTRAINED)
+        self._score(network)
+        self._save()
+        self._align()
+
+    def run(self) -> None:
+        """Train to the end."""
+        if note := self.monitor.comparability_note:
+            self._message(note)
+        with signals.stop_signals() as stop:
+            while self.batches.seen < self.total and not self._is_ended():
+                self._advance()
+                if stop:
+                    if self.gan.is_finite():
+                        self._save()
+                    raise Interrupted(f"stopped at {self.batches.seen:,} images seen")
+        if self.batches.seen < self.total:
+            self._message(f"ended early, at {self.batches.seen:,} of {self.total:,} images seen")
+        elif not self._is_due(self.params.eval_interval):
+            # Saved before, because a longer training has no score here.
+            self._save()
+            self._score(self._log_losses() if self.count else self.gan.calibrated_ema())
+        self._report_share()
+
+    def _advance(self) -> None:
+        """Take a step, and do what is due after it."""
+        self.gan.group.lead(Command.STEP)
+        self.sums += self.gan.train_step(next(self.batches))
+        self.count += 1
+        self.clock.images += self.params.batch_size
+        self.on_event({"event": "progress", "done": self.batches.seen, "total": self.total})
+        interval = self.params.eval_interval
+        at_score = self._is_due(interval)
+        at_record = at_score or self._is_due(max(interval // RECORDS, self.params.batch_size))
+        if not (at_record or self.batches.seen == self.total):
+            return
+        if not self.gan.is_finite():
+            self._roll_back()
+        elif at_record:
+            network = self._log_losses()
+            if at_score:
+                self._score(network)
+                self._save()
+                self.clock = _Clock()
+
+    def _align(self) -> None:
+        """Have the other processes go on from this one's state."""
+        self.gan.group.lead(Command.LOAD, self._networks())
+
+    def _is_due(self, images: int) -> bool:
+        """Whether another multiple of `images` has been seen."""
+        return self.batches.seen % images < self.params.batch_size
+
+    def _roll_back(self) -> None:
+        """Go back to the last checkpoint, and on from there with other noise."""
+        seen = f"{self.batches.seen:,} images seen"
+        state = self.run_folder.load(self.gan.device, self.on_event)
+        if self.rollbacks == MAX_ROLLBACKS or state is None:
+            raise FaceganError(
+                f"weights are no numbers any more at {seen}, as {self.rollbacks} times before; "
+                "lower train.lr, raise train.r1, or take dtype float32"
             )
-            for network, lr in zip(
-                (self.generator, self.discriminator), self._rates(), strict=True
+        attempt = self.rollbacks + 1
+        self._restore(state)
+        self.rollbacks = attempt
+        there = self.batches.seen
+        self.gan.rng.reseed([self.run_folder.identity["seed"], there, attempt])
+        self._align()
+        self._log_event({"event": "rollback", "images_seen": there, "attempt": attempt})
+        self._message(f"weights are no numbers at {seen}; back to {there:,}, with other noise")
+
+    def _log_losses(self) -> nn.Module:
+        """Write the mean losses since the last record, and draw samples."""
+        discriminator, generator, accuracy = (self.sums / max(self.count, 1)).tolist()
+        self.sums, self.count = torch.zeros_like(self.sums), 0
+        means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
+        self.accuracy = round(accuracy, 4)
+        event = {"event": "losses", "images_seen": self.batches.seen, **means}
+        self._log_event({**event, "accuracy": self.accuracy})
+        self.on_event({"event": "metrics", **means, "images/s": self.clock.speed})
+        return self._sample()
+
+    def _sample(self) -> nn.Module:
+        """Draw the averaged generator's samples; that generator, ready to draw more."""
+        network, seen = self.gan.calibrated_ema(), self.batches.seen
+        picture = f"{run_folder.SAMPLES}/{seen:010d}.png"
+        self.diversity = self.monitor.save_samples(network, self.folder / picture)
+        event = {"event": "samples", "images_seen": seen, "picture": picture}
+        self._log_event({**event, "diversity": self.diversity})
+        return network
+
+    def _score(self, network: nn.Module) -> None:
+        """Take the quick FID, and keep the generator if it is the best so far."""
+        began, seen = time.monotonic(), self.batches.seen
+        fid = self.monitor.quick_fid(network)
+        self.scoring += time.monotonic() - began
+        if fid < self.best["quick_fid"]:
+            discriminator = copy.deepcopy(self.gan.discriminator.state_dict())
+            networks = {"generator": network.state_dict(), "discriminator": discriminator}
+            self.best, self.unimproved = {"quick_fid": fid, **networks}, 0
+        else:
+            self.unimproved += 1
+        self._log_event({"event": "score", "images_seen": seen, "quick_fid": fid})
+        self.on_event({"event": "metrics", "quick FID": fid})
+        speeds = {"images_seen": seen, "images_per_second": self.clock.speed}
+        if seen > 0:
+            self._note_collapse(fid)
+        self.on_event({"event": "score", "folder": self.folder, **speeds})
+
+    def _note_collapse(self, fid: float) -> None:
+        signs, best = [], self.best["quick_fid"]
+        if self.diversity < MIN_DIVERSITY:
+            signs.append(f"samples differ by {self.diversity:.1%} of what photographs do")
+        if self.accuracy > MAX_ACCURACY:
+            signs.append(f"the discriminator is right about {self.accuracy:.2%} of the images")
+        if fid > MAX_FID_RATIO * best:
+            signs.append(f"a quick FID of {fid:.1f} is {fid / best:.1f} times the best")
+        if signs:
+            reason = " and ".join(signs)
+            self._log_event(
+                {"event": "collapse", "images_seen": self.batches.seen, "reason": reason}
             )
-        )  # fmt: skip
-        self.average = WeightAverage(self.generator, params.ema_half_life)
-        self.noise = Noise(noise_seed, device, group)
-        self._prepare()
+            self._message(f"collapse: {reason}; lower train.lr or train.discriminator_lr")
+        self.collapsed = bool(signs)
 
-    def _networks(self, common: dict[str, Any], seed: int) -> tuple[nn.Module, nn.Module]:
-        source = torch.Generator().manual_seed(seed)
-        generator = architectures.build_generator(**self.generator_config)
-        discriminator = architectures.build_discriminator(**common)
-        for network in (generator, discriminator):
-            architectures.initialise(self.params.architecture, network, source)
-        if self.params.spectral_norm:
-            architectures.normalise_spectrum(discriminator, seed)
-        for network in (generator, discriminator):
-            network.to(self.device).to(memory_format=torch.channels_last)
-        return generator, discriminator
+    def _is_ended(self) -> bool:
+        """Whether a collapse or a lack of patience ends the training early."""
+        impatient = self.params.patience is not None and self.unimproved >= self.params.patience
+        return impatient or (self.collapsed and self.params.on_collapse == "stop")
 
-    def begin_with(self, folder: Path) -> None:
-        """Take the weights of an earlier training's `generator` and `discriminator`.
+    def _report_share(self) -> None:
+        share = self.scoring / (time.monotonic() - self.began)
+        hint = "; a larger train.eval_interval makes it less" if share > MAX_SCORING_SHARE else ""
+        self._message(f"the quick FID took {share:.0%} of the time{hint}")
 
-        Raises:
-            FaceganError: if they are missing, or built otherwise than this one's.
-        """
-        for name, network, config in (
-            ("generator", self.generator, self.generator_config),
-            ("discriminator", self.discriminator, self.discriminator_config),
-        ):
-            path = folder / f"{name}.safetensors"
-            state, found = files.load_network(path)
-            differs = [
-                f"{k} {found.get(k)}, here {v}" for k, v in config.items() if found.get(k) != v
-            ]
-            if not differs and state.keys() != network.state_dict().keys():
-                differs = ["its layers are those of another version of FaceGAN"]
-            if differs:
-                raise FaceganError(f"{path}: can't be gone on from: {'; '.join(differs)}")
-            network.load_state_dict(state)
-        self.average.network.load_state_dict(self.generator.state_dict())
+    def _message(self, text: str) -> None:
+        self.on_event({"event": "message", "text": text})
 
-    def step(self, images: Tensor) -> Tensor:
-        """Train both networks on a batch.
+    def _log_event(self, event: dict[str, Any]) -> None:
+        history.append_history(self.history, event)
+        self.events.append(json.dumps(event))
 
-        Args:
-            images: this process's part of the batch: uint8 (n, H, W, C) on the device.
-        Returns:
-            float32 (3,), still on the device: the discriminator's and the generator's loss, and the
-            share of images, or of pairs, that the discriminator told right; over all processes.
-        """
-        for optimizer, rate in zip(self._optimizers(), self._rates(), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"].fill_(rate)
-        every = self.params.penalty_interval
-        penalised = self.steps % every == 0 and max(self.params.r1, self.params.r2) > 0
-        self.steps += 1
-        return self.work[penalised](images)
+    def _save(self) -> None:
+        state = {name: getattr(self, name) for name in CHECKPOINTED}
+        self.run_folder.save({**state, **self._networks()})
 
-    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-        return self.generator_optimizer, self.discriminator_optimizer
+    def _networks(self) -> dict[str, Any]:
+        return {"trainer": self.gan.state_dict(), "images_seen": self.batches.seen}
 
-    def _rates(self) -> tuple[float, float]:
-        """The generator's and the discriminator's learning rate at this step.
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.gan.load_state_dict(state["trainer"])
+        self.batches.seen = state["images_seen"]
+        for name in CHECKPOINTED:
+            setattr(self, name, state[name])
+        history.start_history(self.history, [self.start, *map(json.loads, self.events)])
 
-        An inverse square root, as in Karras et al. 2024 (arXiv 2312.02696): lr /
-        sqrt(max(t / t_ref, 1)), where t is the images seen and t_ref is `lr_decay_from`.
-        """
-        seen, start = self.steps * self.params.batch_size, self.params.lr_decay_from
-        factor = 1.0 if start is None else max(seen / start, 1) ** -0.5
-        lr = self.params.lr
-        return factor * lr, factor * (self.params.discriminator_lr or lr)
+    def export(self, out: Path) -> None:
+        """Write the folder `out`: the best networks, the first one, history, samples, film."""
+        lines = history.read_history(self.history)
+        configs = {
+            "generator": self.gan.generator_config,
+            "discriminator": self.gan.discriminator_config,
+        }
+        with replacing(out) as folder:
+            folder.mkdir()
+            for name, config in configs.items():
+                files.save_network(self.best[name], config, folder / f"{name}.safetensors")
+            for name in (history.NAME, run_folder.UNTRAINED):
+                shutil.copyfile(self.folder / name, folder / name)
+            (folder / run_folder.SAMPLES).mkdir()
+            samples = [line["picture"] for line in lines if line["event"] == "samples"]
+            for name in samples:
+                shutil.copyfile(self.folder / name, folder / name)
+            history.write_table(lines, "losses", folder / "losses.csv")
+            history.write_table(lines, "score", folder / "quick_fid.csv")
+            pictures.save_animation([folder / name for name in samples], folder / "evolution.gif")
+        self.run_folder.finish(self.params.model_dump(include=STOPPING_PARAMS))
 
-    def _prepare(self) -> None:
-        """Have a step's work recorded anew, because what it changes has another place."""
-        self.work: dict[bool, Callable[[Tensor], Tensor]] = {}
-        for penalised in (False, True):
-            work = partial(self._work, penalised)
-            # Alone, because processes have to agree on what each of them replays.
-            if self.device.type == "cuda" and self.group.size == 1:
-                self.work[penalised] = Recorded(work, self.noise.source)
-            else:
-                self.work[penalised] = work
 
-    def _work(self, penalised: bool, images: Tensor) -> Tensor:
-        real = to_float(self._flipped(images))
-        z = self.noise.normal(len(real), self.params.latent_dim)
-        with self._autocast():
-            fake = self.generator(z).float()
-        discriminator_loss, right = self._train_discriminator(real, fake.detach(), penalised)
-        generator_loss = self._train_generator(real, fake)
-        self.average.update(self.generator, self.params.batch_size)
-        figures = torch.stack([discriminator_loss, generator_loss, right])
-        self.group.average([figures])
-        return figures
+class _Clock:
+    """Images a second since it was made."""
 
-    def _train_discriminator(
-        self, real: Tensor, fake: Tensor, penalised: bool
-    ) -> tuple[Tensor, Tensor]:
-        real, fake = self._augmented(real), self._augmented(fake)
-        real_logits, fake_logits = self._judge(real), self._judge(fake)
-        loss = total = self.loss.discriminator(real_logits, fake_logits)
-        if penalised:
-            for weight, images in ((self.params.r1, real), (self.params.r2, fake)):
-                if weight > 0:
-                    half = self.params.penalty_interval * weight / 2
-                    total = total + half * self._penalty(images)
-        self._descend(self.discriminator_optimizer, total)
-        if self.loss.paired:
-            right = real_logits > fake_logits
-        else:
-            right = torch.cat([real_logits > 0, fake_logits < 0])
-        return loss.detach(), right.float().mean()
+    def __init__(self) -> None:
+        self.images, self._start = 0, time.monotonic()
 
-    def _train_generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        self.discriminator.requires_grad_(False)  # only the gradient of its input is needed
-        fake_logits = self._judge(self._augmented(fake))
-        if self.loss.paired:
-            with torch.no_grad():
-                real_logits = self._judge(self._augmented(real))
-        else:
-            real_logits = fake_logits  # not looked at
-        loss = self.loss.generator(real_logits, fake_logits)
-        self._descend(self.generator_optimizer, loss)
-        self.discriminator.requires_grad_(True)
-        return loss.detach()
-
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.group.average([weight.grad for weight in weights if weight.grad is not None])
-        optimizer.step()
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.params.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-    def _judge(self, images: Tensor) -> Tensor:
-        with self._autocast():
-            logits: Tensor = self.discriminator(images)
-        return logits.float()
-
-    def _penalty(self, images: Tensor) -> Tensor:
-        images = images.detach().requires_grad_(True)
-        return gradient_penalty(self._judge(images), images)
-
-    def _flipped(self, images: Tensor) -> Tensor:
-        if not self.params.flips:
-            return images
-        chosen = self.noise.uniform(len(images), 1, 1, 1) < 0.5
-        return torch.where(chosen, images.flip(2), images)
-
-    def _augmented(self, images: Tensor) -> Tensor:
-        return augment(images, self.params.augment, self.noise)
-
-    def settled(self) -> nn.Module:
-        """The averaged generator, ready to draw."""
-        z = sampling.latents(SETTLE_BATCHES * SETTLE_BATCH, self.params.latent_dim, SETTLE_SEED)
-        return self.average.settle(z.to(self.device).split(SETTLE_BATCH))
-
-    def is_finite(self) -> bool:
-        """Whether all weights are numbers. Waits for the device."""
-        weights = (*self.generator.parameters(), *self.discriminator.parameters())
-        return bool(torch.stack([weight.detach().sum() for weight in weights]).isfinite().all())
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "generator": self.generator, "discriminator": self.discriminator,
-            "average": self.average.network,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        states = {name: part.state_dict() for name, part in self._parts().items()}
-        return {**states, "noise": self.noise.source.get_state(), "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.noise.source.set_state(state["noise"].cpu())
-        self.steps = state["steps"]
-        self._prepare()
+    @property
+    def speed(self) -> float:
+        return self.images / (time.monotonic() - self._start)

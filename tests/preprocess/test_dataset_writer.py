@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facegan.preprocess.ledger import PREVIEW_COLUMNS, PREVIEW_ROWS, save_mean, save_preview
+from facegan.preprocess.dataset_writer import PREVIEW_COLUMNS, PREVIEW_ROWS, save_mean, save_preview
 
 
 def numbered(count: int, channels: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

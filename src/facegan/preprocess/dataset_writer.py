@@ -19,20 +19,20 @@ from facegan.preprocess.duplicates import Seen, SeenNearly
 from facegan.preprocess.npy_writer import ArrayWriter, Pixels
 from facegan.preprocess.packing import Row
 
-COLUMNS = ("path", "sha256", "width", "height", "verdict", "original")
+COLUMNS = ("path", "sha256", "width", "height", "status", "original")
 KEPT, HELD_OUT, NOT_AN_IMAGE = "kept", "held-out", "not-an-image"
 # As many unusable inputs are named.
-MOST_NAMED = 10
+MAX_NAMED = 10
 PREVIEW_ROWS, PREVIEW_COLUMNS = 8, 16
 
 
-class Ledger:
-    """Writes what the workers found into `folder`, in order, and gives each input its verdict."""
+class DatasetWriter:
+    """Writes what the workers found into `folder`, in order, and gives each input its status."""
 
     def __init__(self, folder: Path, params: Preprocess, originals: dict[str, str]) -> None:
         self.folder, self.params, self.originals = folder, params, originals
         shape = (params.resolution, params.resolution, params.channels)
-        self.verdicts: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
         self.unusable: list[str] = []
         self.sides: Counter[int] = Counter()
         self.levels: Counter[int] = Counter()
@@ -54,7 +54,7 @@ class Ledger:
             self.index.writerow(COLUMNS)
             self.stack = stack.pop_all()
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> "DatasetWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -62,28 +62,28 @@ class Ledger:
 
     @property
     def inputs(self) -> int:
-        return self.verdicts.total()
+        return self.statuses.total()
 
     def add(self, rows: list[Row], pixels: Pixels, on_event: OnEvent) -> None:
-        """Take a worker's rows; `pixels` has one image for each row without a verdict."""
-        verdicts = [row.verdict or self._verdict(row) for row in rows]
-        kinds = [verdict.partition(" of ")[0] for verdict in verdicts]
-        self.verdicts.update(kinds)
-        self.index.writerows(map(self._columns, rows, verdicts))
-        unusable = [row for row in rows if row.verdict not in (None, NOT_AN_IMAGE)]
-        for row in unusable[: MOST_NAMED - len(self.unusable)]:
-            self.unusable.append(f"{shown(row.path)} ({row.verdict})")
-            on_event({"event": "message", "text": f"{shown(row.path)}: {row.verdict}"})
-        usable = [(row, kind) for row, kind in zip(rows, kinds, strict=True) if not row.verdict]
+        """Take a worker's rows; `pixels` has one image for each row without a status."""
+        statuses = [row.status or self._verdict(row) for row in rows]
+        kinds = [status.partition(" of ")[0] for status in statuses]
+        self.statuses.update(kinds)
+        self.index.writerows(map(self._columns, rows, statuses))
+        unusable = [row for row in rows if row.status not in (None, NOT_AN_IMAGE)]
+        for row in unusable[: MAX_NAMED - len(self.unusable)]:
+            self.unusable.append(f"{shown(row.path)} ({row.status})")
+            on_event({"event": "message", "text": f"{shown(row.path)}: {row.status}"})
+        usable = [(row, kind) for row, kind in zip(rows, kinds, strict=True) if not row.status]
         for array, side in ((self.images, KEPT), (self.holdout, HELD_OUT)):
             ours = [kind == side for _, kind in usable]
             if any(ours):
                 self._add_images(array, pixels[ours])
         self.sides.update(min(r.width, r.height) for r, kind in usable if kind in (KEPT, HELD_OUT))
 
-    def _columns(self, row: Row, verdict: str) -> tuple[object, ...]:
+    def _columns(self, row: Row, status: str) -> tuple[object, ...]:
         size = (row.width, row.height) if row.width else ("", "")
-        return row.path, row.sha256, *size, verdict, self.originals.get(row.path, "")
+        return row.path, row.sha256, *size, status, self.originals.get(row.path, "")
 
     def _add_images(self, array: ArrayWriter, images: Pixels) -> None:
         array.extend(images)
@@ -111,8 +111,8 @@ class Ledger:
             FaceganError: if too many inputs are unusable, or too few are left.
         """
         usable = (KEPT, HELD_OUT, "duplicate", "near-duplicate")
-        meant = self.inputs - self.verdicts[NOT_AN_IMAGE]
-        rejected = meant - sum(self.verdicts[kind] for kind in usable)
+        meant = self.inputs - self.statuses[NOT_AN_IMAGE]
+        rejected = meant - sum(self.statuses[kind] for kind in usable)
         most = self.params.max_rejected
         if rejected and rejected / meant > most:  # 0.29 * 100 is less than 29
             raise FaceganError(
@@ -146,7 +146,7 @@ class Ledger:
         return {
             "inputs": self.inputs,
             "rejected": rejected,
-            "verdicts": dict(sorted(self.verdicts.items())),
+            "statuses": dict(sorted(self.statuses.items())),
             "resolution": self.params.resolution,
             "channels": self.params.channels,
         }
@@ -162,7 +162,7 @@ def preprocessing(params: Preprocess) -> str:
     """How photographs become pixels, in words: part of every score's protocol."""
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
     return (
-        f"crop {params.crop}, {params.filter}, JPEG {params.jpeg} by libjpeg {jpeg}, "
+        f"crop {params.crop}, {params.resample}, JPEG {params.jpeg} by libjpeg {jpeg}, "
         f"over grey level {params.background}"
     )
 

@@ -1,0 +1,243 @@
+"""The training step, and everything that moves in it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facegan.core.errors import FaceganError
+from facegan.data.batches import to_float
+from facegan.models import architectures, files, sampling
+from facegan.params import Train
+from facegan.runtime.distributed import SINGLE, Group
+from facegan.train.augment import augment
+from facegan.train.cuda_graphs import CudaGraphed
+from facegan.train.ema import EMA
+from facegan.train.losses import LOSSES, gradient_penalty
+from facegan.train.rng import Rng
+
+# Latents over which BatchNorm's statistics are estimated.
+CALIBRATION_SEED, CALIBRATION_BATCHES, CALIBRATION_BATCH = 3, 2, 250
+
+
+class GANState:
+    """Both networks with their optimisers, and the average that is drawn from."""
+
+    def __init__(
+        self,
+        params: Train,
+        size: int,
+        channels: int,
+        seed: int,
+        device: torch.device,
+        group: Group = SINGLE,
+    ) -> None:
+        self.params, self.device, self.group, self.steps = params, device, group, 0
+        self.loss = LOSSES[params.loss]
+        common: dict[str, Any] = {
+            "architecture": params.architecture,
+            "size": size, "channels": channels, "base_channels": params.base_channels,
+        }  # fmt: skip
+        self.generator_config = {**common, "latent_dim": params.latent_dim}
+        self.discriminator_config = {**common, "spectral_norm": params.spectral_norm}
+        # Two streams, so that the latents don't repeat the numbers that made the weights.
+        weights_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+        self.generator, self.discriminator = self._networks(common, weights_seed)
+        betas = params.beta1, params.beta2
+        self.generator_optimizer, self.discriminator_optimizer = (
+            # The rate is a tensor, because a recorded step reads it anew.
+            torch.optim.Adam(
+                network.parameters(), torch.tensor(lr, device=device), betas,
+                fused=True, capturable=device.type == "cuda",
+            )
+            for network, lr in zip(
+                (self.generator, self.discriminator), self._rates(), strict=True
+            )
+        )  # fmt: skip
+        self.ema = EMA(self.generator, params.ema_half_life)
+        self.rng = Rng(noise_seed, device, group)
+        self._prepare()
+
+    def _networks(self, common: dict[str, Any], seed: int) -> tuple[nn.Module, nn.Module]:
+        source = torch.Generator().manual_seed(seed)
+        generator = architectures.build_generator(**self.generator_config)
+        discriminator = architectures.build_discriminator(**common)
+        for network in (generator, discriminator):
+            architectures.initialise(self.params.architecture, network, source)
+        if self.params.spectral_norm:
+            architectures.apply_spectral_norm(discriminator, seed)
+        for network in (generator, discriminator):
+            network.to(self.device).to(memory_format=torch.channels_last)
+        return generator, discriminator
+
+    def load_pretrained(self, folder: Path) -> None:
+        """Take the weights of an earlier training's `generator` and `discriminator`.
+
+        Raises:
+            FaceganError: if they are missing, or built otherwise than this one's.
+        """
+        for name, network, config in (
+            ("generator", self.generator, self.generator_config),
+            ("discriminator", self.discriminator, self.discriminator_config),
+        ):
+            path = folder / f"{name}.safetensors"
+            state, found = files.load_network(path)
+            differs = [
+                f"{k} {found.get(k)}, not {v}" for k, v in config.items() if found.get(k) != v
+            ]
+            if not differs and state.keys() != network.state_dict().keys():
+                differs = ["its layers are those of another version of FaceGAN"]
+            if differs:
+                text = f"incompatible with this configuration: {'; '.join(differs)}"
+                raise FaceganError(f"{path}: {text}")
+            network.load_state_dict(state)
+        self.ema.network.load_state_dict(self.generator.state_dict())
+
+    def train_step(self, images: Tensor) -> Tensor:
+        """Train both networks on a batch.
+
+        Args:
+            images: this process's part of the batch: uint8 (n, H, W, C) on the device.
+        Returns:
+            float32 (3,), still on the device: the discriminator's and the generator's loss, and the
+            share of images, or of pairs, that the discriminator told correct; over all processes.
+        """
+        for optimizer, rate in zip(self._optimizers(), self._rates(), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"].fill_(rate)
+        every = self.params.lazy_reg_interval
+        penalised = self.steps % every == 0 and max(self.params.r1, self.params.r2) > 0
+        self.steps += 1
+        return self.work[penalised](images)
+
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        return self.generator_optimizer, self.discriminator_optimizer
+
+    def _rates(self) -> tuple[float, float]:
+        """The generator's and the discriminator's learning rate at this step.
+
+        An inverse square root, as in Karras et al. 2024 (arXiv 2312.02696): lr /
+        sqrt(max(t / t_ref, 1)), where t is the images seen and t_ref is `lr_decay_from`.
+        """
+        seen, start = self.steps * self.params.batch_size, self.params.lr_decay_from
+        factor = 1.0 if start is None else max(seen / start, 1) ** -0.5
+        lr = self.params.lr
+        return factor * lr, factor * (self.params.discriminator_lr or lr)
+
+    def _prepare(self) -> None:
+        """Have a step's work recorded anew, because what it changes has another place."""
+        self.work: dict[bool, Callable[[Tensor], Tensor]] = {}
+        for penalised in (False, True):
+            work = partial(self._work, penalised)
+            # Alone, because processes have to agree on what each of them replays.
+            if self.device.type == "cuda" and self.group.size == 1:
+                self.work[penalised] = CudaGraphed(work, self.rng.generator)
+            else:
+                self.work[penalised] = work
+
+    def _work(self, penalised: bool, images: Tensor) -> Tensor:
+        real = to_float(self._flipped(images))
+        z = self.rng.normal(len(real), self.params.latent_dim)
+        with self._autocast():
+            fake = self.generator(z).float()
+        discriminator_loss, correct = self._train_discriminator(real, fake.detach(), penalised)
+        generator_loss = self._train_generator(real, fake)
+        self.ema.update(self.generator, self.params.batch_size)
+        metrics = torch.stack([discriminator_loss, generator_loss, correct])
+        self.group.all_reduce_mean([metrics])
+        return metrics
+
+    def _train_discriminator(
+        self, real: Tensor, fake: Tensor, penalised: bool
+    ) -> tuple[Tensor, Tensor]:
+        real, fake = self._augmented(real), self._augmented(fake)
+        real_logits, fake_logits = self._logits(real), self._logits(fake)
+        loss = total = self.loss.discriminator(real_logits, fake_logits)
+        if penalised:
+            for weight, images in ((self.params.r1, real), (self.params.r2, fake)):
+                if weight > 0:
+                    half = self.params.lazy_reg_interval * weight / 2
+                    total = total + half * self._penalty(images)
+        self._descend(self.discriminator_optimizer, total)
+        if self.loss.paired:
+            correct = real_logits > fake_logits
+        else:
+            correct = torch.cat([real_logits > 0, fake_logits < 0])
+        return loss.detach(), correct.float().mean()
+
+    def _train_generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        self.discriminator.requires_grad_(False)  # only the gradient of its input is needed
+        fake_logits = self._logits(self._augmented(fake))
+        if self.loss.paired:
+            with torch.no_grad():
+                real_logits = self._logits(self._augmented(real))
+        else:
+            real_logits = fake_logits  # not looked at
+        loss = self.loss.generator(real_logits, fake_logits)
+        self._descend(self.generator_optimizer, loss)
+        self.discriminator.requires_grad_(True)
+        return loss.detach()
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.group.all_reduce_mean([weight.grad for weight in weights if weight.grad is not None])
+        optimizer.step()
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.params.dtype == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with self._autocast():
+            logits: Tensor = self.discriminator(images)
+        return logits.float()
+
+    def _penalty(self, images: Tensor) -> Tensor:
+        images = images.detach().requires_grad_(True)
+        return gradient_penalty(self._logits(images), images)
+
+    def _flipped(self, images: Tensor) -> Tensor:
+        if not self.params.hflip:
+            return images
+        chosen = self.rng.uniform(len(images), 1, 1, 1) < 0.5
+        return torch.where(chosen, images.flip(2), images)
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        return augment(images, self.params.augment, self.rng)
+
+    def calibrated_ema(self) -> nn.Module:
+        """The averaged generator, ready to draw."""
+        z = sampling.latents(
+            CALIBRATION_BATCHES * CALIBRATION_BATCH, self.params.latent_dim, CALIBRATION_SEED
+        )
+        return self.ema.recalibrate_batchnorm(z.to(self.device).split(CALIBRATION_BATCH))
+
+    def is_finite(self) -> bool:
+        """Whether all weights are numbers. Waits for the device."""
+        weights = (*self.generator.parameters(), *self.discriminator.parameters())
+        return bool(torch.stack([weight.detach().sum() for weight in weights]).isfinite().all())
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "generator": self.generator, "discriminator": self.discriminator,
+            "ema": self.ema.network,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        states = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**states, "rng": self.rng.generator.get_state(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.rng.generator.set_state(state["rng"].cpu())
+        self.steps = state["steps"]
+        self._prepare()
