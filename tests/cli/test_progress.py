@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 PROGRAM = """
+from facegan.core.events import Message, Metrics, Progress
 from facegan.cli.progress import Reporter
 
 with Reporter("train") as report:
-    report({"event": "message", "text": "going on from [bold]5[/bold] of 1,500 images seen"})
+    report(Message("going on from [bold]5[/bold] of 1,500 images seen"))
     for done in range(500, 2000, 500):
-        report({"event": "metrics", "quick FID": 12.3456, "images/s": 98765.4321})
-        report({"event": "progress", "done": done, "total": 1500})
+        report(Metrics({"quick FID": 12.3456, "images/s": 98765.4321}))
+        report(Progress(done, 1500))
 """
 MESSAGE = "train: going on from [bold]5[/bold] of 1,500 images seen"
 
@@ -71,11 +72,12 @@ def test_on_a_terminal_there_is_a_bar_with_the_figures_beside_it() -> None:
 
 def test_a_terminals_cursor_comes_back_when_the_step_fails() -> None:
     program = """
+from facegan.core.events import Progress
 from facegan.cli.progress import Reporter
 
 try:
     with Reporter("train") as report:
-        report({"event": "progress", "done": 1, "total": 9})
+        report(Progress(1, 9))
         raise ValueError("ended")
 except ValueError as error:
     print(error)
@@ -87,24 +89,26 @@ except ValueError as error:
 
 def test_the_end_is_told_once_and_little_before_it() -> None:
     program = """
+from facegan.core.events import Progress
 from facegan.cli.progress import Reporter
 
 with Reporter("preprocess") as report:
     for done in range(1, 2001):
-        report({"event": "progress", "done": done, "total": 2000})
-    report({"event": "progress", "done": 2000, "total": 2000})
+        report(Progress(done, 2000))
+    report(Progress(2000, 2000))
 """
     assert run_plain(program).stderr == "preprocess: 2,000/2,000\n"
 
 
 def test_a_long_step_tells_how_long_it_will_take() -> None:
     program = """
+from facegan.core.events import Progress
 from facegan.cli import progress
 
 progress.PLAIN_INTERVAL = -1.0
 with progress.Reporter("fetch") as report:
     for done in (0, 1, 2):
-        report({"event": "progress", "done": done, "total": 2})
+        report(Progress(done, 2))
 """
     lines = run_plain(program).stderr.splitlines()
     assert [re.sub(r"\d+ s", "N s", line) for line in lines] == [
@@ -116,15 +120,16 @@ with progress.Reporter("fetch") as report:
 
 def test_the_time_left_counts_from_where_a_resumed_step_went_on() -> None:
     program = """
+from facegan.core.events import Progress
 import time
 from facegan.cli import progress
 
 progress.PLAIN_INTERVAL = -1.0
 with progress.Reporter("train") as report:
     time.sleep(3)
-    report({"event": "progress", "done": 900, "total": 1000})
+    report(Progress(900, 1000))
     time.sleep(0.1)
-    report({"event": "progress", "done": 910, "total": 1000})
+    report(Progress(910, 1000))
 """
     line = run_plain(program).stderr.splitlines()[1]
     left = re.fullmatch(r"train: 910/1,000  (\d+) s left", line)
@@ -134,9 +139,11 @@ with progress.Reporter("train") as report:
 
 def test_other_events_are_passed_over() -> None:
     program = """
+from pathlib import Path
+from facegan.core.events import Scored
 from facegan.cli.progress import Reporter
 
 with Reporter("train") as report:
-    report({"event": "snapshot", "folder": "somewhere", "images_per_second": 1.0})
+    report(Scored(Path("somewhere"), 100, 1.0))
 """
     assert run_plain(program).stderr == ""

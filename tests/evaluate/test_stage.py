@@ -13,6 +13,7 @@ from PIL import Image
 from conftest import make_params
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message
 from facegan.data.dataset import load_images
 from facegan.evaluate import scorer as module
 from facegan.evaluate.scorer import Scorer
@@ -229,6 +230,6 @@ def test_a_reference_of_other_photographs_is_refused(
 def test_fewer_images_than_features_get_a_warning_with_both_counts(evaluated: Evaluate) -> None:
     events: list[Any] = []
     evaluated(on_event=events.append)
-    texts = {event["text"] for event in events if event["event"] == "message"}
+    texts = {event.text for event in events if isinstance(event, Message)}
     assert any("40 generated images for 1,280 features" in text for text in texts)
     assert len(texts) == 1

@@ -137,7 +137,7 @@ extraction.WORTH_COMPILING, events = 0, []
 settings, images = Extractor(**json.loads(sys.argv[1])), torch.load(sys.argv[2])
 work = extraction.Extraction(settings, torch.device("cpu"), len(images), events.append, batch=4)
 torch.save(work(images), sys.argv[2])
-print(json.dumps(events))
+print(json.dumps([event.text for event in events]))
 """
 
 
@@ -152,10 +152,9 @@ def test_without_a_compiler_the_features_are_the_same_and_one_message_says_so(
     done = subprocess.run(
         program, env=os.environ | environment, capture_output=True, text=True, check=True
     )
-    (event,) = json.loads(done.stdout)
-    assert event["event"] == "message"
-    assert event["text"].startswith("not compiled, so that it takes longer (")
-    assert "\n" not in event["text"]
+    (text,) = json.loads(done.stdout)
+    assert text.startswith("not compiled, so that it takes longer (")
+    assert "\n" not in text
     assert done.stderr == ""
     features = Extraction(settings(), CPU, 9).extractor(noise(9))
     torch.testing.assert_close(torch.load(file), features, rtol=1e-4, atol=1e-4)

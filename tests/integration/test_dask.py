@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import make_params
 from facegan.core.errors import FaceganError
-from facegan.core.events import Event
+from facegan.core.events import Event, Progress
 from facegan.preprocess.stage import preprocess
 from samples import encoded, fill, noise, settings, tarred
 
@@ -97,7 +97,7 @@ def test_a_killed_worker_changes_nothing(
     with cluster(tmp_path, workers=2) as (address, workers):
 
         def kill_one_half_way(event: Event) -> None:
-            if event["event"] == "progress" and event["done"] > 300 and not killed:
+            if isinstance(event, Progress) and event.done > 300 and not killed:
                 workers[0].kill()
                 killed.append(workers[0].wait())
 

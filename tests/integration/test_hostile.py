@@ -186,7 +186,7 @@ def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
     assert {row["path"]: row["status"] for row in rows} == expected
     assert len(rows) == len(expected)
     # One line for each of the first ten, whatever is in its name.
-    texts = [event["text"] for event in events]
+    texts = [event.text for event in events]
     assert len(texts) == 10
     assert all(len(text.splitlines()) == 1 and ": " in text for text in texts)
     kept = list(expected.values()).count("kept")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import silent
+from facegan.core.events import Progress, silent
 from facegan.params import Preprocess, load_params
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
@@ -258,7 +258,7 @@ def test_the_first_ten_unusable_inputs_are_named_and_no_more(tmp_path: Path) -> 
     messages: list[str] = []
 
     def note(event: Any) -> None:
-        messages.append(event["text"])
+        messages.append(event.text)
 
     run_inline(data, tmp_path / "out", settings(), note)
     assert messages == [f"{n:02}.jpg: unreadable" for n in range(10)]
@@ -270,7 +270,7 @@ def test_the_first_ten_unusable_inputs_are_named_and_no_more(tmp_path: Path) -> 
 def test_a_name_with_a_line_feed_stays_on_one_line_and_whole_in_the_index(tmp_path: Path) -> None:
     data = write(fill(tmp_path / "data", range(2)), {"a\nb.jpg": b"", "smile😀.jpg": b""})
     messages: list[str] = []
-    run_inline(data, tmp_path / "out", settings(), lambda event: messages.append(event["text"]))
+    run_inline(data, tmp_path / "out", settings(), lambda event: messages.append(event.text))
     assert messages == ["'a\\nb.jpg': unreadable", "smile😀.jpg: unreadable"]
     assert {"a\nb.jpg", "smile😀.jpg"} <= statuses(tmp_path / "out").keys()
 
@@ -362,7 +362,7 @@ def test_progress_goes_to_the_number_of_inputs(tmp_path: Path) -> None:
     data = write(fill(tmp_path / "data", range(CHUNK + 1)), {"notes.txt": b"no image"})
     preprocess(data, tmp_path / "out", settings(), workers=1, on_event=events.append)
     total = CHUNK + 2
-    assert events == [{"event": "progress", "done": n, "total": total} for n in (CHUNK, total)]
+    assert events == [Progress(n, total) for n in (CHUNK, total)]
 
 
 @pytest.mark.parametrize("place", ["data", "data/below", "."])

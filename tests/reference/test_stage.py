@@ -10,6 +10,7 @@ from PIL import Image
 
 from conftest import make_params
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message, Progress
 from facegan.data.dataset import load_images
 from facegan.features.extractors import load_extractor
 from facegan.features.frechet import Moments, Statistics, frechet_distance
@@ -141,7 +142,7 @@ def test_the_quick_statistics_have_no_single_features(measured: Measured) -> Non
 
 
 def test_photographs_that_are_fewer_than_features_get_a_warning(measured: Measured) -> None:
-    texts = [event["text"] for event in measured[2] if event["event"] == "message"]
+    texts = [event.text for event in measured[2] if isinstance(event, Message)]
     assert texts and all("60 photographs for 1,280 features" in text for text in texts)
 
 
@@ -161,9 +162,9 @@ def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
 
 
 def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
-    events = [event for event in measured[2] if event["event"] == "progress"]
-    assert {event["total"] for event in events} == {2 * COUNT}
-    done = [event["done"] for event in events]
+    events = [event for event in measured[2] if isinstance(event, Progress)]
+    assert {event.total for event in events} == {2 * COUNT}
+    done = [event.done for event in events]
     assert done == sorted(done)
     assert done[-1] == 2 * COUNT
 

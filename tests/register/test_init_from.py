@@ -11,6 +11,7 @@ import torch
 from conftest import make_params
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.events import Progress
 from facegan.core.history import read_history
 from facegan.evaluate.stage import evaluate
 from facegan.models.files import load_network, save_network
@@ -31,7 +32,7 @@ class Begun(Exception):
 
 def stop(event: Any) -> None:
     """An on_event that breaks a training off at its first step."""
-    if event["event"] == "progress":
+    if isinstance(event, Progress):
         raise Begun
 
 

@@ -20,7 +20,7 @@ def test_only_bfloat16_where_there_is_none_becomes_float32_and_says_so(
     expected = "float32" if replaced else wanted
     assert effective_dtype(wanted, device, events.append) == expected
     texts = ["this cpu has no arithmetic in bfloat16; float32 takes its place"]
-    assert [event["text"] for event in events] == (texts if replaced else [])
+    assert [event.text for event in events] == (texts if replaced else [])
 
 
 def test_a_processor_has_bfloat16_where_its_convolutions_are_onednns(device: torch.device) -> None:

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message, Scored
 from facegan.tracking import connection, runs
 
 START = {
@@ -104,7 +105,7 @@ def test_a_run_is_made_from_the_history_where_the_server_has_none(
 
 def test_a_run_ends_finished_or_killed(client: MlflowClient, tmp_path: Path) -> None:
     folder = write(tmp_path / "run", score(0))
-    event = {"event": "score", "folder": folder, "images_seen": 0, "images_per_second": 5.0}
+    event = Scored(folder, 0, 5.0)
     with runs.Mirror("faces", lambda event: None) as mirror:
         mirror(event)
     assert mirror.run_id is not None
@@ -124,11 +125,11 @@ def test_a_server_that_is_down_costs_one_message_and_no_training(
     messages: list[str] = []
 
     def note(event: Any) -> None:
-        if event["event"] == "message":
-            messages.append(event["text"])
+        if isinstance(event, Message):
+            messages.append(event.text)
 
     folder = write(tmp_path / "run", score(0))
-    event = {"event": "score", "folder": folder, "images_seen": 0, "images_per_second": 5.0}
+    event = Scored(folder, 0, 5.0)
     with runs.Mirror("faces", note) as mirror:
         mirror(event)
         mirror(event)

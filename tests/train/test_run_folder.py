@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Event, silent
+from facegan.core.events import Event, Message, silent
 from facegan.train.checkpoint import previous
 from facegan.train.run_folder import CHECKPOINT, IDENTITY, KEPT, RunFolder
 
@@ -26,7 +26,7 @@ def begun(checkpoints: Path, identity: dict[str, Any], when: int = 0) -> RunFold
 
 
 def messages(events: list[Event]) -> list[str]:
-    return [event["text"] for event in events if event["event"] == "message"]
+    return [event.text for event in events if isinstance(event, Message)]
 
 
 def test_a_training_has_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from conftest import make_params
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message, Progress
 from facegan.core.history import read_history
 from facegan.models.files import load_generator
 from facegan.params import Params
@@ -68,7 +69,7 @@ def stop_at(images_seen: int) -> Callable[[Any], None]:
     """An on_event that breaks a training off, as a power failure would: no clean-up runs."""
 
     def on_event(event: Any) -> None:
-        if event["event"] == "progress" and event["done"] >= images_seen:
+        if isinstance(event, Progress) and event.done >= images_seen:
             raise Interrupted
 
     return on_event
@@ -76,7 +77,7 @@ def stop_at(images_seen: int) -> Callable[[Any], None]:
 
 def noting(messages: list[str]) -> Callable[[Any], None]:
     """An on_event that keeps the messages."""
-    return lambda event: messages.append(event["text"]) if event["event"] == "message" else None
+    return lambda event: messages.append(event.text) if isinstance(event, Message) else None
 
 
 def test_leaves_networks_history_samples_plots_and_film(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message
 from facegan.core.history import read_history
 from facegan.params import Params
 from facegan.train import trainer
@@ -34,7 +35,7 @@ def make_run(
             dataset, references[0], tmp_path / out, settings.train, settings.seed,
             torch.device("cpu"), tmp_path / f"checkpoints of {out}", events.append,
         )  # fmt: skip
-        texts = [event["text"] for event in events if event["event"] == "message"]
+        texts = [event.text for event in events if isinstance(event, Message)]
         return read_history(tmp_path / out / "history.jsonl"), texts
 
     return run

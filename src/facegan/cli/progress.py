@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from facegan.core.events import Event
+from facegan.core import events
 
 # Seconds between two plain lines.
 PLAIN_INTERVAL = 10.0
@@ -45,14 +45,14 @@ class Reporter:
         bar.start()
         return bar
 
-    def __call__(self, event: Event) -> None:
-        match event["event"]:
-            case "message":
-                self.console.print(f"{self.step}: {event['text']}", soft_wrap=True, markup=False)
-            case "metrics":
-                self.metrics |= {k: v for k, v in event.items() if k != "event"}
-            case "progress":
-                self.done, self.total = event["done"], event["total"]
+    def __call__(self, event: events.Event) -> None:
+        match event:
+            case events.Message(text):
+                self.console.print(f"{self.step}: {text}", soft_wrap=True, markup=False)
+            case events.Metrics(values):
+                self.metrics |= values
+            case events.Progress(done, total):
+                self.done, self.total = done, total
                 self.began = self.began or (self.done, time.monotonic())
                 self._show()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent, silent
+from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.evaluate.protocol import SEEDS
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
@@ -67,7 +67,7 @@ class Scorer:
                 f"the generator makes images {shape}, the reference is of {real['shape']}"
             )
         if warning := rank_warning(num_samples, self.extraction.num_features, "generated images"):
-            self.on_event({"event": "message", "text": warning})
+            self.on_event(Message(warning))
         return self.measure(self._generated(generator, num_samples, seed), num_samples)
 
     def _generated(
@@ -93,7 +93,7 @@ class Scorer:
             room.copy_(here[: len(room)])
             self.done += len(images) * self.group.size
             done = min(self.done, self.total)
-            self.on_event({"event": "progress", "done": done, "total": self.total})
+            self.on_event(Progress(done, self.total))
         moments.all_reduce(self.group)
         self.group.all_reduce_sum([features])
         return Sample(moments, features)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from facegan.core.events import OnEvent, silent
+from facegan.core.events import Message, OnEvent, silent
 from facegan.features.extractors import BATCH, load_extractor
 from facegan.params import Extractor
 
@@ -70,6 +70,6 @@ class Extraction:
             except (TorchDynamoException, InductorError) as error:
                 reason = str(error).splitlines()[0]
                 text = f"not compiled, so that it takes longer ({reason})"
-                self.on_event({"event": "message", "text": text})
+                self.on_event(Message(text))
                 self.compiled = None
         return self.extractor(batch)

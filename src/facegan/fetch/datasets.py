@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent
+from facegan.core.events import Message, OnEvent, Progress
 
 MNIST = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 CELEBA = "img_align_celeba.zip"
@@ -30,7 +30,7 @@ def digits(folder: Path, on_event: OnEvent) -> dict[str, str]:
     (folder / "digits-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
     header = b"\x00\x00\x08\x01" + struct.pack(">I", len(classes))
     (folder / "digits-labels-idx1-ubyte").write_bytes(header + classes.tobytes())
-    on_event({"event": "progress", "done": len(pixels), "total": len(pixels)})
+    on_event(Progress(len(pixels), len(pixels)))
     return {}
 
 
@@ -48,7 +48,7 @@ def mnist(folder: Path, on_event: OnEvent) -> dict[str, str]:
     for name in MNIST:
         (raw / name).rename(folder / name)
     shutil.rmtree(place)  # the test images, and all of it once more without gzip
-    on_event({"event": "progress", "done": len(MNIST), "total": len(MNIST)})
+    on_event(Progress(len(MNIST), len(MNIST)))
     return {}
 
 
@@ -65,7 +65,7 @@ def celeba(folder: Path, on_event: OnEvent) -> dict[str, str]:
     by_hand = f"get {CELEBA} from {page}, then: facegan fetch {CELEBA}"
     with _downloading("celeba", by_hand, on_event):
         download_file_from_google_drive(address, str(folder), CELEBA, md5)
-    on_event({"event": "progress", "done": 1, "total": 1})
+    on_event(Progress(1, 1))
     return {}
 
 
@@ -94,5 +94,5 @@ class _Bars(io.TextIOBase):
         if bar and time.monotonic() - self.told > INTERVAL:
             self.told = time.monotonic()
             with redirect_stderr(self.stderr):
-                self.on_event({"event": "message", "text": figures.strip()})
+                self.on_event(Message(figures.strip()))
         return len(text)

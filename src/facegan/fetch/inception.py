@@ -10,7 +10,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent
+from facegan.core.events import Message, OnEvent
 from facegan.features import inception_weights
 
 # Seconds that a server may be silent.
@@ -29,7 +29,7 @@ def fetch_inception(on_event: OnEvent) -> Path:
     name, content = inception_weights.find_file()
     if content is not None:
         inception_weights.check(name, content)
-        on_event({"event": "message", "text": f"{name}: exists already"})
+        on_event(Message(f"{name}: exists already"))
         return Path(name)
     path = inception_weights.paths()[0]
     try:

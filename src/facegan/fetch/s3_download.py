@@ -14,7 +14,7 @@ from typing import Any
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent
+from facegan.core.events import Metrics, OnEvent, Progress
 from facegan.photos import s3
 from facegan.photos.inputs import MANIFEST, shown
 
@@ -144,9 +144,9 @@ class _Transfers:
                     for obj in islice(waiting, 1):
                         self._submit(manager, obj)
                 if (seconds := time.monotonic() - began) >= INTERVAL:
-                    on_event({"event": "metrics", "MB/s": (self.done - before) / seconds / 1e6})
+                    on_event(Metrics({"MB/s": (self.done - before) / seconds / 1e6}))
                     before, began = self.done, time.monotonic()
-                on_event({"event": "progress", "done": min(self.done, total), "total": total})
+                on_event(Progress(min(self.done, total), total))
 
     def _manager(self) -> Any:
         from s3transfer.manager import TransferConfig, TransferManager

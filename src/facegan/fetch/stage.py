@@ -13,7 +13,7 @@ from pathlib import Path
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent, silent
+from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.fetch import datasets, s3_download
 from facegan.photos import discovery
 from facegan.photos.inputs import MANIFEST, Folder, safe_name, shown
@@ -82,7 +82,7 @@ def fetch(source: str, out: Path, on_event: OnEvent = silent) -> int:
             raise FaceganError(f"{source}: holds no files{left and f'; {left}'}")
         _write_manifest(folder, source, [*offer.files, *offer.skipped], skipped)
         if left:
-            on_event({"event": "message", "text": f"{left}; all are in {out / MANIFEST}"})
+            on_event(Message(f"{left}; all are in {out / MANIFEST}"))
     return number
 
 
@@ -149,7 +149,7 @@ def _offer_of_path(path: Path, out: Path) -> Source:
         for done, (name, file) in enumerate(files.items(), start=1):
             if status := _copy(file, folder / safe_name(name)):
                 unreadable[name] = status
-            on_event({"event": "progress", "done": done, "total": len(files)})
+            on_event(Progress(done, len(files)))
         return unreadable
 
     sizes = {name: _size(file) for name, file in files.items()}
@@ -198,7 +198,7 @@ def _staged(source: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
     note = staging / "source"
     if staging.exists() and not (note.is_file() and note.read_text("utf-8") == source):
         text = f"{staging}: was left by a fetch of something else; discarded"
-        on_event({"event": "message", "text": text})
+        on_event(Message(text))
         shutil.rmtree(staging)
     staging.mkdir(parents=True, exist_ok=True)
     note.write_text(source, encoding="utf-8")

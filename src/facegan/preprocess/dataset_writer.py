@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent
+from facegan.core.events import Message, OnEvent
 from facegan.params import Preprocess
 from facegan.photos.inputs import shown
 from facegan.preprocess.duplicates import Seen, SeenNearly
@@ -73,7 +73,7 @@ class DatasetWriter:
         unusable = [row for row in rows if row.status not in (None, NOT_AN_IMAGE)]
         for row in unusable[: MAX_NAMED - len(self.unusable)]:
             self.unusable.append(f"{shown(row.path)} ({row.status})")
-            on_event({"event": "message", "text": f"{shown(row.path)}: {row.status}"})
+            on_event(Message(f"{shown(row.path)}: {row.status}"))
         usable = [(row, kind) for row, kind in zip(rows, kinds, strict=True) if not row.status]
         for array, side in ((self.images, KEPT), (self.holdout, HELD_OUT)):
             ours = [kind == side for _, kind in usable]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from facegan.core.atomic import refuse_foreign, replacing
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent, silent
+from facegan.core.events import OnEvent, Progress, silent
 from facegan.params import Preprocess
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, Input, open_root
@@ -57,7 +57,7 @@ def preprocess(
         with DatasetWriter(folder, params, discovery.manifest(root).get("originals", {})) as ledger:
             for rows, pixels in in_order(found, AHEAD * found.tasks, pack_inputs, calls):
                 ledger.add(rows, pixels, on_event)
-                on_event({"event": "progress", "done": ledger.inputs, "total": total})
+                on_event(Progress(ledger.inputs, total))
             ledger.finish(str(data))
 
 

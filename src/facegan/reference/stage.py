@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent, silent
+from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
@@ -69,7 +69,7 @@ def reference(
         def on_images(images: int) -> None:
             nonlocal done
             done += images
-            listener({"event": "progress", "done": min(done, 2 * count), "total": 2 * count})
+            listener(Progress(min(done, 2 * count), 2 * count))
 
         for path, asked, subset in (
             (quick, params.quick, 0),
@@ -142,7 +142,7 @@ class _Measurement:
         first, second = self.halves
         both = first + second
         if warning := rank_warning(both.count, self.extraction.num_features, "photographs"):
-            self.on_event({"event": "message", "text": warning})
+            self.on_event(Message(warning))
         floor = frechet_distance(Statistics.from_moments(first, {}), second)
         metadata = {**metadata, "extractor": self.settings.model_dump(), "floor": floor}
         train_indices = self.choice.train_indices

@@ -2,7 +2,7 @@
 
 import torch
 
-from facegan.core.events import OnEvent
+from facegan.core.events import Message, OnEvent
 from facegan.params import Dtype
 
 
@@ -15,7 +15,7 @@ def effective_dtype(wanted: Dtype, device: torch.device, on_event: OnEvent) -> D
     if wanted == "float32" or _computes_in_bfloat16(device):
         return wanted
     text = f"this {device.type} has no arithmetic in bfloat16; float32 takes its place"
-    on_event({"event": "message", "text": text})
+    on_event(Message(text))
     return "float32"
 
 

@@ -13,7 +13,7 @@ from mlflow.entities import Metric, Param, Run
 from PIL import Image
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Event, OnEvent
+from facegan.core.events import Event, Message, OnEvent, Scored
 from facegan.core.history import NAME, read_history
 from facegan.tracking.connection import connect, reachable
 
@@ -53,7 +53,7 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     return run
 
 
-def _metrics(event: Event, start: Event) -> dict[str, float]:
+def _metrics(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
     match event["event"]:
         case "losses":
             losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
@@ -66,7 +66,7 @@ def _metrics(event: Event, start: Event) -> dict[str, float]:
             return {}
 
 
-def _find_run(client: MlflowClient, start: Event, experiment: str) -> Run:
+def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str) -> Run:
     found = client.get_experiment_by_name(experiment)
     identity = found.experiment_id if found else client.create_experiment(experiment)
     condition = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
@@ -99,20 +99,19 @@ class Mirror:
 
     def __call__(self, event: Event) -> None:
         self.on_event(event)
-        if event["event"] == "score" and not self.is_lost:
+        if isinstance(event, Scored) and not self.is_lost:
             with self._tolerant():
                 self._mirror(event)
 
-    def _mirror(self, event: Event) -> None:
+    def _mirror(self, event: Scored) -> None:
         # Not before there is something to mirror: of several processes, only one has.
         client = self.client = self.client or connect()
-        run = mirror(client, event["folder"], self.experiment)
+        run = mirror(client, event.folder, self.experiment)
         if self.run_id is None:
             self.run_id = run.info.run_id
             client.update_run(self.run_id, status="RUNNING")
-        if event["images_per_second"] > 0:
-            speed = event["images_per_second"]
-            client.log_metric(self.run_id, "images_per_second", speed, step=event["images_seen"])
+        if (speed := event.images_per_second) > 0:
+            client.log_metric(self.run_id, "images_per_second", speed, step=event.images_seen)
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
@@ -122,7 +121,7 @@ class Mirror:
         except FaceganError as error:
             self.client, self.is_lost = None, True
             text = f"{error}; training goes on, and `facegan register` mirrors it later"
-            self.on_event({"event": "message", "text": text})
+            self.on_event(Message(text))
 
     def __exit__(
         self,

@@ -14,7 +14,7 @@ import torch
 from facegan.core import digests
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.events import OnEvent
+from facegan.core.events import Message, OnEvent
 from facegan.train import checkpoint
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
@@ -54,7 +54,7 @@ class RunFolder:
                     return checkpoint.load_checkpoint(each, device)
                 except FaceganError as error:
                     text = f"{error}; not used"
-                    on_event({"event": "message", "text": text})
+                    on_event(Message(text))
         return None
 
     def save(self, state: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ class RunFolder:
         if others:
             differs = _difference(self.identity, read_identity(others[-1]))
             text = f"starting afresh: other {differs} than the last training"
-            on_event({"event": "message", "text": text})
+            on_event(Message(text))
         for path in (self.folder, *others[:-KEPT]):
             shutil.rmtree(path, ignore_errors=True)
         (self.folder / SAMPLES).mkdir(parents=True)

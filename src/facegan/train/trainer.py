@@ -126,7 +126,7 @@ class Trainer:
         self.sums += self.gan.train_step(next(self.batches))
         self.count += 1
         self.clock.images += self.params.batch_size
-        self.on_event({"event": "progress", "done": self.batches.seen, "total": self.total})
+        self.on_event(events.Progress(self.batches.seen, self.total))
         interval = self.params.eval_interval
         at_score = self._is_due(interval)
         at_record = at_score or self._is_due(max(interval // RECORDS, self.params.batch_size))
@@ -175,7 +175,7 @@ class Trainer:
         self.accuracy = round(accuracy, 4)
         event = {"event": "losses", "images_seen": self.batches.seen, **means}
         self._log_event({**event, "accuracy": self.accuracy})
-        self.on_event({"event": "metrics", **means, "images/s": self.clock.speed})
+        self.on_event(events.Metrics({**means, "images/s": self.clock.speed}))
         return self._sample()
 
     def _sample(self) -> nn.Module:
@@ -199,11 +199,10 @@ class Trainer:
         else:
             self.unimproved += 1
         self._log_event({"event": "score", "images_seen": seen, "quick_fid": fid})
-        self.on_event({"event": "metrics", "quick FID": fid})
-        speeds = {"images_seen": seen, "images_per_second": self.clock.speed}
+        self.on_event(events.Metrics({"quick FID": fid}))
         if seen > 0:
             self._note_collapse(fid)
-        self.on_event({"event": "score", "folder": self.folder, **speeds})
+        self.on_event(events.Scored(self.folder, seen, self.clock.speed))
 
     def _note_collapse(self, fid: float) -> None:
         signs, best = [], self.best["quick_fid"]
@@ -232,7 +231,7 @@ class Trainer:
         self._message(f"the quick FID took {share:.0%} of the time{hint}")
 
     def _message(self, text: str) -> None:
-        self.on_event({"event": "message", "text": text})
+        self.on_event(events.Message(text))
 
     def _log_event(self, event: dict[str, Any]) -> None:
         history.append_history(self.history, event)
