@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from facegan.cli import stages, view
+from facegan.cli import checkpoints, stages, view
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 app.add_typer(stages.app)
 app.add_typer(view.app)
+app.add_typer(checkpoints.app)
 
 
 def _command_line() -> str:

@@ -18,7 +18,7 @@ from facegan.core.events import Message, OnEvent
 from facegan.train import checkpoint
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
-IDENTITY, FINISHED = "fingerprint.json", "finished.json"
+IDENTITY, FINISHED, LOCK = "fingerprint.json", "finished.json", "lock"
 # So many folders stay besides the one in use: those that were used last.
 KEPT = 4
 

@@ -1,0 +1,136 @@
+"""What stays in `checkpoints/`: locks for trainings in use, a budget for finished ones."""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import Literal
+
+from facegan.core.errors import FaceganError
+from facegan.core.history import NAME
+from facegan.train.run_folder import FINISHED, IDENTITY, LOCK
+
+# A tenth of a second each: `list_runs` holds a lock for a moment to see whether it is free.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training's folder.
+
+    Attributes:
+        images_seen: by its history; 0 where it has none.
+        size: bytes on disk.
+        last_used: seconds since the epoch.
+    """
+
+    folder: Path
+    state: Literal["running", "unfinished", "finished"]
+    images_seen: int
+    size: int
+    last_used: float
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Own a training's folder within the block. The kernel releases the lock of a dead process.
+
+    Raises:
+        FaceganError: if another process owns it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        if not _try_lock(file.fileno()):
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise FaceganError(
+                f"{folder}: this training is running already ({owner}); wait for it or stop it"
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _try_lock(file: int) -> bool:
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def list_runs(checkpoints: Path) -> list[Run]:
+    """Every training in `checkpoints`, the least recently used first."""
+    folders = [path.parent for path in checkpoints.glob(f"*/{IDENTITY}")]
+    return sorted(map(_describe, folders), key=lambda run: run.last_used)
+
+
+def remove(folder: Path) -> None:
+    """Delete a training's folder.
+
+    Raises:
+        FaceganError: if the training is running.
+    """
+    with lock(folder):
+        shutil.rmtree(folder)
+
+
+def remove_finished(checkpoints: Path, budget: int) -> list[Run]:
+    """Delete the least recently used finished trainings until the finished ones fit `budget` bytes.
+
+    Unfinished and running ones stay, whatever their size.
+    """
+    finished = [run for run in list_runs(checkpoints) if run.state == "finished"]
+    size, removed = sum(run.size for run in finished), []
+    for run in finished:
+        if size <= budget:
+            break
+        with suppress(FaceganError):  # it was started again meanwhile
+            remove(run.folder)
+            size -= run.size
+            removed.append(run)
+    return removed
+
+
+def _describe(folder: Path) -> Run:
+    stats = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a running training replaces its files
+            stats.append(path.stat())
+    state: Literal["running", "unfinished", "finished"] = "unfinished"
+    if _is_locked(folder):
+        state = "running"
+    elif (folder / FINISHED).exists():
+        state = "finished"
+    size = sum(s.st_size for s in stats if S_ISREG(s.st_mode))
+    return Run(folder, state, _images_seen(folder), size, max(s.st_mtime for s in stats))
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _images_seen(folder: Path) -> int:
+    seen = 0
+    with suppress(OSError, ValueError):  # none yet, or a line is being written
+        for line in (folder / NAME).read_text("utf-8").splitlines():
+            seen = max(seen, json.loads(line).get("images_seen", 0))
+    return seen

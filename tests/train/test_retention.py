@@ -1,0 +1,107 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from facegan.core.errors import FaceganError
+from facegan.core.events import silent
+from facegan.train import retention
+from facegan.train.run_folder import RunFolder
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from facegan.train import retention
+with retention.lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def locked_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+def training(checkpoints: Path, seed: int, size: int = 1000, finished: bool = False) -> Path:
+    """A training's folder with a checkpoint of `size` bytes, last used at second `seed`."""
+    run = RunFolder(checkpoints, {"data": "a", "seed": seed})
+    run.begin(silent)
+    (run.folder / "checkpoint.pt").write_bytes(bytes(size))
+    if finished:
+        run.finish({"epochs": 1})
+    for path in run.folder.iterdir():
+        os.utime(path, (seed, seed))
+    return run.folder
+
+
+def test_a_training_in_use_is_locked_and_its_owner_named(tmp_path: Path) -> None:
+    with (
+        locked_by_another_process(tmp_path / "run") as holder,
+        pytest.raises(FaceganError, match=f"running already .process {holder.pid} on"),
+        retention.lock(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_a_crash_releases_the_lock(tmp_path: Path) -> None:
+    with locked_by_another_process(tmp_path / "run") as holder:
+        holder.kill()
+        holder.wait()
+        with retention.lock(tmp_path / "run"):
+            pass
+
+
+def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with retention.lock(tmp_path / "run"):
+            pass
+
+
+def test_runs_are_listed_by_last_use_with_state_and_size(tmp_path: Path) -> None:
+    new, old = training(tmp_path, 9, 500, finished=True), training(tmp_path, 3)
+    (new / "history.jsonl").write_text('{"images_seen": 20}\n{"images_seen": 40}\n{"ima')
+    with locked_by_another_process(old):
+        runs = retention.list_runs(tmp_path)
+    assert {run.folder: run.state for run in runs} == {old: "running", new: "finished"}
+    assert {run.folder: run.images_seen for run in runs} == {old: 0, new: 40}
+    assert all(run.size >= 500 for run in runs)
+
+
+def test_only_finished_runs_go_the_least_recently_used_first(tmp_path: Path) -> None:
+    finished = [training(tmp_path, seed, 10_000, finished=True) for seed in (5, 1, 3)]
+    unfinished = training(tmp_path, 0, 50_000)
+    removed = retention.remove_finished(tmp_path, budget=25_000)
+    assert [run.folder for run in removed] == [finished[1]]
+    assert [folder.exists() for folder in (*finished, unfinished)] == [True, False, True, True]
+
+
+def test_a_budget_of_nothing_keeps_what_is_unfinished_or_running(tmp_path: Path) -> None:
+    unfinished = training(tmp_path, 0)
+    running, finished = (training(tmp_path, seed, finished=True) for seed in (1, 2))
+    with locked_by_another_process(running):
+        retention.remove_finished(tmp_path, budget=0)
+    assert unfinished.exists() and running.exists() and not finished.exists()
+
+
+def test_a_running_training_is_never_removed(tmp_path: Path) -> None:
+    folder = training(tmp_path, 0)
+    with locked_by_another_process(folder), pytest.raises(FaceganError, match="running already"):
+        retention.remove(folder)
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_what_is_no_trainings_folder_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    assert retention.list_runs(tmp_path) == []
