@@ -1,4 +1,4 @@
-# `make run`: from a fresh clone to a promoted generator. `.ci/run` has the targets that CI runs.
+# `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
 .PHONY: run install fetch test test-faults bench lint lock help
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS = 1
 
 run: install fetch  ## install, fetch the embedded sample, run every stage, print the result
 	dvc repro evaluate
-# Forced, because dvc.lock can match this result while this clone's registry is empty.
+# Forced, because dvc.lock can match the outputs while the registry of this clone is empty.
 	dvc repro --single-item --force register
 	facegan summary artifacts/train artifacts/metrics.json artifacts/evaluation
 
@@ -24,23 +24,23 @@ install: .venv/installed  ## create .venv from requirements.lock
 	$(UV) pip install --python .venv --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Photographs that are already there stay, whatever their origin.
+# An existing data/ is kept, whatever its origin.
 fetch: install  ## fetch the embedded sample, unless data/ exists
 	test -d data || facegan fetch digits
 
-# Without --max-worker-restart 0, a test that crashes its worker is retried again and again.
+# Without --max-worker-restart 0, a test that crashes its worker is retried forever.
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-test: install  ## run the tests but for fault injection, two files at a time
+test: install  ## run all tests but fault injection, two files at a time
 	$(PYTEST) -m "not faults"
 
-test-faults: install  ## run the fault-injection tests: slow, they kill what they test
+test-faults: install  ## run the fault-injection tests, which are slow
 	$(PYTEST) -m faults
 
 bench: install  ## benchmark against baselines; make bench ONLY=photographs
 	PYTHONPATH=tests python -m benchmarks $(ONLY)
 
-lint: install  ## check style, imports, types, and that the lock matches pyproject.toml
+lint: install  ## check style, imports, types, and whether requirements.lock matches pyproject.toml
 	ruff check
 	ruff format --check
 	lint-imports

@@ -1,6 +1,6 @@
 """Serve the training flow on a cron schedule: `python -m pipelines.schedule --cron '0 2 * * *'`.
 
-It runs as long as this process does, and shows in the Prefect UI, where it can be triggered too.
+The schedule is active while this process runs. The Prefect UI shows the flow, and can trigger it.
 """
 
 import argparse
@@ -32,26 +32,26 @@ from pipelines.training import ROOT, training
 
 NAME = "schedule"
 DEPLOYMENT = f"{training.name}/{NAME}"
-# Seconds between two looks. The server plans a new deployment within seconds, three runs ahead.
+# Seconds between checks. A server schedules a new deployment within seconds, three runs ahead.
 WATCH_INTERVAL = 60
-START = "start one with `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+START = "run `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
 
 
 def server_problem() -> str | None:
-    """Say why there is no Prefect server to serve on, or return None if there is one."""
+    """Return why no Prefect server can be used, or None if one can."""
     url = PREFECT_API_URL.value()
-    if not url:  # Prefect would serve on a temporary server, which nobody finds or keeps
-        return "no Prefect server is known, PREFECT_API_URL is not set"
+    if not url:  # Prefect would start a temporary server, whose UI and state nobody finds again
+        return "no Prefect server, because PREFECT_API_URL is not set"
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
-    return f"no Prefect server answers at {url} ({error!r})" if error else None
+    return f"no Prefect server at {url} ({error!r})" if error else None
 
 
 def is_scheduled(client: SyncPrefectClient) -> bool:
-    """Return whether the server has a run of the deployment ahead, or the user has paused it.
+    """Return whether the server has scheduled a run of the deployment, or the user has paused it.
 
     Raises:
-        httpx.HTTPError, PrefectHTTPStatusError: the server does not answer as it should.
+        httpx.HTTPError, PrefectHTTPStatusError: if the server is down or returns an error.
     """
     deployment = client.read_deployment_by_name(DEPLOYMENT)
     if deployment.paused or not any(schedule.active for schedule in deployment.schedules):
@@ -66,7 +66,7 @@ def is_scheduled(client: SyncPrefectClient) -> bool:
 
 
 def watch() -> None:
-    """Print a line when the server has scheduled no run, which its page does not show."""
+    """Print a line when the server has scheduled no run, because its UI does not show that."""
     was_scheduled = True
     with get_client(sync_client=True) as client:
         while True:
@@ -74,23 +74,23 @@ def watch() -> None:
             try:
                 scheduled = is_scheduled(client)
             except (httpx.HTTPError, PrefectHTTPStatusError):
-                continue  # Prefect's runner reports a server that is down
+                continue  # Prefect's runner reports that the server is down
             if was_scheduled and not scheduled:
                 problem = f"the Prefect server at {PREFECT_API_URL.value()} has scheduled no run"
-                advice = "see its log; it needs its scheduler service and the locked versions"
+                advice = "see its log; it needs its scheduler service and the locked packages"
                 print(f"error: {problem} of {DEPLOYMENT}; {advice}", file=sys.stderr, flush=True)
             was_scheduled = scheduled
 
 
 def stop(*_: Any) -> None:
-    """Stop serving as Ctrl-C in a terminal does, and the run that is going on too."""
+    """Stop serving, as Ctrl-C in a terminal does, and terminate the current run."""
     for run in multiprocessing.active_children():
         run.terminate()
     signal.raise_signal(signal.SIGINT)
 
 
 def main() -> None:
-    """Serve until stopped; exit status 2 for a bad schedule, 1 where there is no server."""
+    """Serve until stopped. The exit status is 2 for a bad schedule, 1 if there is no server."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__)
     parser.add_argument("--cron", required=True, help="when to run, in UTC, such as '0 2 * * *'")
     cron = parser.parse_args().cron
@@ -100,12 +100,12 @@ def main() -> None:
         parser.exit(2, f"error: --cron {cron!r} is not a cron expression such as '0 2 * * *'\n")
     if problem := server_problem():
         parser.exit(1, f"error: {problem}; {START}\n")
-    os.chdir(ROOT)  # Prefect looks for the flow's file, and runs it, relative to here
+    os.chdir(ROOT)  # Prefect finds and runs the flow's file relative to the current directory
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
-    # Prefect 3.8.8 waits in its own handler for an event loop that waits for the handler.
+    # Prefect 3.8.8's own handler deadlocks: it waits for an event loop that waits for the handler.
     Runner.handle_sigterm = stop  # type: ignore[assignment,method-assign]
     threading.Thread(target=watch, daemon=True).start()
-    # One at a time: two runs would write the same artifacts.
+    # One run at a time, because two would write the same artifacts.
     training.serve(name=NAME, cron=cron, limit=1)
 
 

@@ -1,7 +1,7 @@
 """Run every stage of `dvc.yaml` as a Prefect task: `python -m pipelines.training`.
 
-DVC knows the stages, their order and which of them have to run. Each is one
-`dvc repro --single-item`, so artifacts and `dvc.lock` are those of `dvc repro`.
+DVC determines the stages, their order and which of them have changed. Each task is one
+`dvc repro --single-item`, so artifacts and `dvc.lock` are identical to those of `dvc repro`.
 """
 
 import argparse
@@ -25,16 +25,16 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 ROOT = Path(__file__).resolve().parents[1]
-ALWAYS = "register"  # has no outputs that DVC could check, and repairs drift of the registry
-GRACE = 20  # seconds to save a checkpoint in; Prefect kills a cancelled run after 30
+ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the registry
+GRACE = 20  # seconds for writing a checkpoint; Prefect kills a cancelled run after 30
 
 
 def stages(repository: Path) -> list[str]:
-    """Return what `dvc repro` would visit, in its order: `.dvc` files and stages.
+    """Return the `.dvc` files and stages that `dvc repro` visits, in its order.
 
     Raises:
-        DvcException: there is no DVC repository, no `dvc.yaml`, or it is not valid.
-        OSError: `repository` is not a directory.
+        DvcException: if there is no DVC repository or no valid `dvc.yaml`.
+        OSError: if `repository` is not a directory.
     """
     with chdir(repository), Repo() as repo:  # a stage's address is relative to the directory
         graph = get_active_graph(repo.index.graph)
@@ -43,8 +43,8 @@ def stages(repository: Path) -> list[str]:
 
 @contextmanager
 def process(command: list[str], directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that does not outlive the block, nor do its children."""
-    scripts = Path(sys.executable).parent  # `facegan`, also where the venv is not activated
+    """Start a process that ends with the block at the latest, and so do its children."""
+    scripts = Path(sys.executable).parent  # has `facegan`, even if the venv is not activated
     child = subprocess.Popen(
         command,
         cwd=directory,
@@ -58,10 +58,10 @@ def process(command: list[str], directory: Path) -> Iterator[subprocess.Popen[st
     )
     try:
         yield child
-    except BaseException:  # Ctrl-C and a cancelled flow too
+    except BaseException:  # includes Ctrl-C and cancellation of the flow
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(child.pid, signal.SIGTERM)
-            rest, _ = child.communicate(timeout=GRACE)  # until the last of the group has ended
+            rest, _ = child.communicate(timeout=GRACE)  # until the whole group has ended
             for line in rest.splitlines():
                 get_run_logger().info("%s", line)
         raise
@@ -72,11 +72,11 @@ def process(command: list[str], directory: Path) -> Iterator[subprocess.Popen[st
 
 @task(task_run_name="{stage}")
 def run_stage(stage: str, repository: Path, force: bool) -> State[Any]:
-    """Bring one stage up to date; `Unchanged` and `Restored` mean that it did not run."""
+    """Bring one stage up to date. `Unchanged` and `Restored` mean that it did not run."""
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
     logger = get_run_logger()
     name = "Completed"
-    tail = deque([f"stage '{stage}'"], maxlen=2)  # its own last line, then DVC's
+    tail = deque([f"stage '{stage}'"], maxlen=2)  # the command's last line, then DVC's
     with process(command + ["--force"] * force, repository) as child:
         assert child.stdout is not None
         for line in map(str.rstrip, child.stdout):
@@ -95,13 +95,13 @@ def run_stage(stage: str, repository: Path, force: bool) -> State[Any]:
 
 @flow(name="facegan-training")
 def training(repository: Path = ROOT, force: bool = False) -> State[Any]:
-    """Run the stages that changed, or with `force` all, and compare with the champion."""
+    """Run the changed stages (with `force`, all), and compare the result with the champion."""
     try:
         names = stages(repository)
     except (DvcException, OSError) as error:
         return Failed(message=str(error))
     for stage in names:
-        # States instead of exceptions: a stage that fails is no bug here, so no traceback.
+        # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
         state = run_stage(stage, repository, force or stage == ALWAYS, return_state=True)
         if not state.is_completed():
             return Failed(message=state.message)
@@ -109,18 +109,18 @@ def training(repository: Path = ROOT, force: bool = False) -> State[Any]:
 
 
 def main() -> None:
-    """Run the flow once; the exit status is not 0 when a stage failed."""
+    """Run the flow once. The exit status is 1 if a stage fails."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
-    parser.add_argument("--repository", type=Path, default=ROOT, help="the directory of dvc.yaml")
-    parser.add_argument("--force", action="store_true", help="run the unchanged stages as well")
+    parser.add_argument("--repository", type=Path, default=ROOT, help="directory of dvc.yaml")
+    parser.add_argument("--force", action="store_true", help="also run unchanged stages")
     arguments = parser.parse_args()
-    for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server too
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP: keep that
+    for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we
             signal.signal(number, signal.default_int_handler)
     try:
         state = training(arguments.repository.resolve(), arguments.force, return_state=True)
     except KeyboardInterrupt:
-        sys.exit("stopped")
+        sys.exit("interrupted")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
 

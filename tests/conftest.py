@@ -12,24 +12,24 @@ from hypothesis import HealthCheck, settings
 
 from facegan.params import Params, load_params
 
-# The rest is imported in fixtures: the controller of the test processes loads this file too, and
-# would have them wait ten seconds for it.
+# Other imports are in fixtures: pytest-xdist's controller loads this file too, and its workers wait
+# for it.
 if TYPE_CHECKING:
     import torch
 
     from buckets import Proxy
 
-# Here and not in a fixture, because test modules import mlflow before any fixture runs.
+# Not in a fixture, because test modules import mlflow before any fixture runs.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# For the processes that tests start: two trainings of two threads each crawl on two cores.
+# For processes that tests start: two trainings of two threads each are slow on two cores.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     *("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS", "FACEGAN_INCEPTION"),
 ):
     os.environ.pop(name, None)
 
-# No deadline, because machines differ; one choice of examples, so that a failure comes again.
-# Tests make folders of their own for each example.
+# No deadline, because machines differ. Derandomised, so that failures are reproducible. Examples
+# share fixtures, so tests create a folder per example.
 settings.register_profile(
     "facegan",
     deadline=None,
@@ -40,13 +40,13 @@ settings.register_profile(
 )
 settings.load_profile("facegan")
 
-# These files take longest. They come first, lest one process waits for the other at the end.
-LONG = (
+# The slowest files. They run first, so that both processes finish at about the same time.
+SLOWEST = (
     "integration/test_pipeline.py",
     "train/test_stage.py",
     "test_pipelines.py",
     "register/test_stage.py",
-    "train/test_loop.py",
+    "train/test_trainer.py",
 )
 
 DIGITS = 600
@@ -71,7 +71,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def make_params(**overrides: Any) -> Params:
-    """The digits preset with values small enough for tests, and then `overrides`.
+    """Return the digits preset with values small enough for tests, updated with `overrides`.
 
     >>> make_params(train={"epochs": 3}, seed=1)
     """
@@ -88,13 +88,13 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+    order = {Path(__file__).parent / name: position for position, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path, len(SLOWEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """One thread, so that tests beside each other don't fight for the cores."""
+    """One thread, so that parallel tests do not compete for the cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -129,7 +129,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from facegan.photos.idx import MAGIC
 
-    images, _ = mnist_data()  # sorted by class, hence the shuffle
+    images, _ = mnist_data()  # sorted by class, so shuffled
     chosen = np.random.default_rng(0).permutation(len(images))[:DIGITS]
     folder = tmp_path_factory.mktemp("digits")
     header = MAGIC + struct.pack(">3I", DIGITS, 28, 28)
@@ -140,7 +140,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits, preprocessed: 32 pixels, grey, a tenth held out."""
+    """The digits as a packed dataset: 32 pixels, grey, a tenth held out."""
     from facegan.preprocess.stage import preprocess
 
     folder = tmp_path_factory.mktemp("preprocessed") / "dataset"
@@ -163,7 +163,7 @@ def references(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    """A folder such as train writes, its generators drawn at random."""
+    """A folder like the one that train writes, with randomly initialised generators."""
     import torch
 
     from facegan.models.architectures import build_generator, initialise
@@ -182,7 +182,7 @@ def trained(tmp_path: Path) -> Path:
         network = build_generator(**config)
         initialise("dcgan", network, torch.Generator().manual_seed(seed))
         for parameter in network.parameters():
-            parameter.data *= 20  # else all images are the same grey
+            parameter.data *= 20  # otherwise, all images are the same grey
         save_network(network.state_dict(), config, folder / f"{name}.safetensors")
     events: list[dict[str, Any]] = [{"event": "start", "quick_fid": "quick_fid40_x"}]
     for seen, fid in ((0, 9.0), (100, 3.0), (200, 5.0)):
@@ -193,7 +193,7 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's SQLite file with its tables, which take seconds to make."""
+    """MLflow's SQLite file with its tables, which take seconds to create."""
     from facegan.tracking import connection
 
     folder = tmp_path_factory.mktemp("store")
@@ -205,10 +205,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder `tmp_path`, now the current one, with an MLflow store of its own."""
+    """The folder `tmp_path` as the current directory, with its own MLflow store."""
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
-    # Absolute, because MLflow keeps one connection for a URI as long as the process lives.
+    # Absolute, because MLflow keeps one connection per URI for the life of the process.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     return tmp_path
@@ -216,7 +216,7 @@ def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder whose folders rclone serves as buckets."""
+    """The folder whose subfolders rclone serves as buckets."""
     root = tmp_path_factory.mktemp("rclone") / "root"
     root.mkdir()
     return root
@@ -224,7 +224,7 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(buckets: Path) -> "Iterator[Proxy]":
-    """rclone's, with a proxy in front."""
+    """A proxy in front of rclone's S3 server."""
     from buckets import Proxy, rclone
 
     with rclone(buckets) as url, Proxy(url).running() as proxy:
@@ -233,6 +233,7 @@ def server(buckets: Path) -> "Iterator[Proxy]":
 
 @pytest.fixture(scope="module")
 def moto_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Proxy]":
+    """A proxy in front of moto's S3 server."""
     from buckets import Proxy, moto
 
     with moto(tmp_path_factory.mktemp("moto")) as url, Proxy(url).running() as proxy:
@@ -241,7 +242,7 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Proxy]":
 
 @pytest.fixture
 def proxy(server: "Proxy", monkeypatch: pytest.MonkeyPatch) -> "Proxy":
-    """What this process's `s3` talks to, in front of rclone."""
+    """The proxy in front of rclone, as this process's S3 endpoint."""
     from buckets import use
 
     server.reset()
@@ -251,7 +252,7 @@ def proxy(server: "Proxy", monkeypatch: pytest.MonkeyPatch) -> "Proxy":
 
 @pytest.fixture
 def cloud(moto_server: "Proxy", monkeypatch: pytest.MonkeyPatch) -> "Proxy":
-    """The same in front of moto."""
+    """The proxy in front of moto, as this process's S3 endpoint."""
     from buckets import use
 
     moto_server.reset()

@@ -44,13 +44,13 @@ MAY_BE_NONE = (
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
-    """Valid content, but for one key."""
+    """Valid content with one key changed."""
     content: dict[str, Any] = json.loads(json.dumps(CONTENT))
     *sections, name = key.split(".")
-    place = content
+    parent = content
     for section in sections:
-        place = place[section]
-    place[name] = value
+        parent = parent[section]
+    parent[name] = value
     return content
 
 
@@ -64,15 +64,15 @@ def value_of(key: str) -> Any:
 def without(key: str) -> dict[str, Any]:
     content = changed(key, None)
     *sections, name = key.split(".")
-    place = content
+    parent = content
     for section in sections:
-        place = place[section]
-    del place[name]
+        parent = parent[section]
+    del parent[name]
     return content
 
 
 def errors(path: Path, content: Any) -> list[str]:
-    """The lines of the error that reading `content` gives."""
+    """The lines of the error that loading `content` raises."""
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(FaceganError) as caught:
         load_params(path)
@@ -93,7 +93,7 @@ def test_every_preset_is_valid_and_registers_under_its_own_name(name: str, path:
     assert load_params(path).register_.name == f"facegan-{name}"
 
 
-def test_what_is_written_is_what_is_read(path: Path) -> None:
+def test_params_round_trip(path: Path) -> None:
     path.write_text(json.dumps(CONTENT))
     assert load_params(path) == make_params()
 
@@ -103,8 +103,8 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
     wrong: list[Any] = [None, True, [], {}, "12"]
     if key in TEXTS:
         wrong.remove("12")
-        free = key.endswith("name") or key == "train.init_from"
-        wrong += [12, 1.5] + ([] if free else ["unheard-of"])
+        any_text = key.endswith("name") or key == "train.init_from"
+        wrong += [12, 1.5] + ([] if any_text else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
     if key in MAY_BE_NONE:
@@ -119,10 +119,10 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
 
 
 @pytest.mark.parametrize("twice", ["seed: 0\nseed: 1\n", "train:\n  lr: 0.1\n  lr: 0.1\n"])
-def test_a_key_that_stands_twice_is_named_with_its_line(twice: str, path: Path) -> None:
+def test_a_duplicate_key_is_named_with_its_line(twice: str, path: Path) -> None:
     (line,) = errors(path, twice)
     key = twice.split()[-2].rstrip(":")
-    assert line.endswith(f"line {twice.count(chr(10)) - 1}: {key} stands more than once")
+    assert line.endswith(f"line {twice.count(chr(10)) - 1}: duplicate key {key}")
 
 
 MAY_BE_ZERO = (
@@ -149,21 +149,21 @@ def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> No
 
 @pytest.mark.parametrize("key", FLOATS)
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
-def test_no_number_may_be_endless_or_none(key: str, value: str, path: Path) -> None:
+def test_infinity_and_nan_are_refused(key: str, value: str, path: Path) -> None:
     (line,) = errors(path, json.dumps(changed(key, "HERE")).replace('"HERE"', value))
     assert line.startswith(f"{key}: {value.replace('.', '')}")
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_must_be_given(key: str, path: Path) -> None:
+def test_every_key_is_required(key: str, path: Path) -> None:
     (line,) = errors(path, without(key))
     assert line.startswith(f"{key}: missing")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_section_that_is_none_is_named(section: str, path: Path) -> None:
+def test_a_section_must_be_a_mapping(section: str, path: Path) -> None:
     (line,) = errors(path, changed(section, 5))
-    assert line.startswith(f"{section}: 5: ")
+    assert line.startswith(f"{section}: 5: expected a mapping; valid keys: ")
 
 
 @pytest.mark.parametrize("section", ["", *(f"{section}." for section in SECTIONS)])
@@ -181,33 +181,39 @@ def test_an_unknown_key_is_named_with_its_value_and_the_valid_keys(
 
 
 @pytest.mark.parametrize(
-    ("key", "meant"),
+    ("key", "suggested"),
     [("train.learning_rate", None), ("train.batchsize", "batch_size"), ("tran", "train")],
 )
-def test_an_unknown_key_brings_up_the_closest_one(key: str, meant: str | None, path: Path) -> None:
+def test_an_unknown_key_suggests_the_closest_valid_one(
+    key: str, suggested: str | None, path: Path
+) -> None:
     (line,) = errors(path, changed(key, 1))
-    assert ("did you mean" in line) == (meant is not None)
-    assert meant is None or f"did you mean {meant}?" in line
+    assert ("did you mean" in line) == (suggested is not None)
+    assert suggested is None or f"did you mean {suggested}?" in line
 
 
 @pytest.mark.parametrize("written", ["2e-4", "1E-5", '"0.0002"'])
-def test_a_number_that_yaml_reads_as_text_is_refused_with_advice(written: str, path: Path) -> None:
+def test_a_number_that_yaml_reads_as_a_string_is_refused_with_advice(
+    written: str, path: Path
+) -> None:
     text = re.sub(r"(?m)^  lr: \S+", f"  lr: {written}", preset_text("digits"))
     (line,) = errors(path, text)
     value = written.strip('"')
-    assert line.startswith(f"train.lr: {value!r} is text")
-    assert "0.0002 (YAML reads 2e-4 as text" in line
+    assert line.startswith(f"train.lr: {value!r} is a string")
+    assert "0.0002 (YAML reads 2e-4 as a string" in line
 
 
 @pytest.mark.parametrize("size", [0, 48, 100, 512])
-def test_a_resolution_that_is_none_is_refused_with_those_that_are(size: int, path: Path) -> None:
+def test_an_unsupported_resolution_is_refused_with_the_supported_ones(
+    size: int, path: Path
+) -> None:
     assert errors(path, changed("preprocess.resolution", size)) == [
-        f"preprocess.resolution: {size} is not possible; valid: 28, 32, 64, 128 or 256"
+        f"preprocess.resolution: {size} is not supported; valid: 28, 32, 64, 128 or 256"
     ]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "-x", "a/b", "a:b", "line\nfeed", "x\n"])
-def test_a_model_name_that_mlflow_cannot_carry_is_refused(name: str, path: Path) -> None:
+def test_a_model_name_that_mlflow_does_not_accept_is_refused(name: str, path: Path) -> None:
     (line,) = errors(path, changed("register.name", name))
     assert line.startswith(f"register.name: {name!r}: valid: letters, digits")
 
@@ -223,7 +229,7 @@ def test_an_interval_shorter_than_a_batch_is_refused(path: Path) -> None:
     assert "29" in line
 
 
-def test_several_errors_give_a_line_each(path: Path) -> None:
+def test_each_error_has_its_own_line(path: Path) -> None:
     content = changed("train.lr", -1)
     del content["seed"]
     content["preprocess"]["channels"] = 4
@@ -232,7 +238,7 @@ def test_several_errors_give_a_line_each(path: Path) -> None:
     assert sorted(keys) == ["evaluate.fake", "preprocess.channels", "seed", "train.lr"]
 
 
-def test_a_missing_file_leads_to_the_preset_command(path: Path) -> None:
+def test_a_missing_file_suggests_the_preset_command(path: Path) -> None:
     with pytest.raises(FaceganError, match=r"not found; write one with: facegan preset digits$"):
         load_params(path)
 
@@ -240,29 +246,29 @@ def test_a_missing_file_leads_to_the_preset_command(path: Path) -> None:
 @pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tx: 1", "%", "{"])
 def test_a_file_that_is_not_yaml_gives_one_line(text: str, path: Path) -> None:
     (line,) = errors(path, text)
-    assert line.startswith("not YAML: ")
+    assert line.startswith("invalid YAML: ")
 
 
-def test_bytes_that_are_no_text_give_one_line(path: Path) -> None:
+def test_a_binary_file_gives_one_line(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00seed")
-    with pytest.raises(FaceganError, match=r"params\.yaml: not YAML: ") as caught:
+    with pytest.raises(FaceganError, match=r"params\.yaml: invalid YAML: ") as caught:
         load_params(path)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "42", "text"])
-def test_a_file_without_keys_gives_one_line_with_the_valid_ones(text: str, path: Path) -> None:
+def test_a_file_without_keys_gives_one_line_with_the_valid_keys(text: str, path: Path) -> None:
     (line,) = errors(path, text)
-    assert line.startswith("holds no keys; valid: seed, preprocess, ")
+    assert line.startswith("expected a mapping; valid keys: seed, preprocess, ")
     assert line.endswith("register")
 
 
-def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FaceganError, match=f"{tmp_path}: "):
         load_params(tmp_path)
 
 
-def test_params_cannot_be_changed() -> None:
+def test_params_are_immutable() -> None:
     params = make_params()
     for model, name in ((params, "seed"), (params.train, "lr"), (params.reference.quick, "label")):
         with pytest.raises((ValidationError, AttributeError)):
@@ -270,35 +276,35 @@ def test_params_cannot_be_changed() -> None:
     assert params == make_params()
 
 
-def test_an_extractors_label_tells_it_from_one_with_another_input_size() -> None:
+def test_the_extractors_label_states_its_input_size() -> None:
     assert make_params().reference.quick.label == "efficientnet-lite0-32"
 
 
-def test_a_preset_replaces_another_presets_text(path: Path) -> None:
+def test_a_preset_replaces_an_unmodified_preset(path: Path) -> None:
     write_preset("digits", path, force=False)
     write_preset("celeba64", path, force=False)
     assert path.read_text() == preset_text("celeba64")
 
 
-def test_a_file_with_changes_of_its_own_is_kept_unless_forced(path: Path) -> None:
-    mine = preset_text("digits").replace("seed: 0", "seed: 1")
-    path.write_text(mine)
-    with pytest.raises(FaceganError, match=r"changes of its own; --force overwrites them"):
+def test_a_modified_preset_is_kept_unless_forced(path: Path) -> None:
+    modified = preset_text("digits").replace("seed: 0", "seed: 1")
+    path.write_text(modified)
+    with pytest.raises(FaceganError, match=r"differs from every preset; --force overwrites it"):
         write_preset("mnist", path, force=False)
-    assert path.read_text() == mine
+    assert path.read_text() == modified
     write_preset("mnist", path, force=True)
     assert path.read_text() == preset_text("mnist")
 
 
 @pytest.mark.parametrize("name", ["", "celeba", "../digits", "digits.yaml"])
-def test_an_unknown_preset_is_refused_with_those_that_exist(name: str, path: Path) -> None:
+def test_an_unknown_preset_is_refused_with_the_valid_names(name: str, path: Path) -> None:
     with pytest.raises(FaceganError, match="valid: digits, mnist, celeba32, celeba64"):
         write_preset(name, path, force=True)
     assert not path.exists()
 
 
 def test_the_committed_params_are_the_digits_preset() -> None:
-    # The committed ones, because a user's own changes are no failure.
+    # The committed file, because a user's local changes must not fail the test.
     root = Path(__file__).parents[1]
     shown = subprocess.run(
         ["git", "show", "HEAD:params.yaml"], cwd=root, capture_output=True, text=True
@@ -320,7 +326,7 @@ def test_the_committed_params_are_the_digits_preset() -> None:
         ({"augment": ["cutout", "cutout"]}, "train.augment is ['cutout', 'cutout']; valid: each"),
     ],
 )
-def test_an_impossible_combination_says_what_would_be_valid(
+def test_an_invalid_combination_is_refused_with_the_valid_values(
     changes: dict[str, Any], reason: str, path: Path
 ) -> None:
     content = changed("seed", 0)
@@ -329,7 +335,7 @@ def test_an_impossible_combination_says_what_would_be_valid(
     assert line.startswith(reason)
 
 
-def test_inception_has_one_input_size(path: Path) -> None:
+def test_inception_has_only_one_input_size(path: Path) -> None:
     extractor = {"extractor": "inception", "input_size": 224, "dtype": "float32"}
     (line,) = errors(path, changed("reference.official", extractor))
     assert "input_size is 224; valid: 299 with extractor inception" in line

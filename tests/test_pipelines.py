@@ -1,4 +1,4 @@
-"""The flows, run as users run them, on a small repository of dummy stages."""
+"""The Prefect flows, run as users run them, on a small repository with dummy stages."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 Run = subprocess.CompletedProcess[str]
 
-# In neither the alphabet's order nor the pipeline's.
+# In neither alphabetical nor topological order.
 DVC_YAML = """\
 stages:
   register:
@@ -41,8 +41,8 @@ TRAIN = "cp dataset trained && echo train >> log"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment without a Prefect server, and without a trace of the user's own."""
-    # Without PYTHONDONTWRITEBYTECODE, Prefect is compiled once and not in each run.
+    """An environment without a Prefect server and without the user's own settings."""
+    # Without PYTHONDONTWRITEBYTECODE, Prefect is compiled once, not in every run.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DVC_", "PYTHON"))}
     return kept | {
         "SHELL": "/bin/sh",
@@ -53,7 +53,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """A git and DVC repository of which no stage has run yet."""
+    """A git and DVC repository in which no stage has run."""
     root = tmp_path_factory.mktemp("repository")
     (root / ".dvc").mkdir()
     (root / ".dvc" / "config").write_text("[core]\nanalytics = false\ncheck_update = false\n")
@@ -67,7 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
 
 @pytest.fixture(scope="module")
 def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Copy the repository, with another command for its training."""
+    """Copies the repository, with another command for its training."""
 
     def make(train: str = TRAIN) -> Path:
         root = tmp_path_factory.mktemp("copy") / "repository"
@@ -82,7 +82,7 @@ def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 def prefect_server(
     environment: dict[str, str], folder: Path, **settings: str
 ) -> Iterator[dict[str, str]]:
-    """The environment with the address of a real Prefect server."""
+    """Start a real Prefect server, and yield the environment with its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -105,14 +105,14 @@ def prefect_server(
 def served(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """The environment with a Prefect server, which saves every run the start of its own."""
+    """The environment with a shared Prefect server, so that runs need not start their own."""
     with prefect_server(environment, tmp_path_factory.mktemp("server")) as with_server:
         yield with_server
 
 
 @contextmanager
 def serving(environment: dict[str, str], root: Path) -> Iterator[Path]:
-    """A repository's own `python -m pipelines.schedule`, each minute; what it prints."""
+    """Run `python -m pipelines.schedule` in a repository, every minute, and yield its log."""
     shutil.copytree(
         ROOT / "pipelines", root / "pipelines", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -131,7 +131,7 @@ def serving(environment: dict[str, str], root: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def scheduled(served: dict[str, str], copy: Callable[..., Path]) -> Iterator[tuple[Path, Path]]:
-    """A repository with a schedule, whose first run falls due while other tests run; its log."""
+    """A repository whose first scheduled run starts while other tests run, and its log."""
     root = copy()
     with serving(served, root) as log:
         yield root, log
@@ -161,13 +161,13 @@ def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run
 
 @pytest.fixture(scope="module")
 def first(environment: dict[str, str], copy: Callable[..., Path]) -> tuple[Path, Run]:
-    """The first run of everything, on Prefect's own temporary server."""
+    """The first run of all stages, on Prefect's temporary server."""
     root = copy()
     return root, run(environment, "pipelines.training", "--repository", root)
 
 
 def ran(root: Path) -> list[str]:
-    """Return the stages whose command was executed, in order."""
+    """The stages whose command was executed, in order."""
     return (root / "log").read_text().split()
 
 
@@ -182,7 +182,7 @@ def test_first_run_executes_every_stage_in_topological_order(
     assert "Task run 'train' - Finished in state Completed()" in result.stderr
 
 
-def test_lock_and_outputs_are_those_of_dvc_repro(
+def test_lock_and_outputs_are_identical_to_those_of_dvc_repro(
     first: tuple[Path, Run], copy: Callable[..., Path], environment: dict[str, str]
 ) -> None:
     plain = copy()
@@ -215,7 +215,7 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
 def failed(
     first: tuple[Path, Run], served: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], Run]:
-    """A forced run over finished stages whose training fails: what it executed, and its result."""
+    """A forced run over finished stages whose training fails: the executed stages, the result."""
     root = tmp_path_factory.mktemp("failed") / "repository"
     shutil.copytree(first[0], root)
     (root / "log").unlink()
@@ -228,7 +228,9 @@ def test_force_executes_unchanged_stages(failed: tuple[list[str], Run]) -> None:
     assert failed[0][0] == "preprocess"
 
 
-def test_failing_stage_ends_the_run_with_its_own_last_line(failed: tuple[list[str], Run]) -> None:
+def test_failing_stage_ends_the_run_with_the_commands_last_line(
+    failed: tuple[list[str], Run],
+) -> None:
     executed, result = failed
     assert executed == ["preprocess"]
     assert result.returncode == 1
@@ -237,7 +239,7 @@ def test_failing_stage_ends_the_run_with_its_own_last_line(failed: tuple[list[st
     assert "Traceback" not in result.stderr
 
 
-def test_sigterm_ends_the_stage_too(copy: Callable[..., Path], served: dict[str, str]) -> None:
+def test_sigterm_ends_the_stage(copy: Callable[..., Path], served: dict[str, str]) -> None:
     root = copy(
         "trap 'echo saved; touch saved; exit 1' TERM; touch started; while :; do sleep 0.1; done"
     )
@@ -249,7 +251,7 @@ def test_sigterm_ends_the_stage_too(copy: Callable[..., Path], served: dict[str,
     assert process.returncode == 1
     assert (root / "saved").exists()
     assert "Task run 'train' - saved" in log
-    assert log.splitlines()[-1] == "stopped"
+    assert log.splitlines()[-1] == "interrupted"
     assert ran(root) == ["preprocess"]
 
 
@@ -262,7 +264,7 @@ def test_directory_without_stages_is_one_clear_line(served: dict[str, str], tmp_
     assert "Traceback" not in result.stderr
 
 
-def test_schedule_refuses_what_is_not_cron(environment: dict[str, str]) -> None:
+def test_schedule_refuses_an_invalid_cron_expression(environment: dict[str, str]) -> None:
     result = run(environment, "pipelines.schedule", "--cron", "every night")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
@@ -282,7 +284,7 @@ def test_schedule_without_a_server_says_how_to_start_one(
     assert "PREFECT_API_URL" in result.stderr
 
 
-def test_a_scheduled_run_starts_by_itself_and_completes(scheduled: tuple[Path, Path]) -> None:
+def test_a_scheduled_run_starts_and_completes(scheduled: tuple[Path, Path]) -> None:
     root, log = scheduled
     wait(lambda: "Finished in state Completed()\n" in flow_runs(log))
     assert ran(root)[:4] == ["preprocess", "train", "evaluate", "register"]
@@ -294,7 +296,7 @@ def flow_runs(log: Path) -> str:
 
 
 @pytest.mark.faults
-def test_schedule_says_so_when_its_server_schedules_nothing(
+def test_schedule_reports_a_server_that_schedules_nothing(
     environment: dict[str, str], copy: Callable[..., Path], tmp_path: Path
 ) -> None:
     off = {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}

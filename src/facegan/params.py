@@ -1,4 +1,4 @@
-"""`params.yaml` as frozen, typed models. Every value stands in the file; none is hidden in code."""
+"""`params.yaml` as frozen, typed models. Every value is in the file; code has no defaults."""
 
 import difflib
 import re
@@ -25,18 +25,18 @@ PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 
 INCEPTION_SIZE = 299
-# Images that scores can be computed of: KID compares halves, precision and recall look at the
-# fourth image away.
+# The fewest images that scores can be computed from: KID compares halves, and precision and recall
+# use the third nearest neighbour.
 MIN_IMAGES = 8
 
 Positive = Annotated[int, Field(ge=1)]
 Dtype = Literal["bfloat16", "float32"]
 
 
-def _no_truth_value(value: Any) -> Any:
-    # Python's True equals 1, so that a Literal takes it.
+def _reject_bool(value: Any) -> Any:
+    # Python's True equals 1, so a Literal accepts it.
     if isinstance(value, bool):
-        raise PydanticCustomError("truth_value", "valid: a number")
+        raise PydanticCustomError("bool", "valid: a number")
     return value
 
 
@@ -45,9 +45,9 @@ class _Section(BaseModel):
 
 
 class Preprocess(_Section):
-    # Not `size`: DVC leaves every key of that name out of what its run cache compares.
+    # Not `size`: DVC's run cache ignores keys of that name.
     resolution: Literal[28, 32, 64, 128, 256]
-    channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth_value)]
+    channels: Annotated[Literal[1, 3], BeforeValidator(_reject_bool)]
     crop: Literal["center", "box-108", "box-140", "box-148", "box-160", "box-178", "none"]
     resample: Literal["lanczos", "bicubic", "bilinear"]
     jpeg: Literal["scaled", "full"]
@@ -60,7 +60,7 @@ class Preprocess(_Section):
 
 
 class Extractor(_Section):
-    """A feature extractor and all of its settings that can move a score."""
+    """A feature extractor and its settings that affect a score."""
 
     extractor: Literal["efficientnet-lite0", "inception"]
     input_size: Annotated[int, Field(ge=32, le=512)]
@@ -68,16 +68,16 @@ class Extractor(_Section):
 
     @property
     def label(self) -> str:
-        """The part of a metric's name that says which features it compares."""
+        """The part of a metric's name that states the features."""
         fixed = self.extractor == "inception"
         return self.extractor if fixed else f"{self.extractor}-{self.input_size}"
 
     @model_validator(mode="after")
-    def _is_possible(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.extractor == "inception" and self.input_size != INCEPTION_SIZE:
             raise ValueError(
                 f"input_size is {self.input_size}; valid: {INCEPTION_SIZE} with extractor "
-                "inception, whose resize is part of it"
+                "inception, which has a resize of its own"
             )
         return self
 
@@ -121,12 +121,12 @@ class Train(_Section):
     on_collapse: Literal["warn", "stop"]
 
     @model_validator(mode="after")
-    def _is_possible(self) -> Self:
+    def _check_combination(self) -> Self:
         start = self.init_from or ""
         if start.startswith("models:") and not VERSION.fullmatch(start):
             raise ValueError(
                 f"train.init_from is {start}; valid: null, a folder, or models:/NAME/3, "
-                "with the number, because stages and aliases move"
+                "with a version number, because stages and aliases move"
             )
         if self.eval_interval < self.batch_size:
             raise ValueError(
@@ -135,7 +135,7 @@ class Train(_Section):
         if self.spectral_norm and self.architecture == "residual":
             raise ValueError(
                 "train.spectral_norm is true; valid: false with architecture residual, whose "
-                "blocks begin with weights of zero, which have no singular value to divide by"
+                "zero-initialised weights cannot be normalised"
             )
         if len(set(self.augment)) < len(self.augment):
             raise ValueError(f"train.augment is {self.augment}; valid: each at most once")
@@ -151,34 +151,34 @@ class Register(_Section):
 
 
 class Params(_Section):
-    """The whole of `params.yaml`: one section a step, and the seed."""
+    """All of `params.yaml`: the seed, and one section per step."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     preprocess: Preprocess
     reference: Reference
     train: Train
     evaluate: Evaluate
-    # The underscore, because a pydantic model already has a `register`.
+    # With an underscore, because pydantic models have a method `register`.
     register_: Annotated[Register, Field(alias="register")]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a section; YAML silently takes the last."""
+    """Rejects duplicate keys, of which YAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
-        for (mark, _), key in zip(node.value, keys, strict=True):
+        for (key_node, _), key in zip(node.value, keys, strict=True):
             if keys.count(key) > 1:
-                line = mark.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: {key} stands more than once")
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: duplicate key {key}")
         return super().construct_mapping(node, deep)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check the parameters.
+    """Read and validate the parameters.
 
     Raises:
-        FaceganError: with one line for each wrong key: the key, its value, what would be valid.
+        FaceganError: with one line per invalid key: the key, its value and the valid values.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
@@ -187,9 +187,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except OSError as error:
         raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FaceganError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise FaceganError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise FaceganError(f"{path}: holds no keys; valid: {', '.join(_keys(Params))}")
+        raise FaceganError(f"{path}: expected a mapping; valid keys: {', '.join(_keys(Params))}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -198,7 +198,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def _explain(detail: Any) -> str:
-    """One line for one pydantic error: the key, the value, what would be valid."""
+    """One line for one pydantic error: the key, the value and the valid values."""
     key, value = ".".join(map(str, detail["loc"])), detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
@@ -208,18 +208,18 @@ def _explain(detail: Any) -> str:
             hint = f"did you mean {close[0]}? " if close else ""
             return f"{key}: {value!r}: unknown key; {hint}valid keys: {', '.join(valid)}"
         case "missing":
-            return f"{key}: missing; every key must be given (facegan preset writes a whole file)"
+            return f"{key}: missing; every key is required (facegan preset writes a complete file)"
         case "literal_error":
-            return f"{key}: {value!r} is not possible; valid: {context['expected']}"
+            return f"{key}: {value!r} is not supported; valid: {context['expected']}"
         case "string_pattern_mismatch":
             return f"{key}: {value!r}: valid: letters, digits, '.', '_' and '-'"
         case "float_type" | "int_type" if isinstance(value, str):
-            example = "0.0002 (YAML reads 2e-4 as text; 2.0e-4 is a number)"
+            example = "0.0002 (YAML reads 2e-4 as a string, and 2.0e-4 as a number)"
             example = example if detail["type"] == "float_type" else "64"
-            return f"{key}: {value!r} is text; valid: a number without quotes, such as {example}"
+            return f"{key}: {value!r} is a string; valid: an unquoted number, such as {example}"
         case "model_type":
             valid = _keys(_section_at(detail["loc"]))
-            return f"{key}: {value!r}: no section; valid keys: {', '.join(valid)}"
+            return f"{key}: {value!r}: expected a mapping; valid keys: {', '.join(valid)}"
         case "value_error":
             return str(context["error"])
         case _:
@@ -240,7 +240,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def preset_text(name: str) -> str:
-    """The `params.yaml` of a preset.
+    """Return the `params.yaml` of a preset.
 
     Raises:
         FaceganError: if there is no such preset.
@@ -251,15 +251,15 @@ def preset_text(name: str) -> str:
 
 
 def write_preset(name: str, path: Path, force: bool) -> None:
-    """Write a preset to `path`; a file with changes of its own is kept unless `force`.
+    """Write a preset to `path`. A file that is not an unmodified preset is kept, unless `force`.
 
     Raises:
-        FaceganError: if `path` is no preset's text, and so holds somebody's work.
+        FaceganError: if there is no such preset, or the file at `path` is kept.
     """
     text = preset_text(name)
     if path.exists() and not force:
-        present = path.read_text("utf-8")
-        if present not in {preset_text(each) for each in PRESETS}:
-            raise FaceganError(f"{path}: has changes of its own; --force overwrites them")
+        existing = path.read_text("utf-8")
+        if existing not in {preset_text(preset) for preset in PRESETS}:
+            raise FaceganError(f"{path}: differs from every preset; --force overwrites it")
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")

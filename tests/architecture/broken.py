@@ -1,4 +1,4 @@
-"""A project in little that keeps every rule, and for each rule the ways to break it."""
+"""A minimal project that satisfies every rule, and changes that violate each rule."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ train:
   augment: null
 """
 
-# With what the rules let pass: late imports, imports for types alone, paths in a docstring and in
-# a help text, a docstring of any length.
+# With what the rules allow: late imports, imports for type checking, paths in a docstring and in a
+# help text, a docstring of any length.
 PROJECT = {
     "params.yaml": PARAMS,
     "src/facegan/presets/tiny.yaml": PARAMS,
@@ -102,51 +102,57 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-# A text for the end of the file, or (text, another in its place).
+# Text to append to the file, or (text, its replacement).
 Change = str | tuple[str, str]
 
 LOSSES, SECTIONS = "src/facegan/train/losses.py", "src/facegan/params.py"
 FLOW, PRESET = "pipelines/training.py", "src/facegan/presets/tiny.yaml"
 DEP = "      - src/facegan/"
 
-# Rule -> file -> change -> a part of the complaint.
+# Rule -> file -> change -> part of the complaint.
 BREAKS: dict[Rule, dict[str, dict[Change, str]]] = {
     stages.stages_list_their_code: {
         "dvc.yaml": {
             (f"{DEP}models\n", ""): "train: src/facegan/models is missing in deps",
             (f"{DEP}train\n", ""): "train: src/facegan/train is missing in deps",
             (f"{DEP}tracking\n", ""): "register: src/facegan/tracking is missing in deps",
-            (DEP, f"{DEP}core\n{DEP}"): "train: src/facegan/core isn't imported",
-            (DEP, f"{DEP}params.py\n{DEP}"): f"register: {SECTIONS} isn't imported",
-            ("- data\n", "- data\n" + "      - data/x\n" * 8): "train: 12 deps of at most 11",
-            "  gadget: {cmd: facegan gadget}": "gadget: there is no module facegan.gadget.stage",
+            (DEP, f"{DEP}core\n{DEP}"): "train: src/facegan/core is not imported",
+            (DEP, f"{DEP}params.py\n{DEP}"): f"register: {SECTIONS} is not imported",
+            ("- data\n", "- data\n" + "      - data/x\n" * 8): "train: 12 deps, more than 11",
+            "  gadget: {cmd: facegan gadget}": "gadget: module facegan.gadget.stage not found",
         },
         LOSSES: {"from facegan.tracking import runs": "train: src/facegan/tracking is missing"},
     },
     stages.stages_pass_their_paths: {
         "dvc.yaml": {
-            ("facegan train", "facegan fit"): "train: cmd has to be one line, `facegan train",
-            ("facegan train", "python -m facegan train"): "train: cmd has to be one line",
-            ("facegan train data artifacts/train", "[facegan train data]"): "train: cmd has to be",
-            ("train data", "train"): "train: data is under no argument",
-            ("[artifacts/train]", "[artifacts/film]"): "train: artifacts/film is under no argument",
-            ("train/metrics", "metrics"): "train: artifacts/metrics.json is under no argument",
+            ("facegan train", "facegan fit"): "train: cmd must be one line, `facegan train",
+            ("facegan train", "python -m facegan train"): "train: cmd must be one line",
+            ("facegan train data artifacts/train", "[facegan train data]"): "train: cmd must be",
+            ("train data", "train"): "train: data is not below an argument",
+            (
+                "[artifacts/train]",
+                "[artifacts/film]",
+            ): "train: artifacts/film is not below an argument",
+            ("train/metrics", "metrics"): "train: artifacts/metrics.json is not below an argument",
             ("train data", "train data artifacts/x"): "train: artifacts/x is an argument of cmd",
         }
     },
     stages.stages_read_whole_sections: {
         "dvc.yaml": {
-            ("[seed, train]", "[seed, fit]"): "train: params: fit is no section",
-            ("[seed, train]", "[train.steps]"): "train: params: train.steps is no section",
-            ("[seed, train]", "[{x.yaml: [a]}]"): "train: params: {'x.yaml': ['a']} is no section",
+            ("[seed, train]", "[seed, fit]"): "train: params: fit is not a section",
+            ("[seed, train]", "[train.steps]"): "train: params: train.steps is not a section",
+            (
+                "[seed, train]",
+                "[{x.yaml: [a]}]",
+            ): "train: params: {'x.yaml': ['a']} is not a section",
         }
     },
-    stages.paths_stand_in_dvc_yaml: {
+    stages.paths_are_in_dvc_yaml: {
         LOSSES: {
-            "x = 'artifacts/train'": f"{LOSSES}:1: 'artifacts/train' has to come from dvc.yaml",
-            "x = f'artifacts/{name}'": f"{LOSSES}:1: 'artifacts/' has to come from dvc.yaml",
-            "x = Path('artifacts') / 'x'": f"{LOSSES}:1: 'artifacts' has to come from dvc.yaml",
-            "def f(x='artifacts/x'): pass": f"{LOSSES}:1: 'artifacts/x' has to come from dvc.yaml",
+            "x = 'artifacts/train'": f"{LOSSES}:1: 'artifacts/train' must come from dvc.yaml",
+            "x = f'artifacts/{name}'": f"{LOSSES}:1: 'artifacts/' must come from dvc.yaml",
+            "x = Path('artifacts') / 'x'": f"{LOSSES}:1: 'artifacts' must come from dvc.yaml",
+            "def f(x='artifacts/x'): pass": f"{LOSSES}:1: 'artifacts/x' must come from dvc.yaml",
         }
     },
     params.params_hide_no_default: {
@@ -154,33 +160,35 @@ BREAKS: dict[Rule, dict[str, dict[Change, str]]] = {
             ("seed: int", "seed: int = 1"): f"{SECTIONS}: Params.seed has a default",
             ("gamma: float", "gamma: float = Field(default_factory=float)"): "Penalised.gamma has",
             ("policy: str", "policy: str = 'flip'"): f"{SECTIONS}: Augment.policy has a default",
-            ("frozen=True", "frozen=False"): f"{SECTIONS}: Train isn't frozen",
-            (', extra="forbid"', ""): f"{SECTIONS}: Hinge doesn't forbid extra keys",
+            ("frozen=True", "frozen=False"): f"{SECTIONS}: Train is not frozen",
+            (', extra="forbid"', ""): f"{SECTIONS}: Hinge does not forbid extra keys",
         }
     },
     params.params_files_fit_the_models: {
         SECTIONS: {
             ("seed: int", "seed: int\n    more: int"): "params.yaml: more is missing",
-            ("seed: int", "pass"): "params.yaml: seed isn't in Params",
+            ("seed: int", "pass"): "params.yaml: seed is not in Params",
         },
         PRESET: {
-            "more: 1": f"{PRESET}: more isn't in Params",
+            "more: 1": f"{PRESET}: more is not in Params",
             ("  steps", "  stops"): f"{PRESET}: train.steps is missing",
-            ("hinge}", "hinge, x: 1}"): f"{PRESET}: train.loss.x isn't in Hinge",
+            ("hinge}", "hinge, x: 1}"): f"{PRESET}: train.loss.x is not in Hinge",
             ("register", "register_"): f"{PRESET}: register is missing",
             ("null", "{x: 1}"): f"{PRESET}: train.augment.policy is missing",
-            (PARAMS, "seed: 1\nregister: x\ntrain: 2"): f"{PRESET}: train has to be a section",
+            (PARAMS, "seed: 1\nregister: x\ntrain: 2"): f"{PRESET}: train must be a section",
         },
     },
-    layout.names_say_what_they_hold: {
-        "src/facegan/train/utils.py": {"x = 1": "src/facegan/train/utils.py: `utils` doesn't say"},
-        "pipelines/utils.py": {"x = 1": "pipelines/utils.py: `utils` doesn't say"},
+    layout.names_are_specific: {
+        "src/facegan/train/utils.py": {
+            "x = 1": "src/facegan/train/utils.py: `utils` is not specific"
+        },
+        "pipelines/utils.py": {"x = 1": "pipelines/utils.py: `utils` is not specific"},
     },
     layout.sources_stay_short: {
         LOSSES: {
-            "x = 1\n" * 301: f"{LOSSES}: 301 lines of at most 300",
-            "def f():\n" + "    x = 1\n" * 40: f"{LOSSES}:f: 41 lines of at most 40",
+            "x = 1\n" * 301: f"{LOSSES}: 301 lines, more than 300",
+            "def f():\n" + "    x = 1\n" * 40: f"{LOSSES}:f: 41 lines, more than 40",
         },
-        FLOW: {"class A:\n  async def f():" + "\n   x = 1" * 40: f"{FLOW}:f: 41 lines of"},
+        FLOW: {"class A:\n  async def f():" + "\n   x = 1" * 40: f"{FLOW}:f: 41 lines, more"},
     },
 }

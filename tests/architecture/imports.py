@@ -1,12 +1,12 @@
-"""What has to load late."""
+"""Modules that must not be imported at start."""
 
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# `facegan --help` and the checks of a command's inputs answer at once. Loading torch or MLflow
-# would take longer than all that these modules do.
+# `facegan --help` and the validation of a command's inputs must be fast. Importing torch or MLflow
+# takes longer than everything that these modules do.
 LIGHT = {
     "facegan": ("numpy", "torch", "mlflow", "prefect", "dvc", "pandas"),
     "facegan.cli.main": ("numpy", "torch", "mlflow", "prefect", "dvc", "pandas"),
@@ -17,7 +17,7 @@ LIGHT = {
 
 
 def import_stays_light(root: Path, light: Mapping[str, tuple[str, ...]] = LIGHT) -> list[str]:
-    """Imports in processes of their own, because third parties bring things along."""
+    """Import each module in its own process, because third parties import modules too."""
     code = (
         "import importlib, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"

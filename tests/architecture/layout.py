@@ -1,4 +1,4 @@
-"""Short files, short functions, and a top level without surprises."""
+"""Short files, short functions, specific names and a fixed top level."""
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 from architecture.sources import Source, is_prose, sources
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 40
-# "src/facegan/x.py" or "src/facegan/x.py:function" -> lines, with the reason beside it.
-LONGER: dict[str, int] = {}
+# Exceptions: "src/facegan/x.py" or "src/facegan/x.py:function" -> lines, with the reason.
+EXCEPTIONS: dict[str, int] = {}
 
 TOP_LEVEL = {
     *("pipelines", "src", "data.dvc", "dvc.yaml", "params.yaml", "tests", "infra"),
@@ -18,12 +18,12 @@ TOP_LEVEL = {
 }
 
 
-def sources_stay_short(root: Path, longer: Mapping[str, int] = LONGER) -> list[str]:
+def sources_stay_short(root: Path, exceptions: Mapping[str, int] = EXCEPTIONS) -> list[str]:
     return [
-        f"{name}: {lines} lines of at most {most}; split it by what changes together"
+        f"{name}: {lines} lines, more than {maximum}; split it by what changes together"
         for source in sources(root)
         for name, lines, limit in _sizes(source)
-        if lines > (most := longer.get(name, limit))
+        if lines > (maximum := exceptions.get(name, limit))
     ]
 
 
@@ -39,15 +39,17 @@ def _lines(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-def names_say_what_they_hold(root: Path) -> list[str]:
+def names_are_specific(root: Path) -> list[str]:
     return [
-        f"{source.path}: `utils` doesn't say what it holds; name it after that"
+        f"{source.path}: `utils` is not specific; name the module after its content"
         for source in sources(root)
         if Path(source.path).stem == "utils"
     ]
 
 
 def top_level_is_fixed(tracked: Iterable[str]) -> list[str]:
-    """`tracked` is what `git ls-files` prints."""
+    """Check `tracked`, the paths that `git ls-files` prints."""
     names = {path.split("/")[0] for path in tracked}
-    return [f"{name}: not among the top level's fixed names" for name in sorted(names - TOP_LEVEL)]
+    return [
+        f"{name}: not one of the fixed names of the top level" for name in sorted(names - TOP_LEVEL)
+    ]

@@ -1,4 +1,4 @@
-"""params.yaml shows every value: the models in facegan.params have its keys and no defaults."""
+"""params.yaml has every value: the models in facegan.params have its keys and no defaults."""
 
 import inspect
 import sys
@@ -12,19 +12,19 @@ from pydantic import BaseModel
 
 Model = type[BaseModel]
 
-# DVC 3.67 hashes a run without the keys of these names, wherever they stand (dvc/stage/cache.py):
-# a change of such a parameter would bring back an old output.
+# DVC 3.67 omits keys of these names, at any depth, from the hash of a run (dvc/stage/cache.py):
+# changing such a parameter would restore an old output.
 IGNORED = ("size", "nfiles")
 
 
 @cache
 def _params_model(root: Path) -> Model:
-    # By path, so that it is this root's file whatever else is installed.
+    # By path, because another `facegan` is installed.
     spec = spec_from_file_location("facegan_params_by_path", root / "src/facegan/params.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic looks postponed annotations up there
+    sys.modules[spec.name] = module  # pydantic resolves postponed annotations there
     spec.loader.exec_module(module)
     model: Model = module.Params
     return model
@@ -47,9 +47,9 @@ def params_hide_no_default(root: Path) -> list[str]:
     for model in dict.fromkeys(_with_nested(_params_model(root))):
         name = f"src/facegan/params.py: {model.__name__}"
         if not model.model_config.get("frozen"):
-            found.append(f"{name} isn't frozen")
+            found.append(f"{name} is not frozen")
         if model.model_config.get("extra") != "forbid":
-            found.append(f"{name} doesn't forbid extra keys")
+            found.append(f"{name} does not forbid extra keys")
         fields = model.model_fields.items()
         found += [f"{name}.{key} has a default" for key, f in fields if not f.is_required()]
         found += [
@@ -63,23 +63,23 @@ def params_files_fit_the_models(root: Path) -> list[str]:
     presets = sorted((root / "src/facegan/presets").glob("*.yaml"))
     for path in (used, *presets):
         values = yaml.safe_load(path.read_text("utf-8"))
-        found += _misfits(_params_model(root), values, f"{path.relative_to(root).as_posix()}: ")
+        found += _mismatches(_params_model(root), values, f"{path.relative_to(root).as_posix()}: ")
     return found
 
 
-def _misfits(model: Model, values: object, where: str) -> list[str]:
+def _mismatches(model: Model, values: object, prefix: str) -> list[str]:
     if not isinstance(values, dict):
-        return [f"{where.rstrip('.: ')} has to be a section with the keys of {model.__name__}"]
-    # An alias stands in the file where pydantic keeps the name for itself (`register`).
+        return [f"{prefix.rstrip('.: ')} must be a section with the keys of {model.__name__}"]
+    # The file has the alias if pydantic reserves the name (`register`).
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    found = [f"{where}{key} is missing" for key in fields if key not in values]
-    found += [f"{where}{key} isn't in {model.__name__}" for key in values if key not in fields]
+    found = [f"{prefix}{key} is missing" for key in fields if key not in values]
+    found += [f"{prefix}{key} is not in {model.__name__}" for key in values if key not in fields]
     for key in [key for key in fields if key in values]:
         annotation, value = fields[key].annotation, values[key]
         nested = _models_in(annotation)
-        # A model beside other types (`Model | None`) needs no section.
+        # A model in a union (`Model | None`) needs no section.
         if nested and (isinstance(value, dict) or annotation in nested):
-            by_model = [_misfits(inner, value, f"{where}{key}.") for inner in nested]
+            by_model = [_mismatches(inner, value, f"{prefix}{key}.") for inner in nested]
             by_model.sort(key=len)
-            found += by_model[0]  # of a union the nearest
+            found += by_model[0]  # the closest model of a union
     return found

@@ -9,21 +9,21 @@ from typing import TypeGuard
 
 @dataclass(frozen=True)
 class Source:
-    path: str  # from the root, with slashes
+    path: str  # relative to the root, with slashes
     text: str
     tree: ast.Module
 
 
 @cache
 def sources(root: Path) -> list[Source]:
-    """Every Python file of src/ and pipelines/."""
+    """All Python files of src/ and pipelines/."""
     paths = [path for folder in ("src", "pipelines") for path in (root / folder).rglob("*.py")]
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(paths)}
     return [Source(path, text, ast.parse(text, path)) for path, text in texts.items()]
 
 
 def is_prose(node: ast.AST) -> TypeGuard[ast.Expr]:
-    """A string that stands alone does nothing: a docstring, or a comment in that form."""
+    """Return whether the node is a string without effect: a docstring or a comment."""
     match node:
         case ast.Expr(value=ast.Constant(value=str())):
             return True

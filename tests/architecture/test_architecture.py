@@ -17,24 +17,24 @@ SCRIPTS = Path(sys.executable).parent
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_this_project_keeps(rule: Rule) -> None:
+def test_this_project_satisfies(rule: Rule) -> None:
     assert rule(ROOT) == []
 
 
-def test_the_top_level_holds_only_the_fixed_names() -> None:
+def test_the_top_level_has_only_the_fixed_names() -> None:
     if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: nothing says which files belong to the project")
+        pytest.skip("not a git checkout, so the project's files are unknown")
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     tracked = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert top_level_is_fixed(tracked.rstrip("\0").split("\0")) == []
 
 
-def test_importing_the_package_and_its_command_loads_nothing_heavy() -> None:
+def test_importing_the_package_and_its_command_is_light() -> None:
     assert import_stays_light(ROOT) == []
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_project_in_little_keeps(tmp_path: Path, rule: Rule) -> None:
+def test_a_minimal_project_satisfies(tmp_path: Path, rule: Rule) -> None:
     assert rule(write(tmp_path, PROJECT)) == []
 
 
@@ -47,7 +47,7 @@ def test_a_project_in_little_keeps(tmp_path: Path, rule: Rule) -> None:
         for change, complaint in changes.items()
     ],
 )
-def test_a_break_is_named_by_its_rule(
+def test_a_violation_is_named_by_its_rule(
     tmp_path: Path, rule: Rule, file: str, change: Change, complaint: str
 ) -> None:
     text = PROJECT.get(file, "")
@@ -63,7 +63,7 @@ def test_a_key_that_dvcs_run_cache_ignores_is_named(tmp_path: Path) -> None:
     assert "Params.size: DVC's run cache ignores it" in "\n".join(params_hide_no_default(root))
 
 
-def test_an_allowance_lets_one_file_and_one_function_be_longer(tmp_path: Path) -> None:
+def test_an_exception_allows_a_longer_file_and_a_longer_function(tmp_path: Path) -> None:
     long = "def f():\n" + "    x = 1\n" * 300
     root = write(tmp_path, PROJECT | {LOSSES: long})
     assert len(sources_stay_short(root, {})) == 2
@@ -71,7 +71,7 @@ def test_an_allowance_lets_one_file_and_one_function_be_longer(tmp_path: Path) -
     assert len(sources_stay_short(root, {LOSSES: 300, f"{LOSSES}:f": 300})) == 2
 
 
-def test_a_stranger_at_the_top_level_is_named() -> None:
+def test_an_unknown_name_at_the_top_level_is_named() -> None:
     tracked = ["README.md", "src/facegan/notes.txt", "notes.txt", "notebooks/try.ipynb"]
     assert [found.split(":")[0] for found in top_level_is_fixed(tracked)] == [
         "notebooks",
@@ -89,7 +89,7 @@ def test_a_stranger_at_the_top_level_is_named() -> None:
 )
 def test_a_heavy_import_is_named(tmp_path: Path, init: str, cli: str, complaint: str) -> None:
     files = {"facegan/__init__.py": init, "facegan/cli/__init__.py": "", "facegan/cli/main.py": cli}
-    # Stand-ins: a light module of the heavy one's name, and a third party that brings it along.
+    # Stand-ins: a light module with the heavy one's name, and a third party that imports it.
     others = {"numpy.py": "", "carrier.py": "import numpy"}
     write(tmp_path / "src", files | others)
     light = dict.fromkeys(("facegan", "facegan.cli.main"), ("numpy",))
@@ -114,17 +114,17 @@ def test_import_contracts_hold() -> None:
         ("train/losses.py", "from facegan.reference import stage", "Imports go down"),
         ("models/sizes.py", "def f():\n    from facegan.photos import idx", "Imports go down"),
         ("gadget/__init__.py", "x = 1", "Imports go down"),
-        ("core/errors.py", "from facegan.core import events, history", "No cycles"),
-        ("train/losses.py", "import prefect", "The package works without Prefect"),
-        ("cli/main.py", "from dvc import api", "The package works without Prefect"),
-        ("cli/main.py", "from pipelines import training", "The package works without Prefect"),
-        ("train/losses.py", "import mlflow", "Only tracking and register know MLflow"),
-        ("register/gate.py", "import sqlalchemy", "Only tracking and register know MLflow"),
-        ("train/losses.py", "import typer", "Only cli knows typer"),
-        ("train/losses.py", "import yaml", "Only params and init_from read YAML"),
-        ("train/losses.py", "import boto3", "Only photos and fetch know S3"),
-        ("train/losses.py", "import torchvision", "Only the published data sets' module"),
-        ("train/losses.py", "import distributed", "Only the worker pools know Dask"),
+        ("core/errors.py", "from facegan.core import events, history", "No import cycles"),
+        ("train/losses.py", "import prefect", "facegan imports neither Prefect"),
+        ("cli/main.py", "from dvc import api", "facegan imports neither Prefect"),
+        ("cli/main.py", "from pipelines import training", "facegan imports neither Prefect"),
+        ("train/losses.py", "import mlflow", "Only tracking and register import MLflow"),
+        ("register/gate.py", "import sqlalchemy", "Only tracking and register import MLflow"),
+        ("train/losses.py", "import typer", "Only cli imports typer"),
+        ("train/losses.py", "import yaml", "Only params and init_from import yaml"),
+        ("train/losses.py", "import boto3", "Only photos and fetch import boto3"),
+        ("train/losses.py", "import torchvision", "Only fetch.datasets imports gdown"),
+        ("train/losses.py", "import distributed", "Only preprocess.workers imports Dask"),
     ],
 )
 def test_a_broken_import_contract_is_named(

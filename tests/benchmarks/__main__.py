@@ -1,4 +1,4 @@
-"""`make bench`, or `make bench ONLY=photographs`: every benchmark's table, and what has to hold."""
+"""`make bench`, or `make bench ONLY=photographs`: runs benchmarks, checks their required ratios."""
 
 import sys
 from importlib import import_module
@@ -8,15 +8,15 @@ from rich.table import Table
 
 from benchmarks.harness import Line, Skipped, machine
 
-# Imported when they run: the workers of preprocess import this file, and the command's own workers
-# don't have to wait for torch either.
+# Imported when they run: preprocess's workers import this file and, like those of the `facegan`
+# command, must not wait for torch.
 BENCHMARKS = ("agreement", "scoring", "behaviour", "photographs", "training", "gpu")
 
 
 def main(names: list[str]) -> int:
     unknown = sorted(set(names) - set(BENCHMARKS))
     if unknown:
-        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+        print(f"no benchmark {', '.join(unknown)}; valid: {', '.join(BENCHMARKS)}")
         return 2
     lines: list[Line] = []
     for name in names or BENCHMARKS:
@@ -28,7 +28,7 @@ def main(names: list[str]) -> int:
             print(f"{name}: skipped: {reason}")
     print(machine())
     table = Table()
-    for column in ("", "ours", "baseline", "figure", "demanded", "holds"):
+    for column in ("", "ours", "baseline", "measured", "required", "holds"):
         table.add_column(column)
     for line in lines:
         status = "yes" if line.holds else "NO"

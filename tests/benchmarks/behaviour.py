@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.harness import SHARED_FACES, Line, Skipped
 from benchmarks.photographs import SIZE, celeba64, pack
 from benchmarks.training import preset
-from facegan.cli.device import choose_device
+from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.events import silent
 from facegan.data.dataset import load_images
 from facegan.evaluate.sample_metrics import sample_metrics
@@ -92,6 +92,7 @@ def run() -> Iterator[Line]:
         raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
     with TemporaryDirectory() as folder:
         work = Path(folder)
+        keep_freed_memory()
         pack(SHARED_FACES.parent, work / "packed", celeba64())
         statistics = _measure(work)
         sets = _sets(load_images(work / "packed"), statistics.train_indices)

@@ -96,7 +96,7 @@ def compare(
 @contextmanager
 def served(program: str) -> Iterator[Callable[[], None]]:
     """What a Python program `serve`s, whenever it is called: in a process of its own, because
-    `choose_device` changes how a process keeps memory, for the baseline as well.
+    `keep_freed_memory` changes how a process keeps memory, for the baseline as well.
     """
     with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
         lines, answers = process.stdin, process.stdout

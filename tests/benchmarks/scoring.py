@@ -36,7 +36,7 @@ from benchmarks.harness import (
 )
 from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
 from benchmarks.training import preset
-from facegan.cli.device import choose_device
+from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.digests import file_sha256
 from facegan.core.events import silent
 from facegan.core.history import NAME, start_history
@@ -120,6 +120,7 @@ def _inception_settings() -> Extractor:
 def extract(packed: str) -> None:
     """The features of all images, as reference and evaluate have them."""
     device, images = choose_device(), pictures(Path(packed))
+    keep_freed_memory()
     settings = lite(SIDE, effective_dtype("bfloat16", device, silent))
     work = Extraction(settings, device, len(images))
     moments = Moments(work.num_features, device)
@@ -145,7 +146,7 @@ def variant(name: str) -> Callable[[Tensor], Tensor]:
     """One of TRICKS: itself, and those before it; or Inception."""
     if name == TRICKS[0]:
         return plain_network()
-    choose_device()  # from now on memory is kept
+    keep_freed_memory()
     if name == "kept memory":
         return plain_network()
     many = extraction.WORTH_COMPILING
@@ -285,6 +286,7 @@ def _evaluation(work: Path, packed: Path) -> Line:
     _write_training(work / "trained", preset("celeba64").train.base_channels)
     places = work / "trained", packed, official, work / "evaluation", work / "metrics.json"
     params, device = Evaluate(num_samples=FAKES), choose_device()
+    keep_freed_memory()
     watched = (
         (Extraction, "__call__"),
         (Scorer, "sample"),

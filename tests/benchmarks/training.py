@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import SHARED_FACES, Line, Skipped, compare, cpu_flags, seconds, timing
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
 from benchmarks.tutorial import BATCH, SIZE, STEPS, tutorials
-from facegan.cli.device import choose_device
+from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.events import silent
 from facegan.data.batches import Batches, to_device_if_fits
 from facegan.data.dataset import load_images
@@ -78,6 +78,7 @@ def _precision() -> Dtype:
 
 def _ours(packed: Path, precision: str) -> Callable[[], None]:
     device = choose_device()
+    keep_freed_memory()
     chosen = params().train.model_copy(update={"dtype": precision})
     trainer = GANState(chosen, SIZE, 3, 0, device)
     batches = Batches(to_device_if_fits(load_images(packed), device), BATCH, 0, device)
@@ -170,6 +171,7 @@ def _in_two_processes() -> Line:
 def share_of_peak(batch: int = BATCH, side: int = 4096, repeats: int = 1) -> Line:
     """DCGAN's step against a product of matrices of `side`, each `repeats` times in a row."""
     precision, device = _precision(), choose_device()
+    keep_freed_memory()
     settings = params().train.model_copy(update={"batch_size": batch})
     trainer = GANState(settings, SIZE, 3, 0, device)
     images = torch.randint(0, 256, (batch, SIZE, SIZE, 3), dtype=torch.uint8, device=device)

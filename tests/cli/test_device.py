@@ -13,7 +13,7 @@ def test_the_variable_names_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device() == torch.device("cpu")
 
 
-def test_without_the_variable_it_is_the_best_that_can_compute(
+def test_without_the_variable_the_device_is_a_gpu_if_available(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FACEGAN_DEVICE", raising=False)
@@ -24,20 +24,20 @@ def test_without_the_variable_it_is_the_best_that_can_compute(
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:99", "cuda:", "cpu cuda", "meta", "xla"])
-def test_a_device_that_is_not_there_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_device_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEGAN_DEVICE", name)
     with pytest.raises(FaceganError, match=f"^FACEGAN_DEVICE: '{name}': cannot be used") as caught:
         choose_device()
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_serves_the_next_tensor() -> None:
-    """In a process of its own, because it stays so."""
+    """In its own process, because the setting cannot be undone."""
     program = """
 import resource, torch
-from facegan.cli.device import choose_device
-choose_device()
+from facegan.cli.device import keep_freed_memory
+keep_freed_memory()
 def faults():
     for _ in range(20):
         torch.ones(64 << 20, dtype=torch.uint8)
@@ -45,4 +45,4 @@ def faults():
 print(-faults() + faults())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert int(done.stdout) < 16384, done  # the pages of one of the twenty
+    assert int(done.stdout) < 16384, done  # the pages of one of the twenty tensors

@@ -9,12 +9,12 @@ from facegan.core.events import Message, Metrics, Progress
 from facegan.cli.progress import Reporter
 
 with Reporter("train") as report:
-    report(Message("going on from [bold]5[/bold] of 1,500 images seen"))
+    report(Message("resuming from [bold]5[/bold] of 1,500 images seen"))
     for done in range(500, 2000, 500):
         report(Metrics({"quick FID": 12.3456, "images/s": 98765.4321}))
         report(Progress(done, 1500))
 """
-MESSAGE = "train: going on from [bold]5[/bold] of 1,500 images seen"
+MESSAGE = "train: resuming from [bold]5[/bold] of 1,500 images seen"
 
 
 def run_plain(program: str) -> subprocess.CompletedProcess[str]:
@@ -23,13 +23,13 @@ def run_plain(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    # What would make rich believe in another terminal.
+    # Variables that make rich assume another terminal.
     hidden = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     return {k: v for k, v in os.environ.items() if k not in hidden} | more
 
 
 def run_on_terminal(program: str) -> str:
-    """All that the program writes to its terminal."""
+    """Everything that the program writes to its terminal."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -44,14 +44,14 @@ def run_on_terminal(program: str) -> str:
         while chunk := os.read(controller, 65536):
             content += chunk
     except OSError:
-        pass  # Linux says so that the other end is closed
+        pass  # on Linux, the other end is closed
     finally:
         os.close(controller)
     assert process.wait() == 0
     return content.decode()
 
 
-def test_without_a_terminal_there_are_plain_lines_on_stderr() -> None:
+def test_without_a_terminal_progress_is_plain_lines_on_stderr() -> None:
     result = run_plain(PROGRAM)
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
@@ -60,7 +60,7 @@ def test_without_a_terminal_there_are_plain_lines_on_stderr() -> None:
     ]
 
 
-def test_on_a_terminal_there_is_a_bar_with_the_figures_beside_it() -> None:
+def test_on_a_terminal_progress_is_a_bar_with_the_metrics() -> None:
     shown = run_on_terminal(PROGRAM)
     assert "\x1b[" in shown
     assert "━" in shown
@@ -70,7 +70,7 @@ def test_on_a_terminal_there_is_a_bar_with_the_figures_beside_it() -> None:
     assert "quick FID 12.35" in text
 
 
-def test_a_terminals_cursor_comes_back_when_the_step_fails() -> None:
+def test_the_cursor_is_restored_when_the_step_fails() -> None:
     program = """
 from facegan.core.events import Progress
 from facegan.cli.progress import Reporter
@@ -87,7 +87,7 @@ except ValueError as error:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
 
 
-def test_the_end_is_told_once_and_little_before_it() -> None:
+def test_a_short_step_prints_one_line_at_its_end() -> None:
     program = """
 from facegan.core.events import Progress
 from facegan.cli.progress import Reporter
@@ -100,7 +100,7 @@ with Reporter("preprocess") as report:
     assert run_plain(program).stderr == "preprocess: 2,000/2,000\n"
 
 
-def test_a_long_step_tells_how_long_it_will_take() -> None:
+def test_a_long_step_estimates_the_time_left() -> None:
     program = """
 from facegan.core.events import Progress
 from facegan.cli import progress
@@ -118,7 +118,7 @@ with progress.Reporter("fetch") as report:
     ]
 
 
-def test_the_time_left_counts_from_where_a_resumed_step_went_on() -> None:
+def test_the_time_left_of_a_resumed_step_ignores_earlier_work() -> None:
     program = """
 from facegan.core.events import Progress
 import time
@@ -133,11 +133,11 @@ with progress.Reporter("train") as report:
 """
     line = run_plain(program).stderr.splitlines()[1]
     left = re.fullmatch(r"train: 910/1,000  (\d+) s left", line)
-    # 0.1 s for 10 of them; 0 or 310 s if the start or the first 900 counted.
+    # 0.1 s for 10 images gives 1 s; counting the first 900 gives 0 s, the start 310 s.
     assert left is not None and 1 <= int(left[1]) <= 10
 
 
-def test_other_events_are_passed_over() -> None:
+def test_other_events_are_ignored() -> None:
     program = """
 from pathlib import Path
 from facegan.core.events import Scored

@@ -1,4 +1,4 @@
-"""What `make run` made of the embedded sample. CI runs it before the tests."""
+"""The result of `make run` on the embedded sample. CI runs it before the tests."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_fid_is_at_most_a_fifth_of_the_untrained_generators() -> None:
     assert scores["floor"] < scores[scores["protocol"]["name"]] < scores["untrained"] / 5
 
 
-def test_a_classifier_finds_each_of_the_ten_digits(device: torch.device) -> None:
+def test_a_classifier_finds_all_ten_digits(device: torch.device) -> None:
     pixels, classes = mnist_data()
     classifier = SVC(C=10).fit(_packed(pixels), classes)
     z = latents(1000, 100, seed=77)
@@ -43,7 +43,7 @@ def test_a_classifier_finds_each_of_the_ten_digits(device: torch.device) -> None
 
 
 def _packed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The digits as the generator saw them: (n, 784) levels -> (n, 1024) in [0, 1]."""
+    """The digits as the generator saw them: uint8 levels (n, 784) -> (n, 1024) in [0, 1]."""
     images = (Image.fromarray(row.reshape(28, 28).astype(np.uint8)) for row in pixels)
     resized = (image.resize((32, 32), Image.Resampling.LANCZOS) for image in images)
     return np.stack([np.asarray(image).ravel() / 255 for image in resized])

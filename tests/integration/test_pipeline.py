@@ -1,8 +1,9 @@
-"""The whole way in real DVC repositories: git, DVC, MLflow's SQLite and Prefect, small data."""
+"""The whole pipeline on small data: real git and DVC repositories, MLflow's SQLite and Prefect."""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ SMALL = make_params(train={"eval_interval": 540})  # two scores
 
 
 class Project:
-    """A clone of this project with data and params of its own."""
+    """A copy of this project with its own data and parameters."""
 
     def __init__(self, folder: Path, digits: Path, params: Params) -> None:
         self.folder = folder
@@ -92,7 +93,7 @@ def make_finished(make: Callable[[str], Project]) -> Project:
     return project
 
 
-def test_repro_goes_from_photographs_to_a_promoted_version(project: Project) -> None:
+def test_repro_takes_photographs_to_a_promoted_version(project: Project) -> None:
     champion = project.registry.get_model_version_by_alias("facegan-test", "champion")
     assert champion.current_stage == "Production"
     scores = json.loads((project.folder / "artifacts" / "metrics.json").read_text())
@@ -107,7 +108,7 @@ def test_repro_again_runs_nothing_and_leaves_dvc_and_git_clean(project: Project)
     assert project.run("git", "status", "--porcelain") == ""
 
 
-def test_metrics_and_plots_show(project: Project) -> None:
+def test_dvc_shows_metrics_plots_and_the_graph(project: Project) -> None:
     assert "fid40_efficientnet-lite0-32" in project.run("dvc", "metrics", "show")
     project.run("dvc", "plots", "show")
     page = (project.folder / "dvc_plots" / "index.html").read_text()
@@ -115,18 +116,18 @@ def test_metrics_and_plots_show(project: Project) -> None:
     assert "train" in project.run("dvc", "dag")
 
 
-def test_the_summary_says_what_the_artifacts_and_the_registry_have(project: Project) -> None:
+def test_the_summary_shows_the_scores_and_the_registered_version(project: Project) -> None:
     paths = ("artifacts/train", "artifacts/metrics.json", "artifacts/evaluation")
     output = project.run("facegan", "summary", *paths, COLUMNS="200")
     scores = json.loads((project.folder / "artifacts" / "metrics.json").read_text())
-    for value in ("FID before", "FID now", "floor"):
-        assert value in output
-    assert f"{scores['untrained']:.1f}" in output and "600 photographs" in output
+    for name, key in (("untrained", "untrained"), ("FID", scores["protocol"]["name"])):
+        assert re.search(rf"│ {name} +│ {scores[key]:.1f}", output)
+    assert "floor" in output and "600 real images" in output
     assert "facegan-test version 1, Production, @champion" in output
     assert "artifacts/evaluation/samples.png" in output
 
 
-def test_the_flow_gives_the_bytes_of_repro(
+def test_the_flows_outputs_are_identical_to_repros(
     project: Project, make: Callable[[str], Project], tmp_path: Path
 ) -> None:
     other = make("flow")
@@ -137,7 +138,7 @@ def test_the_flow_gives_the_bytes_of_repro(
     assert len(other.registry.search_model_versions("name = 'facegan-test'")) == 1
 
 
-def test_an_experiment_becomes_a_challenger_and_leaves_production(
+def test_an_experiment_registers_a_challenger_and_leaves_production_unchanged(
     project: Project,
 ) -> None:
     project.run("dvc", "exp", "run", "--set-param", "seed=5", "--name", "another-seed")
@@ -147,7 +148,7 @@ def test_an_experiment_becomes_a_challenger_and_leaves_production(
     assert str(challenger.version) == "2" and challenger.current_stage == "Staging"
 
 
-def test_a_changed_parameter_never_brings_an_old_output_back(project: Project) -> None:
+def test_a_changed_parameter_never_restores_an_old_output(project: Project) -> None:
     params = project.folder / "params.yaml"
     before = params.read_text()
     params.write_text(before.replace("resolution: 32", "resolution: 64"))
@@ -158,7 +159,7 @@ def test_a_changed_parameter_never_brings_an_old_output_back(project: Project) -
         params.write_text(before.replace("resolution: 32", "resolution: 48"))
         refused = project.try_run("dvc", "repro")
         assert refused.returncode != 0
-        assert "preprocess.resolution: 48 is not possible; valid: 28, 32, 64" in refused.stderr
+        assert "preprocess.resolution: 48 is not supported; valid: 28, 32, 64" in refused.stderr
     finally:
         project.run("git", "checkout", "--quiet", ".")
         project.run("dvc", "checkout", "--quiet")

@@ -1,4 +1,4 @@
-"""Networks that a training begins with: of a registered version, or of a folder."""
+"""Pretrained networks that a training starts from: a registered version's, or a folder's."""
 
 import shutil
 from collections.abc import Callable
@@ -26,14 +26,14 @@ CPU = torch.device("cpu")
 NETWORKS = ("generator.safetensors", "discriminator.safetensors")
 
 
-class Begun(Exception):
+class Started(Exception):
     pass
 
 
 def stop(event: Any) -> None:
-    """An on_event that breaks a training off at its first step."""
+    """An on_event that ends a training at its first step."""
     if isinstance(event, Progress):
-        raise Begun
+        raise Started
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def first(
 ) -> Path:
     """A finished training's folder."""
     folder = tmp_path_factory.mktemp("first")
-    # Long enough to be better than it began.
+    # Long enough for a better FID than the untrained generator's.
     settings = make_params(train={"epochs": 4}).train
     train(dataset, references[0], folder / "train", settings, 0, CPU, folder / "checkpoints")
     return folder / "train"
@@ -50,12 +50,12 @@ def first(
 
 @pytest.fixture(name="begin")
 def make_begin(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> Run:
-    """Begin a training, and no more, in `checkpoints`."""
+    """Starts a training in `checkpoints`, and ends it at its first step."""
 
     def begin(params: Params, init: Path | None) -> None:
-        out, notes = tmp_path / "out", tmp_path / "checkpoints"
-        with pytest.raises(Begun):
-            train(dataset, references[0], out, params.train, 0, CPU, notes, stop, init=init)
+        out, checkpoints = tmp_path / "out", tmp_path / "checkpoints"
+        with pytest.raises(Started):
+            train(dataset, references[0], out, params.train, 0, CPU, checkpoints, stop, init=init)
 
     return begin
 
@@ -69,7 +69,7 @@ def version(
     references: tuple[Path, Path],
     tmp_path: Path,
 ) -> Path:
-    """A training's folder, which is version 1 of `faces`."""
+    """The folder of a training that is registered as version 1 of `faces`."""
     evaluation, metrics = tmp_path / "evaluation", tmp_path / "metrics.json"
     settings = params()
     evaluate(
@@ -80,7 +80,7 @@ def version(
     return first
 
 
-def test_a_registered_version_is_gone_on_from(
+def test_a_training_starts_from_a_registered_version(
     version: Path, begin: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     settings = params(train={"init_from": "models:/faces/1", "lr": 0.0001})
@@ -91,11 +91,11 @@ def test_a_registered_version_is_gone_on_from(
         begin(settings, folder)
     assert not folder.exists()
     (second,) = (tmp_path / "checkpoints").iterdir()
-    begun, _ = load_network(second / "untrained.safetensors")
-    there, _ = load_network(version / "generator.safetensors")
-    for name, tensor in there.items():
-        if "running" not in name and "tracked" not in name:  # these are estimated again
-            assert torch.equal(begun[name], tensor)
+    untrained, _ = load_network(second / "untrained.safetensors")
+    registered, _ = load_network(version / "generator.safetensors")
+    for name, tensor in registered.items():
+        if "running" not in name and "tracked" not in name:  # these are recalibrated
+            assert torch.equal(untrained[name], tensor)
     (_, score), (_, other) = (
         next((e["images_seen"], e["quick_fid"]) for e in events if e["event"] == "score")
         for events in (
@@ -103,16 +103,16 @@ def test_a_registered_version_is_gone_on_from(
             read_history(version / "history.jsonl"),
         )
     )
-    assert score < other  # than a new generator
+    assert score < other  # that of a newly initialised generator
 
 
-def test_other_networks_are_another_training(
+def test_different_networks_start_a_different_training(
     first: Path, begin: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(first, tmp_path / "copy")
     for init in (None, first, copy):
         begin(params(), init)
-    # A copy is no other network.
+    # A copy has the same networks.
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
@@ -130,14 +130,14 @@ def test_other_networks_are_another_training(
         ({"architecture": "residual"}, "architecture resnet, not residual"),
     ],
 )
-def test_networks_that_were_built_otherwise_are_refused(
+def test_networks_of_another_configuration_are_refused(
     train: dict[str, object], line: str, first: Path, begin: Run, params: MakeParams
 ) -> None:
     with pytest.raises(FaceganError, match=line):
         begin(params(train=train), first)
 
 
-def test_networks_of_code_that_built_other_layers_are_refused(
+def test_networks_with_other_layers_are_refused(
     first: Path, begin: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     older = shutil.copytree(first, tmp_path / "older")
@@ -156,7 +156,7 @@ def test_a_folder_without_networks_is_refused(
         begin(params(), tmp_path)
 
 
-def test_a_version_that_is_not_there_is_refused(store: Path) -> None:
+def test_a_missing_version_is_refused(store: Path) -> None:
     with (
         pytest.raises(FaceganError, match="faces"),
         init_from.pretrained_networks("models:/faces/9"),
@@ -164,21 +164,23 @@ def test_a_version_that_is_not_there_is_refused(store: Path) -> None:
         pass
 
 
-def test_a_folder_has_to_be_a_dependency_of_the_stage(
+def test_a_folder_must_be_a_dependency_of_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: x, deps: [data, earlier]}}")
-    with init_from.pretrained_networks("other") as folder:  # by hand, DVC has no say
+    with init_from.pretrained_networks("other") as folder:  # outside of DVC
         assert folder == Path("other")
     monkeypatch.setenv("DVC_STAGE", "train")
     with init_from.pretrained_networks("earlier/") as folder:
         assert folder == Path("earlier/")
-    refused = pytest.raises(FaceganError, match="other: DVC doesn't follow it; add it to the deps")
+    refused = pytest.raises(
+        FaceganError, match="other: not a dependency of the stage train; add it"
+    )
     with refused, init_from.pretrained_networks("other"):
         pass
 
 
-def test_nothing_is_nothing() -> None:
+def test_null_means_no_pretrained_networks() -> None:
     with init_from.pretrained_networks(None) as folder:
         assert folder is None

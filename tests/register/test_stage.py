@@ -1,4 +1,4 @@
-"""Register, gate, promote and load, in a real MLflow store."""
+"""Registering, promoting and loading generators, in a real MLflow store."""
 
 import json
 import subprocess
@@ -44,9 +44,9 @@ def make_register(
     client: MlflowClient, tmp_path: Path, references: tuple[Path, Path], device: torch.device
 ) -> Register:
     def register(
-        seed: int, fid: float, fakes: int = 40, config: dict[str, Any] = CONFIG
+        seed: int, fid: float, num_samples: int = 40, config: dict[str, Any] = CONFIG
     ) -> versions.Registered:
-        """Register a generator drawn from `seed` as if it had been scored with `fid`."""
+        """Register a generator initialised from `seed`, with `fid` as its score."""
         folder = tmp_path / f"train-{seed}"
         folder.mkdir(exist_ok=True)
         network = build_generator(**config)
@@ -58,7 +58,7 @@ def make_register(
             "seed": seed, "train": {}, "quick_fid": "quick_fid",
         }  # fmt: skip
         (folder / "history.jsonl").write_text(json.dumps(start) + "\n")
-        protocol = describe_protocol(Statistics.load(references[1]), fakes)
+        protocol = describe_protocol(Statistics.load(references[1]), num_samples)
         scores: dict[str, Any] = {
             protocol["name"]: fid,
             "untrained": 9.0,
@@ -74,7 +74,7 @@ def make_register(
     return register
 
 
-def places(client: MlflowClient) -> dict[str, tuple[str, list[str]]]:
+def roles(client: MlflowClient) -> dict[str, tuple[str, list[str]]]:
     """Version -> (stage, aliases)."""
     aliases = client.get_registered_model(NAME).aliases
     return {
@@ -86,7 +86,7 @@ def places(client: MlflowClient) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def test_the_first_is_champion_and_only_a_lower_fid_replaces_it(
+def test_the_first_version_is_champion_and_only_a_lower_fid_replaces_it(
     register: Register, client: MlflowClient
 ) -> None:
     assert register(1, fid=50.0).stage == "Production"
@@ -97,25 +97,25 @@ def test_the_first_is_champion_and_only_a_lower_fid_replaces_it(
     )
     better = register(3, fid=40.0)
     assert (better.stage, better.aliases) == ("Production", ("champion",))
-    assert places(client) == {
+    assert roles(client) == {
         "1": ("Archived", []),
         "2": ("Staging", ["challenger"]),
         "3": ("Production", ["champion"]),
     }
 
 
-def test_registering_again_makes_no_second_version_and_moves_nothing(
+def test_registering_again_creates_no_version_and_changes_no_role(
     register: Register, client: MlflowClient
 ) -> None:
     register(1, fid=50.0)
     register(2, fid=40.0)
-    before = places(client)
+    before = roles(client)
     assert register(2, fid=40.0).version == "2"
     assert register(1, fid=50.0).version == "1"
-    assert places(client) == before
+    assert roles(client) == before
 
 
-def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(
+def test_a_version_that_was_rolled_back_is_not_promoted_again(
     register: Register, client: MlflowClient
 ) -> None:
     register(1, fid=50.0)
@@ -125,7 +125,7 @@ def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(
     assert str(client.get_model_version_by_alias(NAME, "champion").version) == "1"
 
 
-def test_a_gate_that_was_cut_short_is_finished(register: Register, client: MlflowClient) -> None:
+def test_an_interrupted_gate_runs_again(register: Register, client: MlflowClient) -> None:
     register(1, fid=50.0)
     register(2, fid=40.0)
     client.delete_model_version_tag(NAME, "2", versions.GATE)
@@ -135,33 +135,33 @@ def test_a_gate_that_was_cut_short_is_finished(register: Register, client: Mlflo
     assert register(2, fid=40.0).aliases == ("champion",)
 
 
-def test_an_experiments_version_is_a_challenger_until_it_is_run_for_real(
+def test_an_experiments_version_is_a_challenger_until_dvc_repro(
     register: Register, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(1, fid=50.0)
     monkeypatch.setenv("DVC_EXP_NAME", "funny-name")
     assert register(2, fid=40.0).aliases == ("challenger",)
-    assert places(client)["1"] == ("Production", ["champion"])
+    assert roles(client)["1"] == ("Production", ["champion"])
     monkeypatch.delenv("DVC_EXP_NAME")
     assert register(2, fid=40.0).aliases == ("champion",)
-    assert places(client)["2"] == ("Production", ["champion"])
+    assert roles(client)["2"] == ("Production", ["champion"])
 
 
-def test_a_champion_of_another_protocol_is_scored_again_under_the_challengers(
+def test_a_champion_of_another_protocol_is_rescored_under_the_challengers(
     register: Register, references: tuple[Path, Path], device: torch.device, tmp_path: Path
 ) -> None:
-    register(1, fid=0.001)  # unbeatable, under 40 fakes
+    register(1, fid=0.001)  # unbeatable, from 40 samples
     champion = load_generator(tmp_path / "train-1" / "generator.safetensors", device)
-    again = Scorer(Statistics.load(references[1]), 150, device).mean_fid(champion, 50)
-    assert register(2, fid=again + 1, fakes=50).stage == "Staging"
-    better = register(3, fid=again - 1, fakes=50)
-    assert better.stage == "Production" and f"version 1's {again}" in better.reason
+    rescored = Scorer(Statistics.load(references[1]), 150, device).mean_fid(champion, 50)
+    assert register(2, fid=rescored + 1, num_samples=50).stage == "Staging"
+    better = register(3, fid=rescored - 1, num_samples=50)
+    assert better.stage == "Production" and f"version 1's {rescored}" in better.reason
 
 
 def test_a_champion_of_another_shape_is_refused_with_advice(register: Register) -> None:
     register(1, fid=50.0, config={**CONFIG, "size": 64, "base_channels": 2})
-    with pytest.raises(FaceganError, match=r"cannot be compared.*another register\.name"):
-        register(2, fid=40.0, fakes=50)
+    with pytest.raises(FaceganError, match=r"cannot be rescored.*different register\.names"):
+        register(2, fid=40.0, num_samples=50)
 
 
 def test_scores_of_another_generator_are_refused(
@@ -170,16 +170,16 @@ def test_scores_of_another_generator_are_refused(
     register(1, fid=50.0)
     register(2, fid=40.0)
     stale = tmp_path / "train-1" / "metrics.json"
-    with pytest.raises(FaceganError, match="scores another generator"):
+    with pytest.raises(FaceganError, match="computed for another generator"):
         stage.register(tmp_path / "train-2", stale, references[1], NAME, device)
 
 
-@pytest.mark.parametrize("place", ["/1", "/Production", "@champion"])
-def test_loads_by_version_stage_and_alias(
-    place: str, register: Register, device: torch.device, tmp_path: Path
+@pytest.mark.parametrize("suffix", ["/1", "/Production", "@champion"])
+def test_a_generator_loads_by_version_stage_and_alias(
+    suffix: str, register: Register, device: torch.device, tmp_path: Path
 ) -> None:
     register(1, fid=50.0)
-    loaded = versions.load(f"models:/{NAME}{place}", device).state_dict()
+    loaded = versions.load(f"models:/{NAME}{suffix}", device).state_dict()
     saved = load_generator(tmp_path / "train-1" / "generator.safetensors", device).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in saved.items())
 
@@ -187,13 +187,13 @@ def test_loads_by_version_stage_and_alias(
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        (f"models:/{NAME}", "valid: models:/NAME/VERSION"),
+        (f"models:/{NAME}", "not a model URI; valid: models:/NAME/VERSION"),
         (f"models:/{NAME}/Staging", "no version .* is in stage Staging"),
         (f"models:/{NAME}/7", "not found"),
         (f"models:/{NAME}@nobody", "nobody"),
     ],
 )
-def test_a_version_that_is_not_there_is_one_line(
+def test_a_missing_version_gives_one_line(
     uri: str, message: str, register: Register, device: torch.device
 ) -> None:
     register(1, fid=50.0)
@@ -202,13 +202,15 @@ def test_a_version_that_is_not_there_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_the_one_registered_is_not_loaded(
+def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
     register: Register, client: MlflowClient, device: torch.device, tmp_path: Path
 ) -> None:
     register(1, fid=50.0)
     (weights,) = tmp_path.glob("mlruns/**/extra_files/generator.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(FaceganError, match="its sha256 is not"):
+    with pytest.raises(
+        FaceganError, match=r"sha256 is .* the version's tag facegan\.generator is "
+    ):
         versions.load(f"models:/{NAME}/1", device)
 
 
@@ -228,7 +230,7 @@ for place in ("/Production", "@champion"):
 """
 
 
-def test_a_process_without_this_package_draws_by_stage_and_by_alias(
+def test_a_process_without_this_package_generates_by_stage_and_by_alias(
     register: Register, tmp_path: Path
 ) -> None:
     register(1, fid=50.0)
@@ -237,7 +239,7 @@ def test_a_process_without_this_package_draws_by_stage_and_by_alias(
     assert done.returncode == 0, done.stderr
 
 
-def test_the_exported_model_draws_what_the_generator_draws(
+def test_the_exported_model_generates_what_the_generator_generates(
     register: Register, client: MlflowClient, device: torch.device
 ) -> None:
     from facegan.models.sampling import generate, latents

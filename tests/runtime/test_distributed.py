@@ -219,7 +219,7 @@ def test_sigterm_saves_once_and_says_how_to_go_on(
     began = time.monotonic()
     output, _ = launcher.communicate()
     assert time.monotonic() - began < 15
-    assert "to go on: torchrun --nproc-per-node=2 -m facegan train" in output
+    assert "to resume: torchrun --nproc-per-node=2 -m facegan train" in output
     (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
     assert load_checkpoint(path, CPU)["images_seen"] > 3000
 

@@ -1,4 +1,4 @@
-"""MLflow as a mirror of the history, in a real SQLite store."""
+"""MLflow runs as a mirror of the history, in a real SQLite store."""
 
 import json
 from pathlib import Path
@@ -25,8 +25,8 @@ START = {
 
 
 def losses(seen: int) -> dict[str, Any]:
-    figures = {"discriminator": 1.0, "generator": seen / 10, "accuracy": 0.5}
-    return {"event": "losses", "images_seen": seen, **figures}
+    values = {"discriminator": 1.0, "generator": seen / 10, "accuracy": 0.5}
+    return {"event": "losses", "images_seen": seen, **values}
 
 
 def samples(seen: int) -> dict[str, Any]:
@@ -67,14 +67,14 @@ def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
     params = client.get_run(run.info.run_id).data.params
     assert params["train.lr"] == "0.0002" and params["images"] == "540"
     images = [Path(a.path).name for a in client.list_artifacts(run.info.run_id, "images")]
-    # As the UI's slider wants it: key, step, and a PNG with a small WebP beside it.
+    # As the UI's slider expects them: key and step, a PNG and a small WebP.
     assert sorted({tuple(name.split("+")[:3]) for name in images}) == [
         ("samples", "step", "0"),
         ("samples", "step", "40"),
     ]
 
 
-def test_mirroring_again_adds_only_what_is_new_to_the_same_run(
+def test_mirroring_again_adds_only_new_events_to_the_same_run(
     client: MlflowClient, tmp_path: Path
 ) -> None:
     folder = write(tmp_path / "run", losses(20))
@@ -95,7 +95,7 @@ def test_a_collapse_is_a_tag_of_the_run(store: Path, tmp_path: Path) -> None:
     assert client.get_run(run.info.run_id).data.metrics["diversity"] == 0.9
 
 
-def test_a_run_is_made_from_the_history_where_the_server_has_none(
+def test_a_run_is_created_from_the_history_if_the_server_has_none(
     client: MlflowClient, tmp_path: Path
 ) -> None:
     folder = write(tmp_path / "run", losses(20), score(40))
@@ -117,7 +117,7 @@ def test_a_run_ends_finished_or_killed(client: MlflowClient, tmp_path: Path) -> 
     assert client.get_run(mirror.run_id).info.status == "KILLED"
 
 
-def test_a_server_that_is_down_costs_one_message_and_no_training(
+def test_a_server_that_is_down_gives_one_message_and_training_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -134,7 +134,8 @@ def test_a_server_that_is_down_costs_one_message_and_no_training(
         mirror(event)
         mirror(event)
     assert len(messages) == 1 and "\n" not in messages[0]
-    assert "http://127.0.0.1:9" in messages[0] and "facegan register" in messages[0]
+    assert messages[0].startswith("MLflow at http://127.0.0.1:9: ")
+    assert messages[0].endswith("; training continues, and `facegan register` fills the run later")
 
 
 @pytest.mark.parametrize(
@@ -159,11 +160,11 @@ def test_a_store_that_cannot_be_reached_is_one_line_without_its_password(
         connection.connect()
     text = str(caught.value)
     assert text.startswith(f"MLflow at {shown}: {reason}")
-    assert text.endswith("; check MLFLOW_TRACKING_URI and that its server runs")
+    assert text.endswith("; check MLFLOW_TRACKING_URI and that the server is running")
     assert "\n" not in text and "tell-no-one" not in text
 
 
-def test_scores_are_metrics_whose_names_carry_the_protocol(
+def test_scores_are_metrics_whose_names_state_the_protocol(
     client: MlflowClient, tmp_path: Path
 ) -> None:
     run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
@@ -189,7 +190,9 @@ def test_scores_are_metrics_whose_names_carry_the_protocol(
     assert logged.tags[runs.COMPARABILITY_NOTE] == note
 
 
-def test_the_literatures_scores_need_no_note(client: MlflowClient, tmp_path: Path) -> None:
+def test_scores_comparable_with_the_literature_have_no_note(
+    client: MlflowClient, tmp_path: Path
+) -> None:
     run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
     scores = {"fid50k_inception": 50.0, "untrained": 9.0, "floor": 3.0, "images_seen": 40}
     protocol = {"name": "fid50k_inception", "comparability_note": ""}

@@ -195,7 +195,7 @@ def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
         time.sleep(0.05)
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
-    assert child.returncode == 1 and "to go on: facegan train" in errors.splitlines()[-1]
+    assert child.returncode == 1 and "to resume: facegan train" in errors.splitlines()[-1]
     assert not out.exists()
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     assert digests(out) == digests(finished[2] / "out")

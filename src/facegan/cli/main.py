@@ -1,5 +1,6 @@
-"""The `facegan` command. It parses, calls a step and prints; modules load when a step needs them,
-so that `facegan --help` is quick.
+"""The `facegan` command: parses arguments, calls a step and prints its result.
+
+Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
 import os
@@ -15,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From a folder of photographs to the best face generator it can train.",
+    help="Train a face generator on a folder of photographs.",
 )
 
 
@@ -25,10 +26,11 @@ app.add_typer(checkpoints.app)
 
 
 def _command_line() -> str:
-    if "DVC_STAGE" in os.environ:  # which DVC sets for the commands of its stages
+    """The command that resumes this one."""
+    if "DVC_STAGE" in os.environ:  # set by DVC for the commands of its stages
         return "dvc repro"
     command = shlex.join(["facegan", *sys.argv[1:]])
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # which torchrun sets
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # set by torchrun
         return command
     from facegan.runtime.distributed import command_line
 
@@ -36,19 +38,18 @@ def _command_line() -> str:
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends it with one line and exit status 1."""
+    """Run the command. User errors print one line and exit with status 1."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
     except Interrupted as error:
-        again = _command_line()
-        print(f"facegan: {error}; to go on: {again}", file=sys.stderr)
+        print(f"facegan: {error}; to resume: {_command_line()}", file=sys.stderr)
         sys.exit(1)
     except FaceganError as error:
         for line in str(error).splitlines():
             print(f"facegan: {line}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"facegan: {where}{error.strerror or error}", file=sys.stderr)
+        path = f"{error.filename}: " if error.filename else ""
+        print(f"facegan: {path}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Progress of a command: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a command: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -16,12 +16,12 @@ from rich.progress import (
 
 from facegan.core import events
 
-# Seconds between two plain lines.
+# Minimum seconds between plain lines.
 PLAIN_INTERVAL = 10.0
 
 
 class Reporter:
-    """An `on_event` that shows a step's progress on stderr, with the newest metrics beside it."""
+    """An `on_event` that shows a step's progress and its newest metrics on stderr."""
 
     def __init__(self, step: str) -> None:
         self.step = step
@@ -30,8 +30,9 @@ class Reporter:
         self.bar: Progress | None = None
         self.done = self.total = 0
         self.printed = time.monotonic()
-        # Where and when the work began: a resumed one not at 0, and loading torch is no work.
-        self.began: tuple[int, float] | None = None
+        # `done` and the time at the first event: resumed work does not start at 0, and imports
+        # must not count as work.
+        self.start: tuple[int, float] | None = None
         self.printed_at = -1
 
     def __enter__(self) -> Self:
@@ -53,7 +54,7 @@ class Reporter:
                 self.metrics |= values
             case events.Progress(done, total):
                 self.done, self.total = done, total
-                self.began = self.began or (self.done, time.monotonic())
+                self.start = self.start or (self.done, time.monotonic())
                 self._show()
 
     def _show(self) -> None:
@@ -69,15 +70,15 @@ class Reporter:
         if self.done == self.printed_at:
             return
         self.printed, self.printed_at = time.monotonic(), self.done
-        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._metrics(), self._left()]
+        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._metrics(), self._time_left()]
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
-    def _left(self) -> str:
-        first, began = self.began or (self.done, self.printed)
+    def _time_left(self) -> str:
+        first, start = self.start or (self.done, self.printed)
         if first == self.done or self.done == self.total:
             return ""
-        left = (self.printed - began) * (self.total - self.done) / (self.done - first)
-        return f"{left:.0f} s left"
+        seconds = (self.printed - start) * (self.total - self.done) / (self.done - first)
+        return f"{seconds:.0f} s left"
 
     def _metrics(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

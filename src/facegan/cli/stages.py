@@ -1,4 +1,4 @@
-"""Commands for the stages, and for what they begin with."""
+"""Commands for the stages, their input and their parameters."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from facegan.core.errors import FaceganError
 
 app = typer.Typer()
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
 PARAMS = Path("params.yaml")
 
 
@@ -17,13 +17,15 @@ PARAMS = Path("params.yaml")
 def fetch(
     source: Annotated[
         str,
-        typer.Argument(help="digits, mnist, celeba, inception, folder, file, archive, s3://..."),
+        typer.Argument(
+            help="digits, mnist, celeba, inception, a folder, file or archive, s3://..."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the photographs go.")] = Path("data"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the photographs.")] = Path("data"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched.")] = False,
 ) -> None:
-    """Bring photographs in. An archive stays an archive; s3:// goes on where it was broken off.
-    `inception` is no photographs, but the network that published FIDs are computed with.
+    """Fetch photographs into data/. An archive stays an archive; an interrupted s3:// fetch
+    resumes. `inception` fetches the Inception weights that published FIDs use.
 
     Example: facegan fetch s3://bucket/faces --dry-run
     """
@@ -33,17 +35,19 @@ def fetch(
 
     inception = source == "inception"
     if inception and out != Path("data"):
-        raise FaceganError("--out: is for photographs; FACEGAN_INCEPTION=PATH moves the weights")
+        raise FaceganError(
+            "--out applies to photographs only; for the weights, set FACEGAN_INCEPTION=PATH"
+        )
     if dry_run:
         typer.echo(weights.preview() if inception else step.preview(source, out))
         return
     with Reporter("fetch") as report:
         if inception:
             path = weights.fetch_inception(report)
-            result = f"{path}: the weights that published FIDs are computed with"
+            result = f"{path}: the Inception weights that published FIDs use"
         else:
-            number = step.fetch(source, out, report)
-            result = f"{out}: {number:,} inputs from {source}; what changed: dvc add {out}"
+            num_inputs = step.fetch(source, out, report)
+            result = f"{out}: {num_inputs:,} inputs from {source}; to track them: dvc add {out}"
     typer.echo(result)
 
 
@@ -52,10 +56,10 @@ def preset(
     name: Annotated[
         str, typer.Argument(help="digits, mnist, celeba32, celeba64, faces128 or dcgan-paper.")
     ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite local changes.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a modified file.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Write a known-good params.yaml.
+    """Write a preset to params.yaml.
 
     Example: facegan preset celeba64
     """
@@ -67,19 +71,19 @@ def preset(
 
 @app.command()
 def preprocess(
-    data: Annotated[str, typer.Argument(help="The folder of photographs, or s3://bucket/prefix.")],
-    out: Annotated[Path, typer.Argument(help="The folder for the packed images.")],
+    data: Annotated[str, typer.Argument(help="Folder of photographs, or s3://bucket/prefix.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the packed dataset.")],
     params: ParamsFile = PARAMS,
     executor: Annotated[
         str,
-        typer.Option(envvar="FACEGAN_EXECUTOR", help="processes, or a Dask scheduler's tcp://..."),
+        typer.Option(envvar="FACEGAN_EXECUTOR", help="processes, or a Dask scheduler: tcp://..."),
     ] = "processes",
     workers: Annotated[
         int | None,
-        typer.Option(envvar="FACEGAN_WORKERS", min=1, help="Processes; the cores by default."),
+        typer.Option(envvar="FACEGAN_WORKERS", min=1, help="Processes; default: one per core."),
     ] = None,
 ) -> None:
-    """Pack photographs into one uint8 array, with a held-out part, an index and a report.
+    """Pack photographs into one uint8 array, with a held-out set, an index and a report.
 
     Example: facegan preprocess data artifacts/dataset --workers 4
     """
@@ -94,43 +98,44 @@ def preprocess(
 
 @app.command()
 def reference(
-    dataset: Annotated[Path, typer.Argument(help="The folder of packed images.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of the packed dataset.")],
     quick: Annotated[Path, typer.Argument(help="Statistics for the quick FID.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Measure the real images' features, once for a data set.
+    """Compute feature statistics of the real images.
 
     Example: facegan reference artifacts/dataset quick.safetensors official.safetensors
     """
-    from facegan.cli.device import choose_device
+    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
     from facegan.reference import stage as step
 
-    settings = load_params(params).reference
+    settings, device = load_params(params).reference, choose_device()
+    keep_freed_memory()
     with Reporter("reference") as report:
-        step.reference(dataset, quick, official, settings, choose_device(), report)
+        step.reference(dataset, quick, official, settings, device, report)
 
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="The folder of packed images.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of the packed dataset.")],
     quick: Annotated[Path, typer.Argument(help="Statistics for the quick FID.")],
-    out: Annotated[Path, typer.Argument(help="The folder for networks, history and samples.")],
+    out: Annotated[Path, typer.Argument(help="Folder for networks, history and samples.")],
     params: ParamsFile = PARAMS,
     checkpoints: Annotated[
-        Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Where a training goes on from.")
+        Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Folder of checkpoints.")
     ] = Path("checkpoints"),
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the training in this folder, or not at all.")
+        Path | None, typer.Option(help="Resume the training in this folder, or fail.")
     ] = None,
 ) -> None:
-    """Train a generator; an interrupted training goes on from its last checkpoint.
+    """Train a generator. An interrupted training resumes from its last checkpoint.
 
     Example: facegan train artifacts/dataset artifacts/reference/quick.safetensors artifacts/train
     """
-    from facegan.cli.device import choose_device
+    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
     from facegan.register.init_from import pretrained_networks
@@ -139,6 +144,7 @@ def train(
 
     settings = load_params(params)
     name, device = settings.register_.name, choose_device()
+    keep_freed_memory()
     with (
         pretrained_networks(settings.train.init_from) as init,
         Reporter("train") as report,
@@ -152,46 +158,48 @@ def train(
 
 @app.command()
 def evaluate(
-    trained: Annotated[Path, typer.Argument(help="The folder that train wrote.")],
-    dataset: Annotated[Path, typer.Argument(help="The folder of packed images.")],
+    trained: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of the packed dataset.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
-    out: Annotated[Path, typer.Argument(help="The folder for pictures.")],
-    metrics: Annotated[Path, typer.Argument(help="The JSON file for the scores.")],
+    out: Annotated[Path, typer.Argument(help="Folder for sample grids and plots.")],
+    metrics: Annotated[Path, typer.Argument(help="JSON file for the scores.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Score the generator under a named protocol.
 
     Example: facegan evaluate artifacts/train artifacts/dataset official.safetensors out out.json
     """
-    from facegan.cli.device import choose_device
+    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.evaluate import stage as step
     from facegan.params import load_params
 
     settings, device = load_params(params), choose_device()
-    asked = settings.reference.official
+    keep_freed_memory()
+    extractor = settings.reference.official
     with Reporter("evaluate") as report:
         step.evaluate(
-            trained, dataset, official, out, metrics, settings.evaluate, asked, device, report
+            trained, dataset, official, out, metrics, settings.evaluate, extractor, device, report
         )
 
 
 @app.command()
 def register(
-    trained: Annotated[Path, typer.Argument(help="The folder that train wrote.")],
-    metrics: Annotated[Path, typer.Argument(help="The scores that evaluate wrote.")],
+    trained: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    metrics: Annotated[Path, typer.Argument(help="Scores that evaluate wrote.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Make the generator a version in MLflow's registry; promote it if it beats the champion.
+    """Register the generator as a version in MLflow; promote it if its FID beats the champion's.
 
     Example: facegan register artifacts/train artifacts/metrics.json official.safetensors
     """
-    from facegan.cli.device import choose_device
+    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.params import load_params
     from facegan.register import stage
 
-    name = load_params(params).register_.name
-    result = stage.register(trained, metrics, official, name, choose_device())
+    name, device = load_params(params).register_.name, choose_device()
+    keep_freed_memory()
+    result = stage.register(trained, metrics, official, name, device)
     aliases = "".join(f", @{alias}" for alias in result.aliases)
     typer.echo(f"{name} version {result.version}: {result.stage}{aliases} ({result.reason})")

@@ -1,4 +1,4 @@
-"""Commands for what a person looks at."""
+"""Commands that show results."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,23 +13,22 @@ app = typer.Typer()
 @app.command()
 def sample(
     generator: Annotated[str, typer.Argument(help="A models:/ URI or a .safetensors file.")],
-    out: Annotated[Path, typer.Argument(help="The PNG to write.")],
-    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Another seed, other images.")
-    ] = 0,
+    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the latents.")] = 0,
 ) -> None:
-    """Draw random images in a grid.
+    """Generate a grid of random images.
 
     Example: facegan sample models:/facegan-digits/Production digits.png --count 100
     """
     import torch
 
-    from facegan.cli.device import choose_device
+    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.core import pictures
     from facegan.models import sampling
 
     device = choose_device()
+    keep_freed_memory()
     if generator.startswith("models:/"):
         from facegan.register import versions
 
@@ -46,12 +45,12 @@ def sample(
 
 @app.command()
 def summary(
-    trained: Annotated[Path, typer.Argument(help="The folder that train wrote.")],
-    metrics: Annotated[Path, typer.Argument(help="The scores that evaluate wrote.")],
-    evaluation: Annotated[Path, typer.Argument(help="The folder that evaluate wrote.")],
+    trained: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    metrics: Annotated[Path, typer.Argument(help="Scores that evaluate wrote.")],
+    evaluation: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Show the scores, the registered version and what to do next, as the artifacts have it.
+    """Show the scores, the registered version and the next steps.
 
     Example: facegan summary artifacts/train artifacts/metrics.json artifacts/evaluation
     """
@@ -67,7 +66,7 @@ def summary(
         table.add_row(*row)
     Console(highlight=False).print(table)
     typer.echo(
-        "next, after . .venv/bin/activate:\n"
+        "next steps, after . .venv/bin/activate:\n"
         f"  facegan sample models:/{name}/Production faces.png\n"
         "  mlflow ui --backend-store-uri sqlite:///mlflow.db\n"
         "  dvc exp run -S train.epochs=40 && dvc exp show"

@@ -1,4 +1,8 @@
-"""The gate: champion or challenger."""
+"""The promotion gate: decides whether a version becomes champion or challenger.
+
+The champion is the version with the lowest FID. FIDs are compared under the same protocol only: a
+champion scored under another protocol is rescored under the new version's.
+"""
 
 import os
 from pathlib import Path
@@ -31,22 +35,31 @@ def decide_promotion(
     official: Path,
     device: torch.device,
 ) -> None:
-    """The gate: champion or challenger. Its tag is written last, so that it can't be half done."""
+    """Assign a version's role, and record the reason in its description and its tag.
+
+    A version becomes champion if there is no other champion, or if its FID is lower than the
+    champion's. Otherwise it becomes challenger. A version of a DVC experiment (`DVC_EXP_NAME`)
+    becomes challenger without a decision, and without the tag.
+
+    The tag is written last: the gate runs again for a version whose decision was interrupted.
+
+    Raises:
+        FaceganError: if the champion cannot be rescored.
+    """
+    if "DVC_EXP_NAME" in os.environ:
+        assign_role(client, version, CHALLENGER)
+        return
     name, protocol = version.name, scores["protocol"]
     metric, fid = protocol["name"], scores[protocol["name"]]
     note = protocol["comparability_note"] and f" ({protocol['comparability_note']})"
-    experiment = os.environ.get("DVC_EXP_NAME")
     champion = _champion(client, name)
-    if experiment is not None:
-        assign_role(client, version, CHALLENGER)
-        return
     if champion is None or champion.version == version.version:
         role, reason = CHAMPION, f"{metric} {fid}{note}: no other champion"
     else:
-        other = _champion_fid(champion, scores, official, device)
-        role = CHAMPION if fid < other else CHALLENGER
+        champion_fid = _champion_fid(champion, scores, official, device)
+        role = CHAMPION if fid < champion_fid else CHALLENGER
         verb = "beats" if role == CHAMPION else "does not beat"
-        reason = f"{metric} {fid} {verb} version {champion.version}'s {other}{note}"
+        reason = f"{metric} {fid} {verb} version {champion.version}'s {champion_fid}{note}"
     assign_role(client, version, role)
     client.update_model_version(name, version.version, description=reason)
     client.set_model_version_tag(name, version.version, GATE, f"{role}: {reason}")
@@ -60,7 +73,11 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def _champion_fid(
     champion: ModelVersion, scores: dict[str, Any], official: Path, device: torch.device
 ) -> float:
-    """The champion's FID under the challenger's protocol; measured if its own was another."""
+    """Return the champion's FID under the protocol of `scores`.
+
+    The FID in the champion's tag is used if it has this protocol. Otherwise the champion is loaded
+    and rescored with the statistics in `official`.
+    """
     protocol = scores["protocol"]
     if champion.tags.get(PROTOCOL) == protocol["id"]:
         return float(champion.tags[FID])
@@ -71,7 +88,7 @@ def _champion_fid(
         scorer = Scorer(statistics, len(SEEDS) * protocol["num_samples"], device)
         return scorer.mean_fid(generator, protocol["num_samples"])
     except FaceganError as error:
-        hint = "images of another shape need another register.name"
+        hint = "generators of different image shapes need different register.names"
         raise FaceganError(
-            f"{champion.name} version {champion.version}: cannot be compared: {error}; {hint}"
+            f"{champion.name} version {champion.version}: cannot be rescored: {error}; {hint}"
         ) from None

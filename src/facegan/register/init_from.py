@@ -1,4 +1,4 @@
-"""The networks that a training begins with, where they are not new ones."""
+"""Pretrained networks that a training starts from, if `train.init_from` is set."""
 
 import os
 from collections.abc import Iterator
@@ -14,12 +14,15 @@ from facegan.register import versions
 
 @contextmanager
 def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
-    """The folder of `train.init_from`'s generator and discriminator; None where it is null.
+    """Yield the folder with the pretrained generator and discriminator, or None.
+
+    A version's networks are in a temporary folder, which is deleted at the end of the block.
 
     Args:
-        init_from: a version in MLflow's registry, `models:/NAME/3`, or a folder.
+        init_from: a version in MLflow's registry, `models:/NAME/3`; a folder; or None.
     Raises:
-        FaceganError: if there is no such version, or DVC doesn't know the folder.
+        FaceganError: if there is no such version, or the folder is not a dependency of the DVC
+            stage that is running.
     """
     if init_from is None:
         yield None
@@ -32,13 +35,16 @@ def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
 
 
 def _require_dependency(folder: str) -> None:
-    """DVC would not see that the networks in a folder changed that its stage doesn't list."""
-    stage = os.environ.get("DVC_STAGE")  # which DVC sets for a stage's command
+    """Refuse a folder that the running DVC stage does not list in its deps.
+
+    DVC would not rerun the stage when the networks in that folder change.
+    """
+    stage = os.environ.get("DVC_STAGE")  # set by DVC for the commands of its stages
     if stage is None:
         return
     content = yaml.safe_load(Path("dvc.yaml").read_text("utf-8"))
     if Path(folder) not in map(Path, content["stages"][stage]["deps"]):
         raise FaceganError(
-            f"train.init_from: {folder}: DVC doesn't follow it; "
-            f"add it to the deps of the stage {stage} in dvc.yaml"
+            f"train.init_from: {folder}: not a dependency of the stage {stage}; "
+            "add it to the stage's deps in dvc.yaml"
         )

@@ -1,4 +1,4 @@
-"""A trained generator -> a version in MLflow's registry."""
+"""Registers a trained generator as a version in MLflow's registry."""
 
 import json
 from importlib import metadata
@@ -30,29 +30,34 @@ from facegan.register.versions import (
 )
 from facegan.tracking import connection, runs
 
-# What a consumer of the model needs.
+# Packages that consumers of the model need.
 REQUIREMENTS = ("mlflow", "numpy", "torch")
 
 
 def register(
     trained: Path, metrics: Path, official: Path, name: str, device: torch.device
 ) -> Registered:
-    """Make the generator in the folder `trained` a version of `name`, and promote the better one.
+    """Register the generator in the folder `trained` as a version of `name`, and run the gate.
 
-    A version with a lower FID than the champion's, under the same protocol, gets the alias
-    `champion` and the stage Production; else `challenger` and Staging. Doing it again changes
-    nothing: a generator is one version, and the gate runs once for it. In an experiment of DVC's
-    (`DVC_EXP_NAME`) a version is a challenger, and the gate waits.
+    The promotion gate (`decide_promotion`) assigns the version's alias and stage. Registering
+    again changes nothing: each generator has one version, and the gate runs once per version.
 
+    Args:
+        trained: the folder that `train` wrote.
+        metrics: the scores that `evaluate` wrote.
+        official: the feature statistics for rescoring a champion of another protocol.
+        name: the registered model.
+    Returns:
+        The version with its stage, its aliases and the gate's reason.
     Raises:
-        FaceganError: if the scores are not this generator's, or MLflow cannot be reached.
+        FaceganError: if the scores belong to another generator, or MLflow cannot be reached.
     """
     scores = _read_scores(metrics)
     sha256 = file_sha256(trained / WEIGHTS)
     if scores["generator"] != sha256:
-        raise FaceganError(f"{metrics}: scores another generator; run: dvc repro evaluate")
+        raise FaceganError(f"{metrics}: computed for another generator; run: dvc repro evaluate")
     client = connection.connect()
-    with connection.reachable():
+    with connection.translate_errors():
         run = runs.mirror(client, trained, name)
         runs.log_scores(client, run, scores)
         version = find_version(client, name, sha256)
@@ -67,17 +72,19 @@ def _read_scores(path: Path) -> dict[str, Any]:
     try:
         scores: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise FaceganError(f"{path}: no scores ({error}); make them: dvc repro evaluate") from None
+        raise FaceganError(f"{path}: no scores ({error}); run: dvc repro evaluate") from None
     return scores
 
 
 def _create(
     trained: Path, metrics: Path, scores: dict[str, Any], name: str, run: Run
 ) -> ModelVersion:
-    """A version: the network in `pt2` form for anybody, and the safetensors for our commands."""
-    # Exported from the CPU in eval mode: in train mode, a face would depend on its batch.
+    """Create a version with the network as `pt2`, for any consumer, and as safetensors, for the
+    `facegan` commands.
+    """
+    # Exported from the CPU and in eval mode: in train mode, an image would depend on its batch.
     generator = load_generator(trained / WEIGHTS, torch.device("cpu"))
-    generator.to(memory_format=torch.contiguous_format)  # as the archive wants it
+    generator.to(memory_format=torch.contiguous_format)  # required by the export
     image = (-1, generator.size, generator.size, generator.channels)
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype("float32"), (-1, generator.latent_dim))]),
@@ -87,7 +94,7 @@ def _create(
         model = mlflow.pytorch.log_model(
             ImageGenerator(generator).eval(),
             name="generator",
-            # Two rows, because a batch of one would be exported as the only size.
+            # A batch of 2, because a batch of 1 would fix the exported batch size.
             input_example=latents(2, generator.latent_dim, 0).numpy(),
             signature=signature,
             serialization_format="pt2",

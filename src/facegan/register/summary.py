@@ -1,4 +1,4 @@
-"""What a pipeline's artifacts and the registry say about its result."""
+"""A summary of the result: scores, registered version, pictures."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from facegan.register.versions import find_registered
 
 
 def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[tuple[str, str]]:
-    """Rows (what, value) for a table, read from the artifacts and the registry.
+    """Return the rows (name, value) of a table, read from the artifacts and the registry.
 
     Raises:
-        FaceganError: if there are no scores yet, or MLflow cannot be reached.
+        FaceganError: if there are no scores, or MLflow cannot be reached.
     """
     try:
         scores = json.loads(metrics.read_text("utf-8"))
@@ -23,12 +23,12 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     metric = protocol["name"]
     rows = [
         ("protocol", f"{metric}: {protocol['latents']} times {protocol['num_samples']:,} generated "
-                     f"images against {protocol['num_real']:,} photographs; lower is better"),
-        ("FID before", f"{scores['untrained']:.1f}, before this training"),
-        ("FID now", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
-                    f"best at {scores['images_seen']:,} images seen"),
-        ("floor", f"{scores['floor']:.1f}, one half of the photographs against the other"),
-        *_companions(scores),
+                     f"images against {protocol['num_real']:,} real images; lower is better"),
+        ("untrained", f"{scores['untrained']:.1f}, before the first step"),
+        ("FID", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
+                f"best snapshot, at {scores['images_seen']:,} images seen"),
+        ("floor", f"{scores['floor']:.1f}, between two halves of the real images"),
+        *_sample_metrics(scores),
     ]  # fmt: skip
     if note := protocol["comparability_note"]:
         rows.insert(1, ("", note))
@@ -44,13 +44,14 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     return rows
 
 
-def _companions(scores: dict[str, Any]) -> list[tuple[str, str]]:
-    """What else is known of the images, by the metric's first word."""
+def _sample_metrics(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """The metrics beside FID, by the first word of their key."""
     meanings = {
         "kid": "lower is better",
-        "precision": "of the generated images that might be photographs",
-        "recall": "of the photographs that might have been generated",
-        "memorised": "of the generated images as near to a photograph as 0.01 of new ones are",
-    }
-    found = ((word, [key for key in scores if key.startswith(word)]) for word in meanings)
-    return [(word, f"{scores[keys[0]]:.3g}, {meanings[word]}") for word, keys in found if keys]
+        "precision": "share of generated images within the manifold of real images",
+        "recall": "share of real images within the manifold of generated images",
+        "memorised": "share of samples closer to a training image than 99% of held-out images are; "
+                     "0.01 is expected",
+    }  # fmt: skip
+    found = ((name, [key for key in scores if key.startswith(name)]) for name in meanings)
+    return [(name, f"{scores[keys[0]]:.3g}, {meanings[name]}") for name, keys in found if keys]

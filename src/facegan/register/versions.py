@@ -20,18 +20,18 @@ from facegan.tracking import connection
 CHAMPION, CHALLENGER = "champion", "challenger"
 STAGES = {CHAMPION: "Production", CHALLENGER: "Staging"}
 # Tags of a version.
-GENERATOR = "facegan.generator"  # sha256 of its safetensors: its identity
-DISCRIMINATOR = "facegan.discriminator"  # the same of the one that it was trained against
+GENERATOR = "facegan.generator"  # sha256 of its safetensors file, which identifies it
+DISCRIMINATOR = "facegan.discriminator"  # sha256 of the discriminator trained with it
 FID, PROTOCOL = "facegan.fid", "facegan.protocol"
-GATE = "facegan.gate"  # what the gate decided, and why; it runs once for a version
-# What a version keeps besides the exported model, and the tag with its sha256.
+GATE = "facegan.gate"  # the gate's decision and reason; without it, the gate runs
+# Files beside the exported model, and the tags with their sha256.
 NETWORKS = {"generator.safetensors": GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 WEIGHTS = "generator.safetensors"
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A version's place in the registry, and the gate's reason for it."""
+    """A registered version: its stage, its aliases and the gate's reason for them."""
 
     name: str
     version: str
@@ -46,13 +46,13 @@ def find_version(client: MlflowClient, name: str, sha256: str) -> ModelVersion |
 
 
 def assign_role(client: MlflowClient, version: ModelVersion, role: str) -> None:
-    """Give a version the alias and the stage of its role, and take the other alias from it."""
+    """Give a version the alias and stage of its role; a champion loses the alias `challenger`."""
     name, number = version.name, version.version
     client.set_registered_model_alias(name, role, number)
     if role == CHAMPION and client.get_registered_model(name).aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
     with warnings.catch_warnings():
-        # Stages are deprecated in favour of aliases; both are kept while MLflow has them.
+        # MLflow deprecates stages in favour of aliases; both work as long as MLflow has them.
         warnings.simplefilter("ignore", FutureWarning)
         client.transition_model_version_stage(
             name, number, STAGES[role], archive_existing_versions=True
@@ -61,51 +61,53 @@ def assign_role(client: MlflowClient, version: ModelVersion, role: str) -> None:
 
 def describe(client: MlflowClient, name: str, number: str) -> Registered:
     version = client.get_model_version(name, number)
-    aliases = client.get_registered_model(name).aliases
-    own = tuple(sorted(alias for alias, of in aliases.items() if str(of) == str(number)))
-    reason = version.tags.get(GATE, "an experiment's: the gate waits for dvc repro")
-    return Registered(name, str(number), str(version.current_stage), own, reason)
+    all_aliases = client.get_registered_model(name).aliases
+    aliases = tuple(sorted(alias for alias, n in all_aliases.items() if str(n) == str(number)))
+    reason = version.tags.get(GATE, "DVC experiment; the gate waits for dvc repro")
+    return Registered(name, str(number), str(version.current_stage), aliases, reason)
 
 
 def find_registered(name: str, sha256: str) -> Registered | None:
-    """Where the generator with this sha256 stands in the registry; None if it isn't there.
+    """Return the version of the generator with this sha256, or None if it is not registered.
 
     Raises:
         FaceganError: if MLflow cannot be reached.
     """
     client = connection.connect()
-    with connection.reachable():
+    with connection.translate_errors():
         version = find_version(client, name, sha256)
         return None if version is None else describe(client, name, version.version)
 
 
 def load(uri: str, device: torch.device) -> Generator:
-    """The generator of `models:/NAME/3`, `models:/NAME/Production` or `models:/NAME@champion`.
+    """Load the generator of `models:/NAME/3`, `models:/NAME/Production` or `models:/NAME@champion`.
 
-    What is loaded is the version's safetensors, after its hash was checked. Nothing is unpickled.
+    It is loaded from the version's safetensors file, after its hash is checked. Nothing is
+    unpickled.
 
     Raises:
-        FaceganError: if there is no such version, or its file is not the one registered.
+        FaceganError: if there is no such version, or the hash does not match the version's tag.
     """
     client = connection.connect()
-    with connection.reachable(), TemporaryDirectory() as folder:
+    with connection.translate_errors(), TemporaryDirectory() as folder:
         return load_version(_resolve(client, uri), Path(folder), device)
 
 
 def _resolve(client: MlflowClient, uri: str) -> ModelVersion:
-    match = re.fullmatch(r"models:/(?P<name>[^/@]+)(/(?P<place>\w+)|@(?P<alias>\w+))", uri)
+    pattern = r"models:/(?P<name>[^/@]+)(/(?P<number>\d+)|/(?P<stage>\w+)|@(?P<alias>\w+))"
+    match = re.fullmatch(pattern, uri)
     if match is None:
         valid = "models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME@ALIAS"
-        raise FaceganError(f"{uri}: no model; valid: {valid}")
-    name, place, alias = match["name"], match["place"], match["alias"]
+        raise FaceganError(f"{uri}: not a model URI; valid: {valid}")
+    name, number, stage, alias = match.group("name", "number", "stage", "alias")
     if alias:
         return client.get_model_version_by_alias(name, alias)
-    if place.isdigit():
-        return client.get_model_version(name, place)
+    if number:
+        return client.get_model_version(name, number)
     versions = client.search_model_versions(f"name = '{name}'")
-    staged = [v for v in versions if str(v.current_stage).lower() == place.lower()]
+    staged = [v for v in versions if str(v.current_stage).lower() == stage.lower()]
     if not staged:
-        raise FaceganError(f"{uri}: no version of {name} is in stage {place}")
+        raise FaceganError(f"{uri}: no version of {name} is in stage {stage}")
     return max(staged, key=lambda version: int(version.version))
 
 
@@ -114,25 +116,25 @@ def load_version(version: ModelVersion, folder: Path, device: torch.device) -> G
 
 
 def download_networks(uri: str, folder: Path) -> Path:
-    """Bring the generator and the discriminator of `models:/NAME/3` to a place below `folder`.
+    """Download the generator and the discriminator of `models:/NAME/3` into `folder`.
 
     Returns:
-        The folder that they are in.
+        The folder below `folder` that has both files.
     Raises:
-        FaceganError: if there is no such version, or its files are not those registered.
+        FaceganError: if there is no such version, or a hash does not match the version's tag.
     """
     client = connection.connect()
-    with connection.reachable():
+    with connection.translate_errors():
         version = _resolve(client, uri)
-        places = {_download(version, name, folder).parent for name in NETWORKS}
-    (place,) = places
-    return place
+        (parent,) = {_download(version, name, folder).parent for name in NETWORKS}
+    return parent
 
 
 def _download(version: ModelVersion, name: str, folder: Path) -> Path:
     uri = f"models:/{version.name}/{version.version}/extra_files/{name}"
     path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-    recorded = version.tags.get(NETWORKS[name])
-    if file_sha256(path) != recorded:
-        raise FaceganError(f"{uri}: its sha256 is not {recorded}, which the version's tag records")
+    expected = version.tags.get(NETWORKS[name])
+    if (actual := file_sha256(path)) != expected:
+        tag = NETWORKS[name]
+        raise FaceganError(f"{uri}: sha256 is {actual}; the version's tag {tag} is {expected}")
     return path

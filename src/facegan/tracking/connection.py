@@ -17,22 +17,23 @@ from facegan.core.errors import FaceganError
 
 
 def connect() -> MlflowClient:
-    """A client of `MLFLOW_TRACKING_URI`, or of `sqlite:///mlflow.db` in this folder.
+    """Return a client for `MLFLOW_TRACKING_URI`, by default `sqlite:///mlflow.db`.
 
     Raises:
-        FaceganError: if it cannot be reached.
+        FaceganError: if the server or database cannot be reached.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    # MLflow's own 7 retries take minutes.
+    # MLflow's default of 7 retries takes minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
-    with reachable(uri):
+    with translate_errors(uri):
         if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
-            # MLflow tries ten times, for minutes, and fills the screen.
+            # MLflow retries a failed connection nine times, for 100 seconds, and logs each time;
+            # no setting changes that.
             engine = sqlalchemy.create_engine(uri)
             engine.connect().close()
             engine.dispose()
@@ -42,26 +43,28 @@ def connect() -> MlflowClient:
 
 
 @contextlib.contextmanager
-def reachable(uri: str = "") -> Iterator[None]:
-    """Turn what MLflow raises into one line.
+def translate_errors(uri: str = "") -> Iterator[None]:
+    """Turn MLflow's exceptions into one line, without the password of the address.
 
+    Args:
+        uri: the address that the line names; by default the current tracking URI.
     Raises:
-        FaceganError: in place of MLflow's exceptions.
+        FaceganError: in place of MLflow's and SQLAlchemy's exceptions, ImportError and OSError.
     """
     try:
         yield
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        where = uri or mlflow.get_tracking_uri()
-        password = urlsplit(where).password
+        address = uri or mlflow.get_tracking_uri()
+        password = urlsplit(address).password
         text = (
-            f"MLflow at {where}: {_reason(error)}; "
-            "check MLFLOW_TRACKING_URI and that its server runs"
+            f"MLflow at {address}: {_reason(error)}; "
+            "check MLFLOW_TRACKING_URI and that the server is running"
         )
         raise FaceganError(text.replace(f":{password}@", ":***@") if password else text) from None
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what began it all; the rest only says who passed it on."""
+    """The first line of the root cause; the exceptions around it add no information."""
     while (inner := error.__cause__ or error.__context__) and not isinstance(inner, KeyError):
         error = inner
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""MLflow runs: a mirror of the history, which may lag behind it or be down."""
+"""MLflow runs: a mirror of `history.jsonl` that may lag behind it, or be down."""
 
 import contextlib
 import time
@@ -15,31 +15,31 @@ from PIL import Image
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Message, OnEvent, Scored
 from facegan.core.history import NAME, read_history
-from facegan.tracking.connection import connect, reachable
+from facegan.tracking.connection import connect, translate_errors
 
 FINGERPRINT = "facegan.fingerprint"
-MIRRORED = "facegan.mirrored"  # how many lines of the history the run has
-COLLAPSED = "facegan.collapsed"  # the last collapse that a training noted
+MIRRORED = "facegan.mirrored"  # number of lines of the history that the run has
+COLLAPSED = "facegan.collapsed"  # the last collapse of the training
 COMPARABILITY_NOTE = "facegan.comparability_note"
-# As many metrics as MLflow takes in one request.
+# MLflow's limit for one request.
 MAX_METRICS = 1000
 
 
 def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
-    """Bring the MLflow run of the training in `folder` up to date with its history.
+    """Update the MLflow run of the training in `folder` from its history, and return it.
 
-    The run is found by the training's fingerprint, and made where none has it. Metrics have the
-    number of images seen as their step.
+    The run is found by the training's fingerprint, and created if there is none. The step of each
+    metric is the number of images seen.
     """
     events = read_history(folder / NAME)
     start = events[0]
     run = _find_run(client, start, experiment)
-    done = int(run.data.tags.get(MIRRORED, "0"))
-    now = int(time.time() * 1000)
+    mirrored = int(run.data.tags.get(MIRRORED, "0"))
+    timestamp = int(time.time() * 1000)
     metrics = []
-    for event in events[done:]:
+    for event in events[mirrored:]:
         for name, value in _metrics(event, start).items():
-            metrics.append(Metric(name, value, now, event["images_seen"]))
+            metrics.append(Metric(name, value, timestamp, event["images_seen"]))
         if event["event"] == "collapse":
             text = f"at {event['images_seen']:,} images seen: {event['reason']}"
             client.set_tag(run.info.run_id, COLLAPSED, text)
@@ -67,14 +67,15 @@ def _metrics(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
 
 
 def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str) -> Run:
-    found = client.get_experiment_by_name(experiment)
-    identity = found.experiment_id if found else client.create_experiment(experiment)
-    condition = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
-    runs = client.search_runs([identity], condition, max_results=1)
+    existing = client.get_experiment_by_name(experiment)
+    experiment_id = existing.experiment_id if existing else client.create_experiment(experiment)
+    filter_string = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
+    runs = client.search_runs([experiment_id], filter_string, max_results=1)
     if runs:
         return runs[0]
     tags = {FINGERPRINT: start["fingerprint"], "facegan.data": start["data"]}
-    run = client.create_run(identity, tags=tags, run_name=f"train-{start['fingerprint'][:6]}")
+    name = f"train-{start['fingerprint'][:6]}"
+    run = client.create_run(experiment_id, tags=tags, run_name=name)
     params = {"images": start["images"], "shape": start["shape"], "seed": start["seed"]}
     params |= {f"train.{name}": value for name, value in start["train"].items()}
     client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
@@ -82,29 +83,29 @@ def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str) -> R
 
 
 class Mirror:
-    """Passes a training's events on, and mirrors its history to MLflow at each score.
+    """Forwards a training's events, and mirrors its history to MLflow at each score.
 
-    A server that cannot be reached costs one message: the history has it all, and `register`
-    mirrors it later.
+    If the server cannot be reached, it reports one message and stops mirroring. The history is
+    complete, and `register` mirrors it later.
     """
 
     def __init__(self, experiment: str, on_event: OnEvent) -> None:
         self.experiment, self.on_event = experiment, on_event
         self.client: MlflowClient | None = None
         self.run_id: str | None = None
-        self.is_lost = False
+        self.has_failed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __call__(self, event: Event) -> None:
         self.on_event(event)
-        if isinstance(event, Scored) and not self.is_lost:
+        if isinstance(event, Scored) and not self.has_failed:
             with self._tolerant():
                 self._mirror(event)
 
     def _mirror(self, event: Scored) -> None:
-        # Not before there is something to mirror: of several processes, only one has.
+        # Connects at the first score, because only one of several processes has scores.
         client = self.client = self.client or connect()
         run = mirror(client, event.folder, self.experiment)
         if self.run_id is None:
@@ -116,11 +117,11 @@ class Mirror:
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
         try:
-            with reachable():
+            with translate_errors():
                 yield
         except FaceganError as error:
-            self.client, self.is_lost = None, True
-            text = f"{error}; training goes on, and `facegan register` mirrors it later"
+            self.client, self.has_failed = None, True
+            text = f"{error}; training continues, and `facegan register` fills the run later"
             self.on_event(Message(text))
 
     def __exit__(
@@ -135,9 +136,9 @@ class Mirror:
 
 
 def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
-    """The official scores of `metrics.json`, as metrics whose names carry the protocol."""
+    """Log the official scores of `metrics.json` as metrics whose names state the protocol."""
     name, step = scores["protocol"]["name"], scores["images_seen"]
-    # These names carry the protocol's main part.
+    # Other keys of `scores` do not contain the label.
     label = name.partition("_")[2]
     metrics = {key: value for key, value in scores.items() if label in key}
     metrics |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}

@@ -1,0 +1,105 @@
+"""The commands `preset`, `fetch` and `preprocess`, run as a user runs them."""
+
+import hashlib
+import json
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from commands import error_lines, facegan
+from facegan.cli.main import app
+from facegan.features import inception_weights
+from facegan.params import preset_text, write_preset
+
+
+def test_a_preset_becomes_params_yaml(tmp_path: Path) -> None:
+    result = facegan("preset", "celeba64", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "params.yaml: preset celeba64\n")
+    assert (tmp_path / "params.yaml").read_text() == preset_text("celeba64")
+
+
+def test_a_preset_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None:
+    modified = preset_text("digits").replace("seed: 0", "seed: 1")
+    (tmp_path / "other.yaml").write_text(modified)
+    arguments = ("preset", "mnist", "--params", "other.yaml")
+    (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
+    assert line == "other.yaml: differs from every preset; --force overwrites it"
+    assert (tmp_path / "other.yaml").read_text() == modified
+    assert facegan(*arguments, "--force", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "other.yaml").read_text() == preset_text("mnist")
+
+
+def test_missing_photographs_suggest_fetch(tmp_path: Path) -> None:
+    write_preset("digits", tmp_path / "params.yaml", force=False)
+    (line,) = error_lines(facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path))
+    assert line == "data: no such folder; bring photographs in with: facegan fetch"
+
+
+def test_fetch_and_preprocess_create_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    for number in range(3):
+        Image.new("L", (40, 30), 60 * number).save(tmp_path / "faces" / f"{number}.png")
+    write_preset("digits", tmp_path / "params.yaml", force=False)
+    fetched = facegan("fetch", "faces", cwd=tmp_path)
+    assert fetched.stdout == "data: 3 inputs from faces; to track them: dvc add data\n"
+    assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
+    report = json.loads((tmp_path / "artifacts" / "dataset" / "report.json").read_text())
+    assert report["inputs"] == 3
+
+
+ADDRESS = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+
+
+def test_the_help_of_fetch_names_the_weights() -> None:
+    result = CliRunner().invoke(app, ["fetch", "--help"], env={"COLUMNS": "200"})
+    assert "celeba, inception," in result.output
+
+
+def test_a_dry_run_of_the_weights_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEGAN_INCEPTION", "models/inception.pth")
+    result = facegan("fetch", "inception", "--dry-run", cwd=tmp_path)
+    expected = f"95,628,359 bytes would be downloaded from {ADDRESS} to models/inception.pth\n"
+    assert (result.returncode, result.stdout) == (0, expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_the_weights_are_not_fetched_into_a_folder_of_photographs(
+    options: list[str], tmp_path: Path
+) -> None:
+    arguments = ("fetch", "inception", "--out", "faces", *options)
+    (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
+    expected = "--out applies to photographs only; for the weights, set FACEGAN_INCEPTION=PATH"
+    assert line == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_fetched_weights_are_named_and_data_is_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACEGAN_INCEPTION", "inception.pth")
+    monkeypatch.setattr(inception_weights, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "face.jpg").write_bytes(b"face")
+    (tmp_path / "published").write_bytes(b"weights")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05]).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/published"
+        monkeypatch.setattr(inception_weights, "ADDRESSES", (address,))
+        result = CliRunner().invoke(app, ["fetch", "inception"])
+        server.shutdown()
+    expected = "inception.pth: the Inception weights that published FIDs use\n"
+    assert (result.exit_code, result.stdout) == (0, expected)
+    assert (tmp_path / "inception.pth").read_bytes() == b"weights"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["face.jpg"]
