@@ -1,4 +1,4 @@
-"""What a GPU makes of the training step: replayed, its share of the peak, the tutorial's loop."""
+"""The training step on a GPU: CUDA graphs, share of peak FLOP/s, the tutorial."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,17 +17,17 @@ from facegan.train.gan_state import GANState
 
 CELEBA = 202_599
 BATCHES = 16, 64, 256
-# Of 12 steps each; an epoch of the tutorial's would take too long.
+# Of 12 steps each; a whole epoch of the tutorial would take too long.
 TUTORIAL_ROUNDS = 8
 
 
 def run() -> Iterator[Line]:
     if not torch.cuda.is_available():
-        raise Skipped("there is no GPU with CUDA")
+        raise Skipped("needs a GPU with CUDA")
     if not SHARED_FACES.exists():
-        raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
+        raise Skipped(f"{SHARED_FACES}: not found; needed for its photographs")
     for batch in BATCHES:
-        yield _replayed(batch)
+        yield _captured(batch)
     for batch in BATCHES:
         yield share_of_peak(batch, side=8192, repeats=50)
     with TemporaryDirectory() as folder:
@@ -35,19 +35,19 @@ def run() -> Iterator[Line]:
         yield _epoch(Path(folder) / "jpeg")
 
 
-def _steps(batch: int, replayed: bool) -> Callable[[], None]:
-    """200 steps of celeba64's."""
+def _steps(batch: int, captured: bool) -> Callable[[], None]:
+    """200 steps of the preset celeba64."""
     device = torch.device("cuda")
     chosen = preset("celeba64").train.model_copy(update={"batch_size": batch})
-    trainer = GANState(chosen, SIZE, 3, 0, device)
-    if not replayed:
-        trainer.work = {kind: partial(trainer._work, kind) for kind in (False, True)}
+    gan = GANState(chosen, SIZE, 3, 0, device)
+    if not captured:
+        gan.step_functions = {flag: partial(gan._step, flag) for flag in (False, True)}
     images = _random(batch)
 
     def work() -> None:
         for _ in range(200):
-            figures = trainer.train_step(images)
-        figures.tolist()  # waits for the device
+            metrics = gan.train_step(images)
+        metrics.tolist()  # synchronises
 
     work()
     return work
@@ -57,23 +57,23 @@ def _random(count: int) -> Tensor:
     return torch.randint(0, 256, (count, SIZE, SIZE, 3), dtype=torch.uint8, device="cuda")
 
 
-def _replayed(batch: int) -> Line:
-    name = f"200 steps of celeba64, batch {batch}, replayed, against started kernel by kernel"
+def _captured(batch: int) -> Line:
+    name = f"200 steps of celeba64, batch {batch}, as a CUDA graph, against eager"
     return compare(name, _steps(batch, True), _steps(batch, False), 1)
 
 
 def _epoch(jpeg: Path) -> Line:
-    """DCGAN's, because the tutorial trains that."""
+    """DCGAN's epoch, because that is the tutorial's network."""
     device = torch.device("cuda")
-    trainer = GANState(params().train, SIZE, 3, 0, device)
+    gan = GANState(params().train, SIZE, 3, 0, device)
     batches = Batches(_random(CELEBA), BATCH, 0, device)
     for _ in range(STEPS):
-        trainer.train_step(next(batches))
+        gan.train_step(next(batches))
 
     def epoch() -> None:
         for _ in range(CELEBA // BATCH):
-            figures = trainer.train_step(next(batches))
-        figures.tolist()  # waits for the device
+            metrics = gan.train_step(next(batches))
+        metrics.tolist()  # synchronises
 
     ours = seconds(epoch)
     with tutorials(jpeg) as theirs:
@@ -81,6 +81,6 @@ def _epoch(jpeg: Path) -> Line:
     baseline = part * CELEBA / (TUTORIAL_ROUNDS * STEPS * BATCH)
     return Line(
         f"an epoch of {CELEBA:,} images, DCGAN-{SIZE}, batch {BATCH}, against the tutorial's, "
-        "reckoned from a part",
+        "extrapolated from a part",
         f"{ours:.1f} s", f"{baseline:.0f} s", f"{baseline / ours:.1f}x", "-", True,
     )  # fmt: skip

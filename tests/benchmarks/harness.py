@@ -1,4 +1,4 @@
-"""Two ways to do the same, side by side: in turn, several times, medians and their ratio."""
+"""Side-by-side benchmarks: two alternatives in turn, several rounds, medians and their ratio."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ SHARED_FACES = Path(__file__).parents[3] / "shared" / "faces" / "celeba-10k.zip"
 
 
 class Skipped(Exception):
-    """A benchmark that can't run here, and why."""
+    """A benchmark cannot run on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: what was measured, ours, the baseline's, and what has to hold."""
+    """One line of the table: what was measured, our value, the baseline's, and the requirement."""
 
     name: str
     ours: str
@@ -42,10 +42,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 @contextmanager
 def timing(*watched: tuple[Any, str]) -> Iterator[dict[str, list[float]]]:
-    """Notes the seconds of every call of these methods or functions, by name.
+    """Yield the seconds of each call of these methods or functions, by name.
 
     Args:
-        watched: their owners, and their names there.
+        watched: owner and attribute name of each.
     """
     spent: dict[str, list[float]] = {name: [] for _, name in watched}
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def _timed(work: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
         begin = time.perf_counter()
         result = work(*arguments)
         if hasattr(result, "cpu"):
-            result.cpu()  # waits for the device
+            result.cpu()  # synchronises
         spent.append(time.perf_counter() - begin)
         return result
 
@@ -74,20 +74,20 @@ def compare(
     at_least: float,
     rounds: int = 5,
 ) -> Line:
-    """How many times as fast as the baseline we are.
+    """Speedup over the baseline.
 
-    In turn, and the median of the rounds' ratios, because other work on the machine comes and goes.
+    Both run in turn, and the median of the rounds' ratios counts, because the load varies.
     """
     pairs = [(seconds(ours), seconds(baseline)) for _ in range(rounds)]
-    us, them = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratios = [theirs / own for own, theirs in pairs]
+    ours_s, baseline_s = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratios = [baseline_s / ours_s for ours_s, baseline_s in pairs]
     ratio = statistics.median(ratios)
-    each = " ".join(f"{each:.2f}" for each in ratios)
+    rounds_text = " ".join(f"{value:.2f}" for value in ratios)
     return Line(
         name,
-        f"{us:.2f} s",
-        f"{them:.2f} s",
-        f"{ratio:.2f}x ({each})",
+        f"{ours_s:.2f} s",
+        f"{baseline_s:.2f} s",
+        f"{ratio:.2f}x ({rounds_text})",
         f">= {at_least:g}x",
         ratio >= at_least,
     )
@@ -95,8 +95,9 @@ def compare(
 
 @contextmanager
 def served(program: str) -> Iterator[Callable[[], None]]:
-    """What a Python program `serve`s, whenever it is called: in a process of its own, because
-    `keep_freed_memory` changes how a process keeps memory, for the baseline as well.
+    """A function that triggers a Python program's `serve` once per call.
+
+    In a separate process, because `keep_freed_memory` tunes malloc, also for the baseline.
     """
     with Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
         lines, answers = process.stdin, process.stdout
@@ -111,7 +112,7 @@ def served(program: str) -> Iterator[Callable[[], None]]:
 
 
 def serve(work: Callable[[], object]) -> None:
-    """Say that all is ready; then do `work` for each line that comes, and answer."""
+    """Signal readiness, then run `work` and answer for each line on stdin."""
     print(flush=True)
     for _ in sys.stdin:
         work()
@@ -119,7 +120,7 @@ def serve(work: Callable[[], object]) -> None:
 
 
 def cpu_flags() -> set[str]:
-    """What the processor can do, in Linux's words; nothing elsewhere."""
+    """The flags of /proc/cpuinfo; empty where there is none."""
     return set(_processor().get("flags", "").split())
 
 
@@ -131,7 +132,7 @@ def _processor() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Hardware and versions, for the table's heading."""
+    """Hardware and versions, for the heading of the table."""
     import torch  # as in __main__
 
     cpu = _processor().get("model name", platform.processor() or platform.machine())

@@ -1,4 +1,4 @@
-"""The training step, against the loop that everybody starts from."""
+"""The training step, against PyTorch's DCGAN tutorial."""
 
 import dataclasses
 import json
@@ -34,24 +34,24 @@ from facegan.train.run_folder import RunFolder
 from facegan.train.stage import train
 
 FACES = 1_500
-# Of a run whose time is looked at: checkpoints and samples are far rarer in a preset's.
+# For the profiled run; a preset has checkpoints and samples far less often.
 OFTEN = {"epochs": 3, "eval_interval": 2000, "quick_num_samples": 500}
 ROUNDS = 3
-# Steps that are not timed: allocators, oneDNN's kernels and data-loader workers get ready.
+# Untimed steps: allocators, oneDNN's kernels and data-loader workers warm up.
 WARM_UP = 2
 
 
 def run() -> Iterator[Line]:
-    """Speed with and without AMX and in two processes, what multiplying small maps brings, the
-    share of the peak, and what a run does besides its steps."""
+    """Throughput with and without AMX and in two processes, small convolutions as products, share
+    of peak FLOP/s, and time outside the step."""
     if not SHARED_FACES.exists():
-        raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
+        raise Skipped(f"{SHARED_FACES}: not found; needed for its photographs")
     with TemporaryDirectory() as folder:
         work = Path(folder)
         write_many(partial(enlarge, work / "jpeg" / "faces"), FACES)
         pack(work / "jpeg", work / "packed", celeba64())
         has_amx = "amx_bf16" in cpu_flags()
-        yield _speed(work, _precision(), 10 if has_amx else 1.2)
+        yield _speed(work, _dtype(), 10 if has_amx else 1.2)
         yield _multiplied(work)
         if has_amx:
             yield _without_amx(work)
@@ -61,9 +61,9 @@ def run() -> Iterator[Line]:
 
 
 def params() -> Params:
-    """DCGAN, as the tutorial has it, in the precision that the machine has."""
+    """The tutorial's DCGAN, in the machine's native dtype."""
     paper = preset("dcgan-paper")
-    changes = {"base_channels": 64, "batch_size": BATCH, "dtype": _precision()}
+    changes = {"base_channels": 64, "batch_size": BATCH, "dtype": _dtype()}
     return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
 
 
@@ -72,48 +72,48 @@ def preset(name: str) -> Params:
         return load_params(path)
 
 
-def _precision() -> Dtype:
+def _dtype() -> Dtype:
     return effective_dtype("bfloat16", choose_device(), silent)
 
 
-def _ours(packed: Path, precision: str) -> Callable[[], None]:
+def _ours(packed: Path, dtype: str) -> Callable[[], None]:
     device = choose_device()
+    chosen = params().train.model_copy(update={"dtype": dtype})
+    gan = GANState(chosen, SIZE, 3, 0, device)
     keep_freed_memory()
-    chosen = params().train.model_copy(update={"dtype": precision})
-    trainer = GANState(chosen, SIZE, 3, 0, device)
     batches = Batches(to_device_if_fits(load_images(packed), device), BATCH, 0, device)
 
     def work() -> None:
         for _ in range(STEPS):
-            figures = trainer.train_step(next(batches))
-        figures.tolist()  # waits for the device
+            metrics = gan.train_step(next(batches))
+        metrics.tolist()  # synchronises
 
     return work
 
 
-def _speed(work: Path, precision: str, at_least: float) -> Line:
-    ours = _ours(work / "packed", precision)
+def _speed(work: Path, dtype: str, at_least: float) -> Line:
+    ours = _ours(work / "packed", dtype)
     ours()
-    name = f"{STEPS} steps of DCGAN-{SIZE}, batch {BATCH}, {precision}, against the tutorial's loop"
+    name = f"{STEPS} steps of DCGAN-{SIZE}, batch {BATCH}, {dtype}, against the tutorial's loop"
     with tutorials(work / "jpeg") as theirs:
         return compare(name, ours, theirs, at_least, ROUNDS)
 
 
 def _multiplied(work: Path) -> Line:
-    ours = _ours(work / "packed", _precision())
+    ours = _ours(work / "packed", _dtype())
 
     def convolved() -> None:
-        with mock.patch.object(convolution, "SMALL", 0):
+        with mock.patch.object(convolution, "MAX_PIXELS", 0):
             ours()
 
-    for each in (ours, convolved):
-        each()
-    name = f"{STEPS} steps, {_precision()}, convolutions of 4x4 maps multiplied, against oneDNN's"
+    for warm_up in (ours, convolved):
+        warm_up()
+    name = f"{STEPS} steps, {_dtype()}, convolutions of 4x4 maps multiplied, against oneDNN's"
     return compare(name, ours, convolved, 1, ROUNDS)
 
 
 def _without_amx(work: Path) -> Line:
-    """In a process of its own, because oneDNN chooses its instructions once."""
+    """In a separate process, because oneDNN selects its instruction set once."""
     program = (
         "import dataclasses, json; from pathlib import Path; "
         "from benchmarks.training import _speed; "
@@ -129,7 +129,7 @@ def _last_line(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout.splitlines()[-1]
 
 
-# Images a second of the processes that torchrun starts, each with as many images in a step.
+# Images per second of the processes that torchrun starts, with BATCH images per step each.
 STEPS_PROGRAM = """
 import time, torch
 from benchmarks.training import params
@@ -139,19 +139,19 @@ from facegan.train.gan_state import GANState
 device = torch.device("cpu")
 with process_group(device) as group:
     settings = params().train.model_copy(update={"batch_size": BATCH * group.size})
-    trainer = GANState(settings, SIZE, 3, 0, device, group)
+    gan = GANState(settings, SIZE, 3, 0, device, group)
     images = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
-    trainer.train_step(images)
+    gan.train_step(images)
     began = time.perf_counter()
     for _ in range(STEPS):
-        trainer.train_step(images).tolist()
+        gan.train_step(images).tolist()
     if group.rank == 0:
         print(BATCH * group.size * STEPS / (time.perf_counter() - began))
 """
 
 
 def _in_two_processes() -> Line:
-    """Weak scaling: twice the batch in two processes of one thread, against one such process."""
+    """Weak scaling: two single-threaded processes with twice the batch, against one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def speed(processes: int) -> float:
@@ -163,52 +163,51 @@ def _in_two_processes() -> Line:
     two, one = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
     efficiency = statistics.median(both / (2 * alone) for both, alone in pairs)
     return Line(
-        "images/s in two processes of one thread, against twice one's",
+        "images/s in two single-threaded processes, against twice those of one",
         f"{two:.0f}", f"{2 * one:.0f}", f"{efficiency:.0%}", "-", True,
     )  # fmt: skip
 
 
 def share_of_peak(batch: int = BATCH, side: int = 4096, repeats: int = 1) -> Line:
-    """DCGAN's step against a product of matrices of `side`, each `repeats` times in a row."""
-    precision, device = _precision(), choose_device()
+    """FLOP/s of DCGAN's step, against a matrix product of `side`; each `repeats` times in a row."""
+    dtype, device = _dtype(), choose_device()
     keep_freed_memory()
     settings = params().train.model_copy(update={"batch_size": batch})
-    trainer = GANState(settings, SIZE, 3, 0, device)
+    gan = GANState(settings, SIZE, 3, 0, device)
     images = torch.randint(0, 256, (batch, SIZE, SIZE, 3), dtype=torch.uint8, device=device)
     for _ in range(WARM_UP):
-        trainer.train_step(images)
+        gan.train_step(images)
     with FlopCounterMode(display=False) as counter:
-        trainer.train_step(images)
-    matrix = torch.randn(side, side, device=device, dtype=getattr(torch, precision))
+        gan.train_step(images)
+    matrix = torch.randn(side, side, device=device, dtype=getattr(torch, dtype))
 
     def steps() -> None:
         for _ in range(repeats):
-            figures = trainer.train_step(images)
-        figures.tolist()  # waits for the device
+            metrics = gan.train_step(images)
+        metrics.tolist()  # synchronises
 
     def products() -> None:
         for _ in range(repeats):
             product = matrix @ matrix
         float(product[0, 0])
 
-    # The least time of each: what comes between only makes it longer.
+    # Minima, because interference only adds time.
     step, product = (min(seconds(work) for _ in range(5)) / repeats for work in (steps, products))
     reached, peak = counter.get_total_flops() / step, 2 * side**3 / product
     return Line(
-        f"floating-point operations a second in the step, batch {batch}, against a large "
-        f"{precision} matmul's",
+        f"FLOP/s of the step, batch {batch}, against a large {dtype} matmul's",
         f"{reached / 1e9:.0f} G", f"{peak / 1e9:.0f} G", f"{reached / peak:.0%}", "-", True,
     )  # fmt: skip
 
 
 def _besides_the_step(work: Path) -> Iterator[Line]:
-    """A run with checkpoints and samples far more often than its preset has them, and what of that
-    an interval of the preset's comes to."""
-    chosen = preset("celeba64")
-    settings = chosen.train.model_copy(update=OFTEN)
+    """Time outside the step: measured in a run with frequent checkpoints and samples, and estimated
+    for an interval of the preset."""
+    celeba = preset("celeba64")
+    settings = celeba.train.model_copy(update=OFTEN)
     quick, official = work / "quick.safetensors", work / "official.safetensors"
-    reference(work / "packed", quick, official, chosen.reference, choose_device())
-    places = work / "packed", quick, work / "out"
+    reference(work / "packed", quick, official, celeba.reference, choose_device())
+    paths = work / "packed", quick, work / "out"
     watched = (
         (trainer.Trainer, "run"),
         (trainer.Trainer, "_log_losses"),
@@ -216,8 +215,8 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
         (Monitor, "quick_fid"),
     )
     with timing(*watched, (RunFolder, "save")) as spent:
-        train(*places, settings, 0, choose_device(), work / "checkpoints")
-    # The first score and the first checkpoint come before `go`.
+        train(*paths, settings, 0, choose_device(), work / "checkpoints")
+    # The first score and checkpoint precede `run`.
     stepping, records, saves = spent["train_step"], spent["_log_losses"], spent["save"][1:]
     whole = sum(spent["run"]) - sum(spent["quick_fid"][1:])
     rest = whole - sum(stepping)
@@ -225,7 +224,7 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
         f"celeba64, time outside the step, eval_interval {settings.eval_interval:,}, no quick FIDs",
         f"{rest:.1f} s", f"{whole:.1f} s", f"{rest / whole:.1%}", "-", True,
     )  # fmt: skip
-    steps = chosen.train.eval_interval / settings.batch_size
+    steps = celeba.train.eval_interval / settings.batch_size
     always = steps * (rest - sum(records) - sum(saves)) / len(stepping)
     saving = statistics.fmean(saves)
     rest = always + trainer.RECORDS * statistics.fmean(records) + saving
@@ -233,7 +232,7 @@ def _besides_the_step(work: Path) -> Iterator[Line]:
     parts = ("time outside the step", rest, 3), ("of that, checkpoints", saving, 2)
     for name, part, at_most in parts:
         yield Line(
-            f"{name}, estimated for the preset at {chosen.train.eval_interval:,}",
+            f"{name}, estimated for the preset at {celeba.train.eval_interval:,}",
             f"{part:.1f} s", f"{whole:.0f} s", f"{part / whole:.2%}", f"< {at_most}%",
             part / whole < at_most / 100,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""PyTorch's DCGAN tutorial: the loop that everybody starts from."""
+"""PyTorch's DCGAN tutorial, the baseline of the training benchmarks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,17 +13,17 @@ from torchvision import datasets, transforms
 
 from benchmarks.harness import serve, served
 
-# More steps than the 4 batches that the loader fetches ahead while we have our turn.
+# More steps than the 4 batches that the loader prefetches while the other side is timed.
 SIZE, BATCH, STEPS = 64, 64, 12
 
 
 def tutorials(jpeg: Path) -> AbstractContextManager[Callable[[], None]]:
-    """STEPS steps of its loop, whenever called, in a process of its own."""
+    """A function that runs STEPS steps of its loop, in a separate process."""
     return served(f"from benchmarks.tutorial import serve_loop; serve_loop({str(jpeg)!r})")
 
 
 def serve_loop(jpeg: str) -> None:
-    """float32, photographs decoded anew each epoch, every figure fetched at every step."""
+    """float32, photographs decoded in every epoch, losses fetched at every step."""
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.ToTensor()]
     half = (0.5, 0.5, 0.5)
     images = datasets.ImageFolder(
@@ -32,8 +32,8 @@ def serve_loop(jpeg: str) -> None:
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator, discriminator = (network.to(device) for network in _tutorial_networks())
-    rule = partial(torch.optim.Adam, lr=0.0002, betas=(0.5, 0.999))
-    optimizers = rule(generator.parameters()), rule(discriminator.parameters())
+    adam = partial(torch.optim.Adam, lr=0.0002, betas=(0.5, 0.999))
+    optimizers = adam(generator.parameters()), adam(discriminator.parameters())
     batches = _forever(loader)
 
     def work() -> None:
@@ -45,7 +45,7 @@ def serve_loop(jpeg: str) -> None:
 
 
 def _tutorial_networks() -> tuple[nn.Module, nn.Module]:
-    """DCGAN out of torch's own layers, for latents (n, 100, 1, 1) and images of 64 pixels."""
+    """DCGAN of torch's layers, for latents (n, 100, 1, 1) and 64-pixel images."""
     up, down = partial(nn.ConvTranspose2d, bias=False), partial(nn.Conv2d, bias=False)
     generator = [up(100, 512, 4), nn.BatchNorm2d(512), nn.ReLU(True)]
     discriminator = [down(3, 64, 4, 2, 1), nn.LeakyReLU(0.2, True)]
@@ -73,22 +73,22 @@ def _tutorial_step(
     discriminator_optimizer: torch.optim.Optimizer,
 ) -> list[float]:
     ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
-    figures = []
+    metrics = []
     discriminator_optimizer.zero_grad()
     logits = discriminator(real)
     loss = binary_cross_entropy_with_logits(logits, ones.to(real.device))
     loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
+    metrics += [loss.item(), logits.sigmoid().mean().item()]
     fake = generator(torch.randn(len(real), 100, 1, 1, device=real.device))
     logits = discriminator(fake.detach())
     loss = binary_cross_entropy_with_logits(logits, zeros.to(real.device))
     loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
+    metrics += [loss.item(), logits.sigmoid().mean().item()]
     discriminator_optimizer.step()
     generator_optimizer.zero_grad()
     logits = discriminator(fake)
     loss = binary_cross_entropy_with_logits(logits, ones.to(real.device))
     loss.backward()
-    figures += [loss.item(), logits.sigmoid().mean().item()]
+    metrics += [loss.item(), logits.sigmoid().mean().item()]
     generator_optimizer.step()
-    return figures
+    return metrics

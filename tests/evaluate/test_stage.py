@@ -197,7 +197,7 @@ def test_a_generator_that_makes_nan_is_refused(
     state, config = load_network(trained / "generator.safetensors")
     state["layers.1.running_var"] = torch.full_like(state["layers.1.running_var"], -1.0)
     save_network(state, config, trained / "generator.safetensors")
-    refused(evaluated, tmp_path, "images of NaN")
+    refused(evaluated, tmp_path, "generator output contains NaN")
 
 
 @pytest.mark.parametrize(

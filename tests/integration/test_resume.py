@@ -1,4 +1,4 @@
-"""A training that is killed, whenever that is, ends with the same bytes as one that isn't."""
+"""A training killed at any time resumes to the same bytes as an uninterrupted one."""
 
 import os
 import random
@@ -18,8 +18,8 @@ from samples import digests
 
 pytestmark = pytest.mark.faults
 
-# The training as a process of its own. `where` and `count`: at which write, fsync or rename of a
-# checkpoint it kills itself.
+# The training as a separate process. It kills itself at the `count`-th write, fsync or rename
+# (`where`) of a checkpoint.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -59,32 +59,32 @@ def start(
 ) -> Callable[..., subprocess.Popen[bytes]]:
     import yaml
 
-    recipe = {"epochs": 2, "augment": ["translation"], "hflip": True, "r1": 1.0}
-    settings = params(train={**recipe, "lazy_reg_interval": 4, "lr_decay_from": 100})
+    options = {"epochs": 2, "augment": ["translation"], "hflip": True, "r1": 1.0}
+    settings = params(train={**options, "lazy_reg_interval": 4, "lr_decay_from": 100})
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(settings.model_dump(by_alias=True)))
 
     def begin(out: str, where: str = "", count: int = 0) -> subprocess.Popen[bytes]:
-        places = [dataset, references[0], tmp_path / out, file, tmp_path / f"{out}-checkpoints"]
-        command = [sys.executable, "-c", PROGRAM, *map(str, places), where, str(count)]
+        paths = [dataset, references[0], tmp_path / out, file, tmp_path / f"{out}-checkpoints"]
+        command = [sys.executable, "-c", PROGRAM, *map(str, paths), where, str(count)]
         return subprocess.Popen(command)
 
     return begin
 
 
-def test_killed_at_random_moments_and_in_the_middle_of_checkpoints(
+def test_killed_at_random_times_and_while_writing_checkpoints(
     start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     began = time.monotonic()
     assert start("whole").wait() == 0
     length = time.monotonic() - began
-    chance = random.Random(0)
+    rng = random.Random(0)
     for where, count in [("write", 2), ("fsync", 1), ("rename", 2), ("rename", 3), ("fsync", 2)]:
         assert start("broken", where, count).wait() == -signal.SIGKILL
     killed = 0
-    for _ in range(20):  # one that ended before its kill is run afresh
+    for _ in range(20):  # one that finished before its kill starts from scratch
         process = start("broken")
-        time.sleep(chance.uniform(0.2, 0.8) * length)
+        time.sleep(rng.uniform(0.2, 0.8) * length)
         process.kill()
         killed += process.wait() == -signal.SIGKILL
         if killed == 5:
@@ -95,11 +95,11 @@ def test_killed_at_random_moments_and_in_the_middle_of_checkpoints(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_checkpoint_writer_that_is_killed_a_thousand_times_leaves_a_whole_one(
+def test_a_writer_killed_a_thousand_times_leaves_an_intact_checkpoint(
     tmp_path: Path,
 ) -> None:
     path, device = tmp_path / "checkpoint.pt", torch.device("cpu")
-    chance, newest, damaged = random.Random(0), 0, 0
+    rng, newest, missing = random.Random(0), 0, 0
     save_checkpoint({"number": 0, "weights": torch.zeros(50_000)}, path)
     for _ in range(1000):
         child = os.fork()
@@ -108,15 +108,15 @@ def test_a_checkpoint_writer_that_is_killed_a_thousand_times_leaves_a_whole_one(
             while True:
                 number += 1
                 save_checkpoint({"number": number, "weights": torch.full((50_000,), number)}, path)
-        time.sleep(chance.uniform(0, 0.02))
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        # Between two renames, the one before is the newest.
-        there = path if path.exists() else previous(path)
-        damaged += there != path
-        state = load_checkpoint(there, device)
+        # Between the two renames, the previous checkpoint is the newest.
+        latest = path if path.exists() else previous(path)
+        missing += latest != path
+        state = load_checkpoint(latest, device)
         assert state["number"] >= newest - 1
         assert state["weights"].eq(state["number"]).all()
         newest = max(newest, state["number"])
-    print(f"{newest} checkpoints written, {damaged} times the one before was the newest")
+    print(f"{newest} checkpoints written, {missing} times the previous one was the newest")
     assert newest > 100

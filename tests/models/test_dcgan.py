@@ -24,7 +24,7 @@ def weights(network: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_latents_become_images_and_images_logits(size: int, channels: int) -> None:
+def test_latents_give_images_and_images_give_logits(size: int, channels: int) -> None:
     generator = Generator(size, channels, latent_dim=10, base_channels=4)
     images = generator(100 * torch.randn(5, 10, generator=seeded(0)))
     assert images.shape == (5, channels, size, size)
@@ -33,25 +33,25 @@ def test_latents_become_images_and_images_logits(size: int, channels: int) -> No
     assert logits.shape == (5,)
 
 
-def test_one_image_gives_one_logit() -> None:
+def test_a_single_image_gives_one_logit() -> None:
     assert Discriminator(32, 1, base_channels=4)(torch.zeros(1, 1, 32, 32)).shape == (1,)
 
 
-def test_logits_take_both_signs() -> None:
+def test_logits_have_both_signs() -> None:
     network = Discriminator(32, 1, base_channels=4)
     logits = network(torch.randn(64, 1, 32, 32, generator=seeded(0)))
     assert logits.min() < 0 < logits.max()
 
 
-def test_the_parameters_are_the_tutorials_and_a_bias_where_no_batchnorm_follows() -> None:
+def test_parameters_are_the_tutorials_plus_biases_where_no_batchnorm_follows() -> None:
     generator = Generator(size=64, channels=3, latent_dim=100, base_channels=64)
     discriminator = Discriminator(size=64, channels=3, base_channels=64)
-    # The biases of the generator's last layer, and of the discriminator's first and last.
+    # Biases of the generator's last layer, and of the discriminator's first and last.
     assert parameters(generator) == TUTORIAL["generator"] + 3
     assert parameters(discriminator) == TUTORIAL["discriminator"] + 64 + 1
 
 
-def test_the_generator_is_the_tutorials_but_for_the_bias() -> None:
+def test_the_generator_without_its_bias_is_the_tutorials() -> None:
     widths, layers = [100, 512, 256, 128, 64], []
     for before, after in pairwise(widths):
         step = (1, 0) if before == 100 else (2, 1)
@@ -66,7 +66,7 @@ def test_the_generator_is_the_tutorials_but_for_the_bias() -> None:
     torch.testing.assert_close(ours(z), tutorial(z[:, :, None, None]))
 
 
-def test_no_batchnorm_sees_the_discriminators_input() -> None:
+def test_the_discriminators_input_layer_has_no_batchnorm() -> None:
     layers = list(Discriminator(64, 3, base_channels=4).layers)
     assert isinstance(layers[0], nn.Conv2d)
     assert not isinstance(layers[1], nn.BatchNorm2d)
@@ -74,7 +74,7 @@ def test_no_batchnorm_sees_the_discriminators_input() -> None:
 
 
 @pytest.mark.parametrize("network", [Generator(32, 3, 100, 32), Discriminator(32, 3, 32)])
-def test_initial_weights_are_the_papers(network: nn.Module) -> None:
+def test_initial_weights_have_the_papers_distribution(network: nn.Module) -> None:
     initialise(network, seeded(0))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
@@ -99,7 +99,7 @@ def test_initial_weights_depend_on_the_seed_alone(network: nn.Module) -> None:
     assert not torch.equal(weights(network), first)
 
 
-def test_initialising_overwrites_biases() -> None:
+def test_initialise_resets_biases() -> None:
     network = Discriminator(32, 1, 4)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -33,7 +33,7 @@ def network() -> Generator:
     return generator
 
 
-def test_a_saved_generator_draws_as_before(network: Generator, tmp_path: Path) -> None:
+def test_a_saved_generator_has_the_same_output(network: Generator, tmp_path: Path) -> None:
     path = tmp_path / "generator.safetensors"
     save_network(network.state_dict(), CONFIG, path)
     loaded = load_generator(path, CPU)
@@ -43,7 +43,7 @@ def test_a_saved_generator_draws_as_before(network: Generator, tmp_path: Path) -
     torch.testing.assert_close(loaded(z), network.eval()(z))
 
 
-def test_a_network_has_one_metadata_key_with_what_it_was_built_from(
+def test_the_file_has_one_metadata_key_with_the_configuration(
     network: Generator, tmp_path: Path
 ) -> None:
     path = tmp_path / "generator.safetensors"
@@ -54,27 +54,25 @@ def test_a_network_has_one_metadata_key_with_what_it_was_built_from(
     torch.testing.assert_close(tensors, dict(network.state_dict()), rtol=0, atol=0)
 
 
-def test_the_same_network_gives_the_same_bytes(network: Generator, tmp_path: Path) -> None:
+def test_saving_is_deterministic(network: Generator, tmp_path: Path) -> None:
     state = network.state_dict()
     contents = set()
     for number in range(5):
         path = tmp_path / f"{number}.safetensors"
-        turned = dict(reversed(CONFIG.items())) if number % 2 else CONFIG
-        save_network(state, turned, path)
+        config = dict(reversed(CONFIG.items())) if number % 2 else CONFIG
+        save_network(state, config, path)
         contents.add(path.read_bytes())
     assert len(contents) == 1
 
 
-def test_a_networks_layout_in_memory_does_not_change_its_bytes(
-    network: Generator, tmp_path: Path
-) -> None:
+def test_bytes_do_not_depend_on_the_memory_format(network: Generator, tmp_path: Path) -> None:
     save_network(network.state_dict(), CONFIG, tmp_path / "one")
-    last = network.to(memory_format=torch.channels_last)
-    save_network(last.state_dict(), CONFIG, tmp_path / "two")
+    channels_last = network.to(memory_format=torch.channels_last)
+    save_network(channels_last.state_dict(), CONFIG, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def foreign(path: Path, kind: str) -> None:
+def write_invalid(path: Path, kind: str) -> None:
     tensors = {"weight": torch.zeros(2)}
     match kind:
         case "text":
@@ -114,17 +112,17 @@ def foreign(path: Path, kind: str) -> None:
      "other keys", "other tensors", "other width", "impossible size", "discriminator",
      "truncated"],
 )  # fmt: skip
-def test_a_file_that_is_no_generator_is_named(kind: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_reported_with_its_path(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
-    foreign(path, kind)
+    write_invalid(path, kind)
     with pytest.raises(
-        FaceganError, match=f"^{path}: not a (generator|network) of this package"
+        FaceganError, match=f"^{path}: not a (generator|network) written by facegan train"
     ) as caught:
         load_generator(path, CPU)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_modules_with_the_same_weights_have_the_same_identity(tmp_path: Path) -> None:
+def test_networks_with_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
     def save(name: str, value: float) -> str:
         network = nn.Linear(2, 1)
         nn.init.constant_(network.weight, value)

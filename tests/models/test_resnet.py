@@ -16,18 +16,18 @@ def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(m.weight.shape) for m in network.modules() if isinstance(m, kinds)]
 
 
-def test_a_block_adds_to_what_it_gets() -> None:
+def test_a_block_adds_its_input() -> None:
     block = Block(8)
     x = torch.randn(4, 8, 5, 5, generator=seeded(0))
     nn.init.zeros_(block.norm.weight)
     assert torch.equal(block(x), leaky_relu(x, SLOPE))
     nn.init.ones_(block.norm.weight)
-    added = block.norm(block.convolution(x))
-    torch.testing.assert_close(block(x), leaky_relu(x + added, SLOPE))
+    residual = block.norm(block.convolution(x))
+    torch.testing.assert_close(block(x), leaky_relu(x + residual, SLOPE))
 
 
 @pytest.mark.parametrize("size", sizes.SIZES)
-def test_between_its_ends_the_discriminator_is_dcgans(size: int) -> None:
+def test_the_discriminators_middle_layers_are_dcgans(size: int) -> None:
     *ours, block, last = Discriminator(size, 3, 8).layers
     *theirs, their_last = dcgan.Discriminator(size, 3, 8).layers
     assert isinstance(block, Block)
@@ -35,7 +35,7 @@ def test_between_its_ends_the_discriminator_is_dcgans(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", sizes.SIZES)
-def test_the_discriminators_first_convolution_is_at_the_full_size(size: int) -> None:
+def test_the_discriminators_first_convolution_is_at_full_resolution(size: int) -> None:
     network = Discriminator(size, 3, 8)
     assert convolutions(network)[:2] == [(4, 3, 3, 3), (8, 4, 4, 4)]
     sides = [network.layers[:depth](torch.zeros(2, 3, size, size)).shape[-1] for depth in (2, 4)]
@@ -43,7 +43,7 @@ def test_the_discriminators_first_convolution_is_at_the_full_size(size: int) -> 
 
 
 @pytest.mark.parametrize("size", sizes.SIZES)
-def test_the_generators_last_convolution_is_at_the_full_size(size: int) -> None:
+def test_the_generators_last_convolution_is_at_full_resolution(size: int) -> None:
     ours, theirs = Generator(size, 3, 7, 8), dcgan.Generator(size, 3, 7, 8)
     assert convolutions(ours)[:-2] == convolutions(theirs)[:-1]
     assert convolutions(ours)[-2:] == [(8, 4, 4, 4), (3, 4, 3, 3)]
@@ -51,7 +51,7 @@ def test_the_generators_last_convolution_is_at_the_full_size(size: int) -> None:
     assert last_maps.shape == (2, 4, size, size)
 
 
-def test_the_narrowest_networks_work() -> None:
+def test_networks_with_one_base_channel_work() -> None:
     images = Generator(32, 1, 7, 1)(torch.zeros(2, 7))
     assert Discriminator(32, 1, 1)(images).shape == (2,)
 

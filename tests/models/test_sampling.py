@@ -18,20 +18,20 @@ def network() -> Generator:
 
 
 def levels(values: list[float]) -> list[int]:
-    """The uint8 of what a network puts out."""
+    """The uint8 levels of network outputs."""
     x = torch.tensor(values).reshape(1, 1, 1, -1)
     return [int(level) for level in ImageGenerator(nn.Identity())(x).flatten()]
 
 
-def test_black_grey_and_white_are_0_128_and_255() -> None:
+def test_minus_one_zero_and_one_are_0_128_and_255() -> None:
     assert levels([-1.0, 0.0, 1.0]) == [0, 128, 255]
 
 
-def test_what_is_out_of_range_is_clamped() -> None:
+def test_values_out_of_range_are_clamped() -> None:
     assert levels([-1.5, -1e6, 1.01, 1e6]) == [0, 0, 255, 255]
 
 
-def test_levels_survive_the_way_to_floats_and_back() -> None:
+def test_uint8_levels_round_trip_through_floats() -> None:
     from facegan.data.batches import to_float
 
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
@@ -57,7 +57,7 @@ def test_latents_are_standard_normal_and_depend_on_the_seed_alone() -> None:
     assert not torch.equal(latents(2000, 10, seed=4), z)
 
 
-def test_blocks_of_latents_are_standard_normal_and_each_is_another() -> None:
+def test_latent_blocks_are_standard_normal_and_distinct() -> None:
     blocks = [latent_block(number, 10, seed) for seed in (1, 2) for number in range(10)]
     z = torch.cat(blocks)
     assert (z.shape, z.dtype) == ((2000, 10), torch.float32)
@@ -67,28 +67,28 @@ def test_blocks_of_latents_are_standard_normal_and_each_is_another() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_no_number_is_not_drawn_as_a_colour(value: float, network: Generator) -> None:
+def test_nan_and_infinity_are_refused(value: float, network: Generator) -> None:
     next(network.parameters()).data[0, 0] = value
-    with pytest.raises(FaceganError, match="images of NaN"):
+    with pytest.raises(FaceganError, match="generator output contains NaN"):
         list(generate(network, latents(3, 6, seed=0)))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20, 64])
-def test_what_is_drawn_does_not_depend_on_the_batch_size(
+def test_images_do_not_depend_on_the_batch_size(
     batch: int, network: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     z = latents(20, 6, seed=0)
     whole = torch.cat(list(generate(network, z)))
     monkeypatch.setattr(sampling, "BATCH", batch)
     batches = list(generate(network, z))
-    assert [len(images) for images in batches][:-1] == [batch] * (math.ceil(20 / batch) - 1)
-    drawn = torch.cat(batches)
-    assert drawn.shape == whole.shape == (20, 32, 32, 3)
-    # Sums in another order may fall on the other side of a rounding.
-    assert (drawn.int() - whole.int()).abs().max() <= 1
+    assert [len(part) for part in batches][:-1] == [batch] * (math.ceil(20 / batch) - 1)
+    images = torch.cat(batches)
+    assert images.shape == whole.shape == (20, 32, 32, 3)
+    # Another order of sums may round to the other side.
+    assert (images.int() - whole.int()).abs().max() <= 1
 
 
-def test_what_is_drawn_is_the_networks_output(network: Generator) -> None:
+def test_images_are_the_networks_output(network: Generator) -> None:
     z = latents(3, 6, seed=0)
     (images,) = generate(network, z)
     assert not images.requires_grad

@@ -1,4 +1,4 @@
-"""bfloat16 where the device has it."""
+"""bfloat16 on devices with native support."""
 
 from typing import Any
 
@@ -9,23 +9,25 @@ from facegan.runtime import autocast
 from facegan.runtime.autocast import effective_dtype
 
 
-@pytest.mark.parametrize("has_it", [True, False])
-@pytest.mark.parametrize("wanted", ["bfloat16", "float32"])
-def test_only_bfloat16_where_there_is_none_becomes_float32_and_says_so(
-    wanted: Any, has_it: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("requested", ["bfloat16", "float32"])
+def test_bfloat16_without_native_support_becomes_float32_with_a_message(
+    requested: Any, native: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(autocast, "_computes_in_bfloat16", lambda device: has_it)
+    monkeypatch.setattr(autocast, "_has_native_bfloat16", lambda device: native)
     events: list[Any] = []
-    replaced = wanted == "bfloat16" and not has_it
-    expected = "float32" if replaced else wanted
-    assert effective_dtype(wanted, device, events.append) == expected
-    texts = ["this cpu has no arithmetic in bfloat16; float32 takes its place"]
+    replaced = requested == "bfloat16" and not native
+    expected = "float32" if replaced else requested
+    assert effective_dtype(requested, device, events.append) == expected
+    texts = ["no native bfloat16 on this cpu device; using float32"]
     assert [event.text for event in events] == (texts if replaced else [])
 
 
-def test_a_processor_has_bfloat16_where_its_convolutions_are_onednns(device: torch.device) -> None:
+def test_a_cpu_has_native_bfloat16_if_onednn_convolves_in_it(
+    device: torch.device,
+) -> None:
     x, weight = torch.zeros(1, 32, 8, 8).bfloat16(), torch.zeros(32, 32, 3, 3).bfloat16()
     with torch.profiler.profile() as profile:
         torch.nn.functional.conv2d(x, weight)
     names = {event.key for event in profile.key_averages()}
-    assert autocast._computes_in_bfloat16(device) == ("aten::mkldnn_convolution" in names)
+    assert autocast._has_native_bfloat16(device) == ("aten::mkldnn_convolution" in names)

@@ -1,4 +1,4 @@
-"""Several processes, started by the real torchrun."""
+"""Distributed work, in processes that torchrun starts."""
 
 import json
 import os
@@ -29,8 +29,8 @@ from facegan.train.gan_state import GANState
 
 MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
-# At higher rates, rounding may take a float32 activation across a leaky ReLU's kink, and the losses
-# apart; in float64 they agreed to 1e-15 after twenty steps at 0.0005.
+# At higher rates, float32 rounding may move an activation across a leaky ReLU's kink, and losses
+# diverge; in float64 they agreed to 1e-15 after twenty steps at 0.0005.
 NORM_FREE: dict[str, Any] = {
     "lr": 0.0002,
     "architecture": "residual",
@@ -41,7 +41,7 @@ NORM_FREE: dict[str, Any] = {
     "hflip": True,
     "augment": ["translation", "cutout"],
 }
-# Twenty steps' losses of process 0; the weights of each process at the end.
+# Losses of twenty steps, and sums of the final weights, of each process.
 STEPS = """
 import json, sys
 from pathlib import Path
@@ -55,14 +55,14 @@ dataset, params, out = map(Path, sys.argv[1:])
 settings, device = load_params(params), torch.device("cpu")
 with process_group(device) as group:
     batches = Batches(load_images(dataset), settings.train.batch_size, 0, group=group)
-    trainer = GANState(settings.train, 32, 1, 0, device, group)
-    losses = [trainer.train_step(next(batches)).tolist() for _ in range(20)]
-    weights = [float(w.double().sum()) for w in trainer.generator.parameters()]
+    gan = GANState(settings.train, 32, 1, 0, device, group)
+    losses = [gan.train_step(next(batches)).tolist() for _ in range(20)]
+    weights = [float(w.double().sum()) for w in gan.generator.parameters()]
 (out / f"{group.rank}.json").write_text(json.dumps([losses, weights]))
 """
 
 
-# The reference and the scores, with all that the processes share.
+# Reference and scores, computed by all processes together.
 SCORES = """
 import contextlib, sys
 from pathlib import Path
@@ -76,7 +76,7 @@ settings, device = load_params(out / "params.yaml"), torch.device("cpu")
 few = settings.evaluate.model_copy(update={"num_samples": 250})
 requested = settings.reference.official
 with distributed.process_group(device) as group:
-    # Both in the same processes, because starting them takes longer than all that they do.
+    # Both in the same processes, because starting them takes longer than the work.
     distributed.process_group = lambda device: contextlib.nullcontext(group)
     reference(dataset, out / "quick", out / "official", settings.reference, device)
     evaluate(trained, dataset, official, out / "e", out / "together.json", few, requested, device)
@@ -103,7 +103,7 @@ def write(tmp_path: Path, params: MakeParams) -> Callable[..., Params]:
     return write_params
 
 
-def test_scores_of_two_processes_are_those_of_one(
+def test_scores_of_two_processes_equal_those_of_one(
     trained: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = make_params()
@@ -123,16 +123,16 @@ def test_scores_of_two_processes_are_those_of_one(
     torch.testing.assert_close(one.subset, two.subset)
     torch.testing.assert_close(one.covariance, two.covariance)
     assert torch.equal(one.train_indices, two.train_indices)
-    alone, together = (
+    single, distributed = (
         json.loads((tmp_path / name).read_text()) for name in ("metrics.json", "together.json")
     )
     name = "fid250_efficientnet-lite0-32"
-    assert together[name] == pytest.approx(alone[name], rel=1e-6)
-    numbers = {key: value for key, value in alone.items() if isinstance(value, float)}
-    assert {key: together[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
+    assert distributed[name] == pytest.approx(single[name], rel=1e-6)
+    numbers = {key: value for key, value in single.items() if isinstance(value, float)}
+    assert {key: distributed[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
 
 
-def test_twenty_steps_of_two_processes_are_those_of_one(
+def test_losses_of_two_processes_equal_those_of_one(
     write: Callable[..., Params], dataset: Path, tmp_path: Path
 ) -> None:
     settings = write(**NORM_FREE)
@@ -145,8 +145,8 @@ def test_twenty_steps_of_two_processes_are_those_of_one(
     )
     assert losses == other_losses and weights == other_weights
     batches = Batches(load_images(dataset), settings.train.batch_size, 0)
-    alone = GANState(settings.train, 32, 1, 0, CPU)
-    expected = [alone.train_step(next(batches)).tolist() for _ in range(20)]
+    single = GANState(settings.train, 32, 1, 0, CPU)
+    expected = [single.train_step(next(batches)).tolist() for _ in range(20)]
     difference = (torch.tensor(losses) - torch.tensor(expected))[:, :2].abs().max().item()
     print(f"largest difference of a loss in 20 steps: {difference:.1e}")
     assert difference < 1e-3
@@ -158,14 +158,14 @@ def make_start(
 ) -> Callable[..., subprocess.Popen[str]]:
     def start(out: str = "out", processes: int = 2) -> subprocess.Popen[str]:
         paths = (dataset, references[0], tmp_path / out)
-        places = ("--checkpoints", tmp_path / f"{out}-checkpoints")
-        return torchrun("-m", "facegan", "train", *paths, *places, processes=processes)
+        options = ("--checkpoints", tmp_path / f"{out}-checkpoints")
+        return torchrun("-m", "facegan", "train", *paths, *options, processes=processes)
 
     return start
 
 
 def workers(launcher: int) -> list[int]:
-    """The launcher's processes, by their number in the group."""
+    """Process ids of the launcher's workers, by rank."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     ranks = {}
     for child in map(int, children):
@@ -183,7 +183,7 @@ def wait_for_sample(launcher: subprocess.Popen[str], folder: Path, pattern: str)
 
 @pytest.mark.faults
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
-def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
+def test_if_a_process_dies_the_others_exit_and_the_same_command_resumes(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     write(**NORM_FREE, epochs=2, eval_interval=540)
@@ -198,10 +198,10 @@ def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
         assert launcher.returncode != 0
         assert time.monotonic() - killed < 30
         print(f"process {rank} was killed: {[s for s in output.splitlines() if 'facegan:' in s]}")
-        assert re.search(r"facegan: (process \d of 2: another one has ended|stopped at)", output)
+        assert re.search(r"facegan: (process \d of 2: another process|stopped at)", output)
     output, _ = (again := start()).communicate()
     assert again.returncode == 0, output
-    assert "going on from" in output
+    assert "resuming from" in output
     events = read_history(tmp_path / "out" / "history.jsonl")
     assert events == read_history(tmp_path / "whole" / "history.jsonl")
     for name in ("generator.safetensors", "discriminator.safetensors"):
@@ -209,7 +209,7 @@ def test_a_dead_process_ends_the_others_and_the_same_command_goes_on(
 
 
 @pytest.mark.faults
-def test_sigterm_saves_once_and_says_how_to_go_on(
+def test_sigterm_writes_a_checkpoint_and_says_how_to_resume(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     write(**NORM_FREE, epochs=50, eval_interval=27_000)
@@ -225,24 +225,24 @@ def test_sigterm_saves_once_and_says_how_to_go_on(
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_parts_cover_a_batch_once(size: int) -> None:
-    rows = list(range(20))
-    parts = [rows[Group(rank, size).part(20)] for rank in range(size)]
-    assert [row for part in parts for row in part] == rows
+def test_parts_partition_a_batch(size: int) -> None:
+    indices = list(range(20))
+    parts = [indices[Group(rank, size).part(20)] for rank in range(size)]
+    assert [index for part in parts for index in part] == indices
     assert len({len(part) for part in parts}) == 1
 
 
-def test_alone_there_is_nothing_to_do() -> None:
+def test_collectives_of_a_single_process_are_no_ops() -> None:
     ones = torch.ones(3)
     SINGLE.all_reduce_mean([ones])
     SINGLE.lead(Command.STEP)
-    SINGLE.agree("00ff")
+    SINGLE.require_same("00ff")
     assert torch.equal(ones, torch.ones(3))
     with process_group(CPU) as group:
         assert group is SINGLE
 
 
-def test_processes_of_one_mps_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_on_mps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(FaceganError, match="mps"), process_group(torch.device("mps")):
         pass

@@ -20,7 +20,7 @@ def images(count: int, channels: int, side: int) -> Tensor:
 
 
 @given(names, st.sampled_from([1, 3]), SIDES)
-def test_the_shape_stays_and_numbers_stay_finite(
+def test_the_output_has_the_inputs_shape_and_is_finite(
     chosen: list[str], channels: int, side: int
 ) -> None:
     before = images(5, channels, side)
@@ -30,34 +30,34 @@ def test_the_shape_stays_and_numbers_stay_finite(
 
 
 @given(names, st.integers(0, 100))
-def test_the_same_source_gives_the_same_images(chosen: list[str], seed: int) -> None:
+def test_the_same_seed_gives_the_same_images(chosen: list[str], seed: int) -> None:
     before = images(3, 3, 32)
     one, other = (augment(before, chosen, seeded(seed)) for _ in range(2))
     assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_images_of_one_batch_change_differently(name: str) -> None:
+def test_images_of_a_batch_get_different_parameters(name: str) -> None:
     same = images(1, 3, 32).expand(16, -1, -1, -1)
     after = AUGMENTATIONS[name](same, seeded(0))
-    assert len({tuple(each.flatten().tolist()) for each in after}) > 8
+    assert len({tuple(image.flatten().tolist()) for image in after}) > 8
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_gradients_reach_the_images(name: str) -> None:
     before = images(4, 3, 32).requires_grad_(True)
     (gradient,) = torch.autograd.grad(AUGMENTATIONS[name](before, seeded(0)).square().sum(), before)
-    assert all(each.abs().sum() > 0 for each in gradient)
+    assert all(image.abs().sum() > 0 for image in gradient)
 
 
-def test_brightness_adds_one_number_of_the_papers_range_to_an_image() -> None:
+def test_brightness_adds_one_number_per_image_in_the_papers_range() -> None:
     before = images(200, 3, 28)
     added = (AUGMENTATIONS["brightness"](before, seeded(0)) - before).flatten(1)
     assert (added.max(1).values - added.min(1).values).max() < 1e-5
     assert added.min() >= -0.5 and added.max() < 0.5 and added.max() - added.min() > 0.9
 
 
-def test_saturation_leaves_the_grey_and_scales_the_colour() -> None:
+def test_saturation_keeps_the_grey_and_scales_the_colour() -> None:
     before = images(200, 3, 28)
     after = AUGMENTATIONS["saturation"](before, seeded(0))
     torch.testing.assert_close(after.mean(1), before.mean(1))
@@ -66,7 +66,7 @@ def test_saturation_leaves_the_grey_and_scales_the_colour() -> None:
     assert factors.min() >= 0 and factors.max() <= 2 and factors.max() - factors.min() > 1.8
 
 
-def test_contrast_leaves_the_mean_and_scales_the_distance_from_it() -> None:
+def test_contrast_keeps_the_mean_and_scales_the_distance_from_it() -> None:
     before = images(200, 3, 28)
     after = AUGMENTATIONS["contrast"](before, seeded(0))
     torch.testing.assert_close(after.mean((1, 2, 3)), before.mean((1, 2, 3)))
@@ -74,17 +74,17 @@ def test_contrast_leaves_the_mean_and_scales_the_distance_from_it() -> None:
     assert factors.min() >= 0.5 and factors.max() <= 1.5 and factors.max() - factors.min() > 0.9
 
 
-def test_translation_shifts_by_an_eighth_at_most_and_brings_zeros_in() -> None:
+def test_translation_shifts_by_at_most_an_eighth_and_pads_with_zeros() -> None:
     before = torch.ones(300, 1, 32, 32)
     after = AUGMENTATIONS["translation"](before, seeded(0))
-    rows = 32 - after[:, 0].amax(2).sum(1)  # how many went out
+    rows = 32 - after[:, 0].amax(2).sum(1)  # shifted out
     columns = 32 - after[:, 0].amax(1).sum(1)
     assert set(rows.tolist()) == set(columns.tolist()) == {0, 1, 2, 3, 4}
     kept = after.sum((1, 2, 3))
     torch.testing.assert_close(kept, (32 - rows) * (32 - columns))
 
 
-def test_translation_moves_whole_pixels_with_their_colours() -> None:
+def test_translation_keeps_the_channels_of_a_pixel_together() -> None:
     before = torch.zeros(50, 3, 32, 32)
     before[:, :, 16, 16] = torch.tensor([0.1, 0.2, 0.3])
     after = AUGMENTATIONS["translation"](before, seeded(0))
@@ -93,12 +93,12 @@ def test_translation_moves_whole_pixels_with_their_colours() -> None:
     torch.testing.assert_close(pixels, torch.tensor([0.1, 0.2, 0.3]).expand(50, 3))
 
 
-def test_cutout_hides_a_square_of_half_the_side_where_it_lies_inside() -> None:
+def test_cutout_hides_a_square_of_half_the_side_clipped_to_the_image() -> None:
     after = AUGMENTATIONS["cutout"](torch.ones(300, 3, 32, 32), seeded(0))
     hidden = after == 0
     assert torch.equal(hidden[:, 0], hidden[:, 1]) and torch.equal(hidden[:, 0], hidden[:, 2])
     rows, columns = hidden[:, 0].any(2).sum(1), hidden[:, 0].any(1).sum(1)
     torch.testing.assert_close(hidden[:, 0].sum((1, 2)), rows * columns)
     assert rows.max() == columns.max() == 16
-    # The centre is anywhere in the image, so that a quarter is the least that is hidden.
+    # At least a quarter of the square is inside, because its centre is.
     assert rows.min() >= 8 and columns.min() >= 8

@@ -35,7 +35,7 @@ def network() -> Generator:
 
 @pytest.fixture
 def state(network: Generator) -> dict[str, Any]:
-    """What a training keeps: networks, an optimizer, an RNG, plain numbers."""
+    """As a training has it: networks, an optimizer, an RNG, plain numbers."""
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(2, 6)).mean().backward()
     optimizer.step()
@@ -62,18 +62,16 @@ def equal(one: Any, other: Any) -> bool:
     )
 
 
-def test_a_checkpoint_comes_back_as_it_was(state: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips(state: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "below" / "checkpoint.pt"
     save_checkpoint(state, path)
     loaded = load_checkpoint(path, CPU)
     assert equal(loaded, state)
     assert not equal(loaded, {**state, "images_seen": 13})
-    assert [each.name for each in path.parent.iterdir()] == ["checkpoint.pt"]
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_checkpoint_holds_nothing_that_needs_unpickling(
-    state: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_checkpoint_loads_with_weights_only(state: dict[str, Any], tmp_path: Path) -> None:
     save_checkpoint(state, tmp_path / "checkpoint.pt")
     content = (tmp_path / "checkpoint.pt").read_bytes()[:-32]
     assert equal(torch.load(io.BytesIO(content), weights_only=True), state)
@@ -89,24 +87,24 @@ def test_a_pickled_module_is_refused(network: Generator, tmp_path: Path) -> None
 
 
 @given(data=st.data())
-def test_a_checkpoint_that_is_cut_off_or_has_a_flipped_bit_is_damaged(
+def test_a_truncated_checkpoint_or_one_with_a_flipped_bit_is_damaged(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pt"
     save_checkpoint({"weights": torch.arange(200.0), "images_seen": 12}, path)
     content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
+    offset = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
-        content[place] ^= 1 << data.draw(st.integers(0, 7))
+        content[offset] ^= 1 << data.draw(st.integers(0, 7))
     else:
-        del content[place:]
+        del content[offset:]
     path.write_bytes(content)
     with pytest.raises(FaceganError, match=f"^{path}: damaged") as caught:
         load_checkpoint(path, CPU)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_the_checkpoint_before_stays(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for number in range(3):
         save_checkpoint({"images_seen": number}, path)
@@ -116,17 +114,17 @@ def test_the_checkpoint_before_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02", b"PK\x03\x04" * 9])
-def test_what_is_no_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
+def test_another_kind_of_file_is_reported_with_its_path(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
     with pytest.raises(FaceganError, match=f"^{path}: damaged"):
         load_checkpoint(path, CPU)
 
 
-def test_a_failed_save_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_failed_save_keeps_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint({"images_seen": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         save_checkpoint({"images_seen": 2, "bad": lambda: None}, path)
     assert load_checkpoint(path, CPU) == {"images_seen": 1}
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]

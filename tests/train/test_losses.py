@@ -25,7 +25,7 @@ def test_bce_is_binary_cross_entropy_and_non_saturating(logits: Tensor) -> None:
 
 
 @given(pairs)
-def test_hinge_ends_where_the_margin_is_kept(logits: Tensor) -> None:
+def test_hinge_is_zero_beyond_the_margin(logits: Tensor) -> None:
     real, fake = logits.unbind(1)
     loss = LOSSES["hinge"]
     expected = (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()
@@ -34,7 +34,7 @@ def test_hinge_ends_where_the_margin_is_kept(logits: Tensor) -> None:
 
 
 @given(pairs)
-def test_relativistic_tells_the_real_one_of_each_pair(logits: Tensor) -> None:
+def test_relativistic_is_binary_cross_entropy_of_paired_differences(logits: Tensor) -> None:
     real, fake = logits.unbind(1)
     loss = LOSSES["relativistic"]
     torch.testing.assert_close(loss.discriminator(real, fake), cross_entropy(real - fake, 1))
@@ -64,6 +64,6 @@ def test_the_penalty_is_the_mean_squared_norm_of_the_gradient() -> None:
     logits = (images**2).sum((1, 2, 3))
     penalty = gradient_penalty(logits, images)
     torch.testing.assert_close(penalty, (4 * images**2).sum((1, 2, 3)).mean())
-    # It can be descended itself.
+    # It is differentiable itself.
     (second,) = torch.autograd.grad(penalty, images)
     torch.testing.assert_close(second, 8 * images / 5)

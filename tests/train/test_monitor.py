@@ -1,4 +1,4 @@
-"""A generator in the middle of its training, looked at."""
+"""Samples and the quick FID."""
 
 import torch
 
@@ -9,7 +9,7 @@ from facegan.train.monitor import Monitor
 CPU, FEATURES = torch.device("cpu"), 1280
 
 
-def test_the_quick_fid_is_in_float32_proper_on_a_gpu() -> None:
+def test_the_quick_fid_does_not_use_tf32() -> None:
     monitor, allowed = make_monitor(), list[bool]()
     monitor.extraction.extractor.register_forward_pre_hook(
         lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
@@ -27,7 +27,7 @@ def make_monitor(num_samples: int = 8) -> Monitor:
     moments = Moments(FEATURES)
     moments.update(features)
     extractor = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
-    about = {"extractor": extractor, "count": len(features)}
-    quick = Statistics.from_moments(moments, about, features, torch.arange(16), features[:0])
+    metadata = {"extractor": extractor, "count": len(features)}
+    quick = Statistics.from_moments(moments, metadata, features, torch.arange(16), features[:0])
     images = torch.randint(0, 256, (8, 28, 28, 1), dtype=torch.uint8)
     return Monitor(quick, images, latent_dim=4, num_samples=num_samples, device=CPU)

@@ -11,32 +11,32 @@ shapes = st.lists(st.integers(1, 3), max_size=3)
 
 
 @given(st.sampled_from([1, 2, 3]), st.integers(1, 4), shapes, st.integers(0, 100))
-def test_the_parts_of_all_processes_are_what_one_alone_draws(
+def test_the_parts_of_all_processes_are_the_numbers_of_a_single_process(
     size: int, share: int, shape: list[int], seed: int
 ) -> None:
-    alone = Rng(seed, CPU)
-    several = [Rng(seed, CPU, Group(rank, size)) for rank in range(size)]
+    single = Rng(seed, CPU)
+    ranks = [Rng(seed, CPU, Group(rank, size)) for rank in range(size)]
     n = size * share
     for _ in range(2):
-        parts = torch.cat([each.normal(share, *shape) for each in several])
-        assert torch.equal(parts, alone.normal(n, *shape))
-        parts = torch.cat([each.uniform(share, *shape) for each in several])
-        assert torch.equal(parts, alone.uniform(n, *shape))
-        parts = torch.cat([each.integers(9, share, *shape) for each in several])
-        assert torch.equal(parts, alone.integers(9, n, *shape))
+        parts = torch.cat([rng.normal(share, *shape) for rng in ranks])
+        assert torch.equal(parts, single.normal(n, *shape))
+        parts = torch.cat([rng.uniform(share, *shape) for rng in ranks])
+        assert torch.equal(parts, single.uniform(n, *shape))
+        parts = torch.cat([rng.integers(9, share, *shape) for rng in ranks])
+        assert torch.equal(parts, single.integers(9, n, *shape))
 
 
-def test_numbers_have_their_ranges() -> None:
-    noise = Rng(0, CPU)
+def test_numbers_have_the_right_distributions() -> None:
+    rng = Rng(0, CPU)
     normal, uniform, integers = (
-        noise.normal(10_000), noise.uniform(10_000), noise.integers(3, 10_000)
+        rng.normal(10_000), rng.uniform(10_000), rng.integers(3, 10_000)
     )  # fmt: skip
     assert abs(normal.mean()) < 0.05 and normal.std().item() == pytest.approx(1, abs=0.05)
     assert 0 <= uniform.min() < 0.01 and 0.99 < uniform.max() < 1
     assert set(integers.tolist()) == {0, 1, 2}
 
 
-def test_another_seed_draws_other_numbers_and_the_same_one_the_same() -> None:
+def test_numbers_depend_on_the_seed_alone() -> None:
     one, other = Rng(0, CPU), Rng(1, CPU)
     assert not torch.equal(one.normal(9), other.normal(9))
     one.reseed([0, 7, 1])

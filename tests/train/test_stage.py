@@ -1,4 +1,4 @@
-"""The training loop: what it leaves behind, and that a break changes nothing."""
+"""The training: its outputs, and that an interruption does not change them."""
 
 import hashlib
 import json
@@ -48,8 +48,8 @@ def make_run(
 def finished(
     dataset: Path, references: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, Path]:
-    """Trainings of one and of two epochs that nothing interrupted: a folder with `out` and
-    `checkpoints` for each."""
+    """Uninterrupted trainings of one and of two epochs: for each, a folder with `out` and
+    `checkpoints`."""
     folders = {}
     for epochs in (1, 2):
         folder = folders[epochs] = tmp_path_factory.mktemp("finished")
@@ -61,22 +61,22 @@ def finished(
     return folders
 
 
-class Interrupted(Exception):
+class PowerFailure(Exception):
     pass
 
 
 def stop_at(images_seen: int) -> Callable[[Any], None]:
-    """An on_event that breaks a training off, as a power failure would: no clean-up runs."""
+    """An on_event that ends a training without a checkpoint."""
 
     def on_event(event: Any) -> None:
         if isinstance(event, Progress) and event.done >= images_seen:
-            raise Interrupted
+            raise PowerFailure
 
     return on_event
 
 
-def noting(messages: list[str]) -> Callable[[Any], None]:
-    """An on_event that keeps the messages."""
+def collect(messages: list[str]) -> Callable[[Any], None]:
+    """An on_event that collects the messages."""
     return lambda event: messages.append(event.text) if isinstance(event, Message) else None
 
 
@@ -109,7 +109,7 @@ def test_keeps_the_generator_of_the_best_snapshot(
     assert all(torch.equal(saved[k], v) for k, v in state["best"]["generator"].items())
 
 
-def test_same_data_params_and_seed_give_the_same_bytes_and_another_seed_others(
+def test_outputs_depend_on_data_params_and_seed_alone(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path]
 ) -> None:
     first = digests(finished[1] / "out")
@@ -119,62 +119,62 @@ def test_same_data_params_and_seed_give_the_same_bytes_and_another_seed_others(
 
 
 @pytest.mark.parametrize("images_seen", [20, 280, 520])
-def test_broken_off_anywhere_it_ends_with_the_same_bytes(
+def test_a_resumed_training_ends_with_the_same_bytes(
     images_seen: int,
     run: Callable[..., Path],
     params: MakeParams,
     finished: dict[int, Path],
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(PowerFailure):
         run(params(), on_event=stop_at(images_seen))
     assert not (tmp_path / "out").exists()
     assert digests(run(params())) == digests(finished[1] / "out")
 
 
-def test_more_epochs_go_on_from_a_finished_training(
+def test_more_epochs_resume_a_finished_training(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     messages: list[str] = []
-    longer = run(params(train={"epochs": 2}), on_event=noting(messages))
-    assert "going on from 540 of" in messages[0]
+    longer = run(params(train={"epochs": 2}), on_event=collect(messages))
+    assert "resuming from 540 of" in messages[0]
     assert digests(longer) == digests(finished[2] / "out")
 
 
-def test_more_epochs_go_on_where_a_training_ended_between_two_intervals(
+def test_more_epochs_resume_a_training_that_ended_between_two_intervals(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
-    """Where it has a score of its own, which a longer one hasn't."""
+    """Such a training has a last score that a longer one does not have."""
     one, two = (params(train={"eval_interval": 400, "epochs": epochs}) for epochs in (1, 2))
     run(one)
     assert digests(run(two)) == digests(run(two, "whole", checkpoints=tmp_path / "other"))
 
 
-def test_a_finished_training_starts_afresh(
+def test_a_finished_training_starts_from_scratch(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     messages: list[str] = []
-    with pytest.raises(Interrupted):
-        run(params(), on_event=lambda event: (noting(messages)(event), stop_at(0)(event)))
-    assert not any("going on" in text for text in messages)
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=lambda event: (collect(messages)(event), stop_at(0)(event)))
+    assert not any("resuming" in text for text in messages)
 
 
-def test_other_params_start_afresh_and_say_what_differs(
+def test_changed_params_start_from_scratch_and_are_named(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     messages: list[str] = []
-    with pytest.raises(Interrupted):
+    with pytest.raises(PowerFailure):
         run(
             params(train={"lr": 0.002}),
-            on_event=lambda event: (noting(messages)(event), stop_at(0)(event)),
+            on_event=lambda event: (collect(messages)(event), stop_at(0)(event)),
         )
-    assert messages[0] == "starting afresh: other params.lr than the last training"
+    assert messages[0] == "starting from scratch: train.lr changed since the last run"
 
 
-def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
+def test_after_a_signal_the_same_command_resumes(
     params: MakeParams,
     dataset: Path,
     references: tuple[Path, Path],
@@ -201,15 +201,15 @@ def test_a_signal_takes_a_checkpoint_and_the_same_command_goes_on(
     assert digests(out) == digests(finished[2] / "out")
 
 
-def test_losses_that_are_no_numbers_stop_with_advice(
+def test_nan_stops_with_advice(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
-    with pytest.raises(FaceganError, match=r"no numbers.*3 times before; lower train\.lr"):
+    with pytest.raises(FaceganError, match=r"NaN or infinite .* 3 rollbacks; lower train\.lr"):
         run(params(train={"lr": 1e30}))
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_a_size_that_the_model_cannot_make_are_refused(
+def test_an_unsupported_image_size_is_refused(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
     folder = tmp_path / "odd"
@@ -221,14 +221,14 @@ def test_images_of_a_size_that_the_model_cannot_make_are_refused(
         run(params(), data=folder)
 
 
-def test_a_batch_larger_than_the_data_set_is_refused(
+def test_a_batch_larger_than_the_dataset_is_refused(
     run: Callable[..., Path], params: MakeParams
 ) -> None:
     with pytest.raises(FaceganError, match=r"train\.batch_size: 5000"):
         run(params(train={"batch_size": 5000, "eval_interval": 5000}))
 
 
-def test_the_fingerprint_covers_the_code_that_the_stage_depends_on() -> None:
+def test_the_fingerprint_covers_the_code_deps_of_the_stage() -> None:
     import yaml
 
     from facegan.train.stage import WINGS
@@ -238,7 +238,7 @@ def test_the_fingerprint_covers_the_code_that_the_stage_depends_on() -> None:
     assert code == [f"src/facegan/{wing}" for wing in WINGS]
 
 
-def test_a_folder_of_somebody_elses_is_refused_before_the_training(
+def test_an_output_folder_with_other_files_is_refused_before_the_training(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""What guards a training: damaged weights, collapse, patience, short memory, a full disk."""
+"""NaN, collapse, patience, out of memory, a full disk."""
 
 import hashlib
 import resource
@@ -27,7 +27,7 @@ STEP = GANState.train_step
 def make_run(
     dataset: Path, references: tuple[Path, Path], params: MakeParams, tmp_path: Path
 ) -> Callable[..., tuple[list[dict[str, Any]], list[str]]]:
-    """Train with some params; the history and the messages."""
+    """Train, and return the history and the messages."""
 
     def run(out: str = "out", **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
         settings, events = params(train=options), list[Any]()
@@ -42,26 +42,26 @@ def make_run(
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, at: set[int]) -> None:
-    """Make a weight no number at these steps, counted over all of the process."""
+    """Set weights to NaN at these steps, counted over all trainings of the test."""
     count = 0
 
     def step(self: GANState, images: Tensor) -> Tensor:
         nonlocal count
-        figures = STEP(self, images)
+        metrics = STEP(self, images)
         if count in at:
             with torch.no_grad():
                 next(self.generator.parameters()).select(0, 0).fill_(float("nan"))
         count += 1
-        return figures
+        return metrics
 
     monkeypatch.setattr(GANState, "train_step", step)
 
 
-def of(kind: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def events_of(kind: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == kind]
 
 
-def test_weights_that_are_no_numbers_go_back_to_the_checkpoint_with_other_noise(
+def test_nan_rolls_back_to_the_checkpoint_with_other_latents(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     digests = []
@@ -70,18 +70,18 @@ def test_weights_that_are_no_numbers_go_back_to_the_checkpoint_with_other_noise(
         lines, texts = run(name)
         digests.append(hashlib.sha256((tmp_path / name / "generator.safetensors").read_bytes()))
     rollbacks = [{"event": "rollback", "images_seen": 280, "attempt": n} for n in (1, 2)]
-    assert of("rollback", lines)[-1] == rollbacks[-1]
-    assert any("no numbers" in text and "back to 280" in text for text in texts)
+    assert events_of("rollback", lines)[-1] == rollbacks[-1]
+    assert any("NaN" in text and "back to 280" in text for text in texts)
     assert digests[0].hexdigest() == digests[1].hexdigest()
-    seen = [line["images_seen"] for line in of("losses", lines)]
-    assert seen == sorted(set(seen))  # each point once
+    seen = [line["images_seen"] for line in events_of("losses", lines)]
+    assert seen == sorted(set(seen))  # none twice
 
 
-def test_the_third_time_is_the_last(
+def test_a_training_ends_after_three_rollbacks(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, set(range(15, 10_000)))
-    with pytest.raises(FaceganError, match=r"no numbers .* 3 times before; lower train\.lr"):
+    with pytest.raises(FaceganError, match=r"NaN or infinite .* 3 rollbacks; lower train\.lr"):
         run()
 
 
@@ -94,32 +94,32 @@ def test_a_discriminator_that_always_wins_is_a_collapse(
 
     monkeypatch.setattr(GANState, "train_step", win)
     lines, texts = run(on_collapse=on_collapse)
-    collapses = of("collapse", lines)
-    assert all("right about 100.00% of the images" in line["reason"] for line in collapses)
+    collapses = events_of("collapse", lines)
+    assert all("accuracy is 100.00%" in line["reason"] for line in collapses)
     assert [line["images_seen"] for line in collapses][:1] == [280]
     assert any(text.startswith("collapse: ") for text in texts)
-    last = of("score", lines)[-1]["images_seen"]
+    last = events_of("score", lines)[-1]["images_seen"]
     assert last == (280 if on_collapse == "stop" else 540)
-    assert any("ended early, at 280 of 540" in text for text in texts) == (on_collapse == "stop")
+    assert any("stopped early, at 280 of 540" in text for text in texts) == (on_collapse == "stop")
 
 
-def test_samples_that_are_all_the_same_are_a_collapse(
+def test_samples_without_diversity_are_a_collapse(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facegan.train.monitor.Monitor.save_samples", fixed(0.01))
     lines, _ = run()
-    assert "samples differ by 1.0%" in of("collapse", lines)[0]["reason"]
-    assert all(line["images_seen"] > 0 for line in of("collapse", lines))
+    assert "diversity of samples is 1.0%" in events_of("collapse", lines)[0]["reason"]
+    assert all(line["images_seen"] > 0 for line in events_of("collapse", lines))
 
 
-def test_a_quick_fid_of_over_twice_the_best_is_a_collapse(
+def test_a_quick_fid_over_twice_the_best_is_a_collapse(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fids = iter([50.0, 10.0, 20.0, 46.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: next(fids))
     lines, texts = run(eval_interval=100)
-    noted = {line["images_seen"]: line["reason"] for line in of("collapse", lines)}
-    reason = "a quick FID of 46.0 is 4.6 times the best"
+    noted = {line["images_seen"]: line["reason"] for line in events_of("collapse", lines)}
+    reason = "the quick FID of 46.0 is 4.6 times the best"
     assert [seen for seen, text in noted.items() if "quick FID" in text] == [300]
     assert reason in noted[300] and any(reason in text for text in texts)
 
@@ -134,30 +134,30 @@ def fixed(diversity: float) -> Callable[..., float]:
     return draw
 
 
-def test_a_quick_fid_is_said_not_to_compare_with_published_ones(
+def test_a_message_says_that_the_quick_fid_is_not_comparable_with_published_fids(
     run: Callable[..., tuple[list[dict[str, Any]], list[str]]],
 ) -> None:
     lines, texts = run(eval_interval=540)
     assert f"{lines[0]['quick_fid']} is not comparable with published FIDs" in texts
 
 
-def test_patience_ends_a_training_that_does_not_improve(
+def test_patience_stops_a_training_that_does_not_improve(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: 5.0)
     lines, texts = run(patience=1, eval_interval=100)
-    assert [line["images_seen"] for line in of("score", lines)] == [0, 100]
-    assert any("ended early, at 100 of 540" in text for text in texts)
+    assert [line["images_seen"] for line in events_of("score", lines)] == [0, 100]
+    assert any("stopped early, at 100 of 540" in text for text in texts)
 
 
-def test_a_network_that_does_not_fit_into_memory_says_what_to_lower(
+def test_out_of_memory_names_the_params_to_lower(
     run: Callable[..., Any],
 ) -> None:
     with pytest.raises(FaceganError, match=r"out of memory .*; lower train\.batch_size or train"):
         run(base_channels=10_000_000)
 
 
-def test_another_error_is_no_want_of_memory(
+def test_another_runtime_error_is_not_out_of_memory(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: GANState, images: Tensor) -> Tensor:
@@ -168,10 +168,10 @@ def test_another_error_is_no_want_of_memory(
         run()
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(
+def test_a_full_disk_keeps_the_last_checkpoint(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A quota on the size of files stands for the full disk, from the second checkpoint on."""
+    """A limit on file sizes stands for the full disk, from the third checkpoint on."""
     save = trainer.Trainer._save
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     saves = 0
@@ -193,5 +193,5 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         signal.signal(signal.SIGXFSZ, handler)
     monkeypatch.setattr(trainer.Trainer, "_save", save)
     lines, texts = run(eval_interval=100)
-    assert "going on from 100 of 540 images seen" in texts[0]
-    assert of("score", lines)[-1]["images_seen"] == 540
+    assert "resuming from 100 of 540 images seen" in texts[0]
+    assert events_of("score", lines)[-1]["images_seen"] == 540

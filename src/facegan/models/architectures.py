@@ -1,4 +1,4 @@
-"""The networks that a training can have, by name."""
+"""The available architectures, by name."""
 
 from typing import Any
 
@@ -13,33 +13,35 @@ ARCHITECTURES = {"dcgan": dcgan, "resnet": resnet, "residual": residual}
 
 
 def build_generator(architecture: str, **config: Any) -> Generator:
-    """
+    """Build an untrained generator.
+
     Args:
-        config: what `Generator` of that architecture takes.
+        config: keyword arguments of the architecture's `Generator`.
     """
     generator: Generator = ARCHITECTURES[architecture].Generator(**config)
     return generator
 
 
 def build_discriminator(architecture: str, **config: Any) -> Discriminator:
-    """
+    """Build an untrained discriminator.
+
     Args:
-        config: what `Discriminator` of that architecture takes.
+        config: keyword arguments of the architecture's `Discriminator`.
     """
     discriminator: Discriminator = ARCHITECTURES[architecture].Discriminator(**config)
     return discriminator
 
 
-def initialise(architecture: str, network: nn.Module, source: torch.Generator) -> None:
-    """Draw the weights as the architecture's paper says."""
-    ARCHITECTURES[architecture].initialise(network, source)
+def initialise(architecture: str, network: nn.Module, rng: torch.Generator) -> None:
+    """Draw the initial weights as in the architecture's paper."""
+    ARCHITECTURES[architecture].initialise(network, rng)
 
 
 def apply_spectral_norm(network: nn.Module, seed: int) -> None:
-    """Divide every layer's weights by their largest singular value (Miyato et al. 2018).
+    """Divide each layer's weights by their largest singular value (Miyato et al. 2018).
 
     Args:
-        seed: of the vectors that the power iteration begins with.
+        seed: for the initial vectors of the power iteration.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

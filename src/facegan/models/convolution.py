@@ -1,7 +1,7 @@
-"""nn.Conv2d and nn.ConvTranspose2d, as matrix multiplications where a CPU's feature maps are small.
+"""nn.Conv2d and nn.ConvTranspose2d that compute small feature maps on a CPU as matrix products.
 
-There oneDNN's convolutions take several times as long as the multiplications that they come to,
-the gradient of the weights most of all (docs/training.md, "On a CPU").
+oneDNN's convolutions of such maps, in particular the gradients of their weights, take several times
+as long as the equivalent matrix products (docs/performance.md, "Training on a CPU").
 """
 
 import math
@@ -11,59 +11,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-# Pixels of the smaller feature map up to which that is so: 4 x 4. At 8 x 8 it made no difference
-# that could be told from the noise.
-SMALL = 16
+# Largest feature map, in pixels, that is computed as a product: 4 x 4. At 8 x 8 the difference was
+# within the noise.
+MAX_PIXELS = 16
 
 
 class Conv2d(nn.Conv2d):
-    """As nn.Conv2d: (n, C, H, W) -> (n, C', h, w)."""
+    """nn.Conv2d: (n, C, H, W) -> (n, C', h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, padding = _geometry(self)
         spans = [side + 2 * padding - kernel for side in x.shape[2:]]
         pixels = math.prod(span // stride + 1 for span in spans)
-        # Windows that leave pixels out have no _Overlap.
-        left_out = any(span % stride for span in spans)
-        if pixels > SMALL or left_out or not _multiplies(self, x):
+        # _Overlap is the transpose of _Windows only if the windows cover all pixels.
+        uncovered = any(span % stride for span in spans)
+        if pixels > MAX_PIXELS or uncovered or not _can_multiply(self, x):
             return super().forward(x)
         columns = _Windows.apply(_cast(x).permute(0, 2, 3, 1), kernel, stride, padding)
-        y = _product(columns, _rows(self).t())
+        y = _product(columns, _matrix(self).t())
         y = y if self.bias is None else y + _cast(self.bias)
         return y.permute(0, 3, 1, 2)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """As nn.ConvTranspose2d: (n, C, h, w) -> (n, C', H, W)."""
+    """nn.ConvTranspose2d: (n, C, h, w) -> (n, C', H, W)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        small = x.shape[2] * x.shape[3] <= SMALL
-        if not small or output_size is not None or not _multiplies(self, x):
+        small = x.shape[2] * x.shape[3] <= MAX_PIXELS
+        if not small or output_size is not None or not _can_multiply(self, x):
             return super().forward(x, output_size)
-        columns = _product(_cast(x).permute(0, 2, 3, 1), _rows(self))
+        columns = _product(_cast(x).permute(0, 2, 3, 1), _matrix(self))
         y: Tensor = _Overlap.apply(columns, *_geometry(self))
         y = y if self.bias is None else y + _cast(self.bias)
         return y.permute(0, 3, 1, 2)
 
 
 def _geometry(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int, int]:
-    """Kernel, stride and padding: the networks here have square ones."""
+    """Kernel size, stride and padding, which are square in all networks here."""
     return convolution.kernel_size[0], convolution.stride[0], int(convolution.padding[0])
 
 
-def _multiplies(convolution: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+def _can_multiply(convolution: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     kernel, stride, _ = _geometry(convolution)
-    # An exported network is plain, whatever it runs on later.
-    here = x.device.type == "cpu" and not torch.compiler.is_exporting()
-    return here and kernel % stride == 0
+    # An exported network has torch's own layers, whatever device it will run on.
+    eager_on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
+    return eager_on_cpu and kernel % stride == 0
 
 
 def _cast(x: Tensor) -> Tensor:
-    """As autocast does for a convolution."""
+    """Cast as autocast does for a convolution."""
     return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
 
 
-def _rows(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+def _matrix(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    """The weights as a matrix, one row per channel of the smaller map."""
     return _cast(convolution.weight).permute(0, 2, 3, 1).flatten(1)
 
 
@@ -74,7 +75,8 @@ def _product(x: Tensor, weights: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """a @ b. oneDNN takes twice as long where `a` is transposed, as for the gradient of `b`."""
+    """a @ b with `a` made contiguous: oneDNN takes twice as long for a transposed `a`, which the
+    gradient of `b` has."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class _Product(torch.autograd.Function):
 
 
 class _Windows(torch.autograd.Function):
-    """Images (n, H, W, C) -> the pixels under each position of the kernel, (n, h, w, k k C)."""
+    """im2col: images (n, H, W, C) -> the pixels under each kernel position, (n, h, w, k k C)."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -105,13 +107,13 @@ class _Windows(torch.autograd.Function):
 
 
 class _Overlap(torch.autograd.Function):
-    """What each position gives the pixels under its kernel, summed: _Windows transposed."""
+    """col2im, the transpose of _Windows: sum each position's contributions to its pixels."""
 
     @staticmethod
     def forward(ctx: Any, columns: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
         ctx.geometry = kernel, stride, padding
         n, h, w, _ = columns.shape
-        # In blocks of stride x stride pixels, so that a kernel takes few additions.
+        # In blocks of stride x stride pixels, to need few additions per kernel.
         blocks = kernel // stride
         parts = columns.view(n, h, w, blocks, stride, blocks, stride, -1)
         shape = n, h + blocks - 1, stride, w + blocks - 1, stride, parts.shape[-1]

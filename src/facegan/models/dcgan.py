@@ -21,7 +21,7 @@ class Generator(nn.Module):
         self.size, self.channels, self.latent_dim = size, channels, latent_dim
         widths, side = sizes.widths(size, base_channels), sizes.base(size)
         layers: list[nn.Module] = [
-            ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1 pixel
+            ConvTranspose2d(latent_dim, widths[0], side, 1, 0, bias=False),  # from 1x1
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
     def __init__(self, size: int, channels: int, base_channels: int) -> None:
         super().__init__()
         widths, side = sizes.widths(size, base_channels)[::-1], sizes.base(size)
-        # No BatchNorm on the input layer (section 3 of the paper).
+        # No BatchNorm after the input layer (section 3 of the paper).
         layers: list[nn.Module] = [
             Conv2d(channels, widths[0], 4, 2, 1),
             nn.LeakyReLU(0.2, inplace=True),
@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        self.layers = nn.Sequential(*layers, Conv2d(widths[-1], 1, side, 1, 0))  # to 1 pixel
+        self.layers = nn.Sequential(*layers, Conv2d(widths[-1], 1, side, 1, 0))  # to 1x1
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.layers(x)
@@ -64,13 +64,13 @@ class Discriminator(nn.Module):
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, source: torch.Generator) -> None:
+def initialise(network: nn.Module, rng: torch.Generator) -> None:
     """Weights from N(0, 0.02) (section 4 of the paper); BatchNorm's scale from N(1, 0.02)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.weight.normal_(0.0, 0.02, generator=source)
+            module.weight.normal_(0.0, 0.02, generator=rng)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):
-            module.weight.normal_(1.0, 0.02, generator=source)
+            module.weight.normal_(1.0, 0.02, generator=rng)
             module.bias.zero_()

@@ -1,4 +1,4 @@
-"""Networks on disk: safetensors with what each was built from, written atomically."""
+"""Networks on disk: safetensors with the configuration as metadata, written atomically."""
 
 import json
 from pathlib import Path
@@ -15,18 +15,18 @@ from facegan.models.architectures import Generator, build_generator
 
 
 def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -> None:
-    """Write a network's `state_dict` as safetensors, what it was built from beside it."""
+    """Write a network's `state_dict` as safetensors, with its build configuration as metadata."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary:
-        # One key, because safetensors writes several in random order.
+        # A single key, because safetensors writes several in random order.
         save_file(tensors, temporary, {"facegan": json.dumps(config, sort_keys=True)})
 
 
 def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_network` wrote: a `state_dict`, and what the network was built from.
+    """Read a file of `save_network`: its `state_dict`, on the CPU, and the build configuration.
 
     Raises:
-        FaceganError: if the file is missing or is no such network.
+        FaceganError: if the file is missing or was not written by `save_network`.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -34,14 +34,14 @@ def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in list(file.keys())}, config
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise FaceganError(f"{path}: not a network of this package ({reason})") from None
+        raise FaceganError(f"{path}: not a network written by facegan train ({reason})") from None
 
 
 def load_generator(path: Path, device: torch.device) -> Generator:
-    """The generator in a safetensors file, in eval mode.
+    """Load a generator from a safetensors file, in eval mode.
 
     Raises:
-        FaceganError: if the file is missing or holds no such generator.
+        FaceganError: if the file is missing or is not a generator of `save_network`.
     """
     state, config = load_network(path)
     try:
@@ -49,5 +49,5 @@ def load_generator(path: Path, device: torch.device) -> Generator:
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise FaceganError(f"{path}: not a generator of this package ({reason})") from None
+        raise FaceganError(f"{path}: not a generator written by facegan train ({reason})") from None
     return network.to(device).to(memory_format=torch.channels_last).eval()

@@ -1,9 +1,9 @@
-"""Residual networks without normalisation, in the manner of R3GAN (Huang et al. 2024).
+"""Residual networks without normalisation, after R3GAN (Huang et al. 2024).
 
-As there: no BatchNorm, leaky ReLU, resampling apart from the convolutions, and after Zhang et al.
-2019 ("Fixup") blocks that begin as the identity. Not as there, for speed on a CPU: one block a
-resolution, plain convolutions in place of grouped ones, and no layer at the full size: a pixel
-shuffle (Shi et al. 2016) doubles it last, a strided convolution halves it first.
+From R3GAN: no BatchNorm, leaky ReLU, resampling separate from the convolutions, and blocks that are
+initialised as the identity (Zhang et al. 2019, "Fixup"). Different, for speed on a CPU: one block
+per resolution, ungrouped convolutions, and no layer at full resolution; the generator ends with a
+pixel shuffle (Shi et al. 2016), the discriminator starts with a strided convolution.
 """
 
 import math
@@ -17,19 +17,22 @@ from facegan.models import sizes
 from facegan.models.convolution import Conv2d
 
 SLOPE = 0.2
-# Channels are at most so many times `base_channels`: wider ones cost most and gain least.
+# Cap on channels, as a multiple of `base_channels`: wider layers cost most and gain least.
 MAX_WIDENING = 4
 
 
 def _widths(size: int, base_channels: int) -> list[int]:
-    return [min(each, MAX_WIDENING * base_channels) for each in sizes.widths(size, base_channels)]
+    cap = MAX_WIDENING * base_channels
+    return [min(width, cap) for width in sizes.widths(size, base_channels)]
 
 
 class Block(nn.Module):
-    """x + f(x), where f ends with zeros: two 3x3 convolutions, each after a leaky ReLU.
+    """x + f(x), where f is two 3x3 convolutions, each after a leaky ReLU. The second one is
+    initialised with zeros.
 
     Args:
-        depth: how many blocks the network has: the first convolution is scaled by its fourth root
+        channels: of the input and the output.
+        depth: number of blocks in the network; the first convolution is scaled by depth^(-1/4)
             (Zhang et al. 2019, section 4).
     """
 
@@ -44,19 +47,19 @@ class Block(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the side, and another number of channels."""
+    """Double the resolution: (n, before, H, W) -> (n, after, 2H, 2W)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.project = Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Projected first, because that is on a quarter of the pixels.
+        # Projected first, on a quarter of the pixels.
         return interpolate(self.project(x), scale_factor=2.0, mode="bilinear")
 
 
 class Downsample(nn.Module):
-    """Half the side, and another number of channels."""
+    """Halve the resolution: (n, before, H, W) -> (n, after, H/2, W/2)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class Discriminator(nn.Module):
         for before, after in pairwise(widths):
             layers += [Downsample(before, after), Block(after, len(widths))]
         self.layers = nn.Sequential(*layers)
-        self.pool = Conv2d(widths[-1], widths[-1], side)  # to 1 pixel
+        self.pool = Conv2d(widths[-1], widths[-1], side)  # to 1x1
         self.last = nn.Linear(widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,11 +121,11 @@ def _scaled(convolution: nn.Conv2d, gain: float) -> nn.Conv2d:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, source: torch.Generator) -> None:
-    """Weights from N(0, gain^2 / fan in), biases zero."""
+def initialise(network: nn.Module, rng: torch.Generator) -> None:
+    """Weights from N(0, gain^2 / fan_in), biases zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             deviation = getattr(module, "gain", 1.0) / math.sqrt(module.weight[0].numel())
-            module.weight.normal_(0.0, 1.0, generator=source).mul_(deviation)
+            module.weight.normal_(0.0, 1.0, generator=rng).mul_(deviation)
             if module.bias is not None:
                 module.bias.zero_()

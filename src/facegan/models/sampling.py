@@ -1,4 +1,4 @@
-"""Latents -> images, grids and films. The one place that turns [-1, 1] into uint8."""
+"""Latents -> uint8 images. The only place that converts [-1, 1] to uint8."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from facegan.core.errors import FaceganError
 
 BATCH = 100
-# Latents that are drawn together: another number, other latents and other scores.
+# Latents drawn from one seed. Changing it changes latents, and thus scores.
 BLOCK = 100
 
 
 class ImageGenerator(nn.Module):
-    """A generator whose output is ready to look at: z float32 (n, latent_dim) -> uint8 NHWC."""
+    """A generator with uint8 output: z float32 (n, latent_dim) -> uint8 (n, H, W, C)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -31,29 +31,29 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def latents(count: int, dimensions: int, seed: int) -> Tensor:
-    """Standard normal float32 (count, dimensions), drawn on the CPU: the same on every device."""
-    source = torch.Generator().manual_seed(seed)
-    return torch.randn(count, dimensions, generator=source)
+    """Standard normal float32 (count, dimensions), drawn on the CPU: the same for all devices."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(count, dimensions, generator=rng)
 
 
 def latent_block(block: int, dimensions: int, seed: int) -> Tensor:
-    """The latents with the numbers 100 block to 100 block + 99 of an endless sequence, which
-    needs no memory: float32 (100, dimensions), standard normal.
+    """Block `block` of an endless sequence of latents, with random access: float32
+    (100, dimensions), standard normal.
     """
     mixed = np.random.SeedSequence((seed, block)).generate_state(1)[0]
     return latents(BLOCK, dimensions, int(mixed))
 
 
 def generate(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
-    """Images of the latents `z`, in batches: uint8 (n, H, W, C) on the network's device.
+    """Generate images from latents `z`, in batches: uint8 (n, H, W, C) on the network's device.
 
     Raises:
-        FaceganError: if the network makes NaN, which as a level would pass for a colour.
+        FaceganError: if the output contains NaN or infinity, which uint8 would hide.
     """
     device = next(network.parameters()).device
     for batch in z.split(BATCH):
         with torch.no_grad():
             x = network(batch.to(device))
             if not x.isfinite().all():
-                raise FaceganError("the generator makes images of NaN; train another one")
+                raise FaceganError("generator output contains NaN; lower train.lr and train again")
             yield to_uint8(x)

@@ -28,57 +28,62 @@ class Command(IntEnum):
 
 
 class Group:
-    """The processes that work together; what they do so. Alone, there is nothing to do.
+    """The processes of one command, and their collectives, which are no-ops in a single process.
 
+    Args:
+        rank: of this process, from 0.
+        size: number of processes.
     Raises:
-        FaceganError: from every method, if one of the others has ended.
+        FaceganError: in every collective, if another process has exited.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
-    def part(self, rows: int) -> slice:
-        """Which of a whole batch's rows are this process's."""
-        share = rows // self.size
+    def part(self, total: int) -> slice:
+        """This process's part of a global batch of `total` images."""
+        share = total // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def slices(self, rows: int, size: int) -> Iterator[slice]:
-        """This process's of the slices that `rows` rows are cut into; the others' lie between."""
-        for first in range(self.rank * size, rows, self.size * size):
-            yield slice(first, min(first + size, rows))
+    def slices(self, total: int, size: int) -> Iterator[slice]:
+        """This process's windows of `size` out of `total`: every `self.size`-th one."""
+        for start in range(self.rank * size, total, self.size * size):
+            yield slice(start, min(start + size, total))
 
     def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
-        """Replace float32 tensors of one device by their means over the processes."""
+        """Replace float32 tensors on one device by their means over the processes, in place."""
         if self.size == 1:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])  # one message, not one for each
-        with self._together():
+        flat = torch.cat([tensor.flatten() for tensor in tensors])  # one collective for all
+        with self._translate_errors():
             dist.all_reduce(flat)
         means = (flat / self.size).split([tensor.numel() for tensor in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors, each by its sum over the processes."""
+        """Replace tensors by their sums over the processes, in place."""
         if self.size == 1:
             return
-        with self._together():
+        with self._translate_errors():
             for tensor in tensors:
-                here = tensor.cpu()
-                dist.all_reduce(here)
-                tensor.copy_(here)
+                total = tensor.cpu()
+                dist.all_reduce(total)
+                tensor.copy_(total)
 
-    def agree(self, fingerprint: str) -> None:
-        """
+    def require_same(self, fingerprint: str) -> None:
+        """Check that all processes compute the same.
+
         Args:
-            fingerprint: of all that the training depends on, in hexadecimal digits.
+            fingerprint: of all that the output depends on, in hexadecimal digits.
         Raises:
-            FaceganError: if it is another than process 0's.
+            FaceganError: if it differs from process 0's.
         """
         content = self._broadcast(bytes.fromhex(fingerprint))
         if content.hex() != fingerprint:
             raise FaceganError(
-                f"process {self.rank} has other data, params, code, torch or threads than process 0"
+                f"process {self.rank}: data, params, code, torch version or number of threads "
+                "differ from process 0's"
             )
 
     def lead(self, command: Command, state: dict[str, Any] | None = None) -> None:
@@ -106,7 +111,7 @@ class Group:
         """Process 0's bytes."""
         if self.size == 1:
             return content
-        with self._together():
+        with self._translate_errors():
             length = torch.tensor(len(content))
             dist.broadcast(length, 0)
             message = torch.empty(int(length), dtype=torch.uint8)
@@ -116,14 +121,14 @@ class Group:
         return message.numpy().tobytes()
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # Gloo's and NCCL's have no class of their own
+        except RuntimeError as error:  # of Gloo or NCCL; they have no subclass
             reason = re.sub(r"^\[.*?\] ", "", str(error).splitlines()[0]).split(". ")[0]
             raise FaceganError(
-                f"process {self.rank} of {self.size}: another one has ended ({reason}); "
-                "the same command goes on from the last checkpoint"
+                f"process {self.rank} of {self.size}: another process has exited ({reason}); "
+                "run the same command again to resume from the last checkpoint"
             ) from None
 
 
@@ -137,22 +142,22 @@ def is_distributed() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
-    """The processes that `torchrun` started with this one, connected; else this one alone.
+    """Join the processes that `torchrun` started; else yield `SINGLE`.
 
     Raises:
-        FaceganError: if processes on this device can't work together.
+        FaceganError: if this device does not support several processes.
     """
     if not is_distributed():
         yield SINGLE
         return
     if device.type == "mps":
-        raise FaceganError("torchrun: mps has no processes that work together; run facegan train")
+        raise FaceganError("torchrun: mps supports a single process only; run facegan train")
     # Commands go between CPUs, so that no process waits for its GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
     except FaceganError:
-        # From torchrun, when another process has ended: it would come before the reason is told.
+        # torchrun sends it once another process has exited; the error must be printed first.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     finally:
@@ -160,7 +165,13 @@ def process_group(device: torch.device) -> Iterator[Group]:
 
 
 def command_line(arguments: str) -> str:
-    """The command that starts these processes again, on this machine."""
-    here, machines = os.environ["LOCAL_WORLD_SIZE"], int(os.environ["GROUP_WORLD_SIZE"])
-    command = f"torchrun --nproc-per-node={here} -m {arguments}"
-    return command if machines == 1 else f"the same on every machine, {command} ..."
+    """The command line that starts these processes again on this machine.
+
+    Args:
+        arguments: of `python -m`.
+    """
+    processes, machines = os.environ["LOCAL_WORLD_SIZE"], int(os.environ["GROUP_WORLD_SIZE"])
+    command = f"torchrun --nproc-per-node={processes} -m {arguments}"
+    return (
+        command if machines == 1 else f"on every machine, with the same --rdzv options: {command}"
+    )

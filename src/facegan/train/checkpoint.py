@@ -1,4 +1,4 @@
-"""Training states on disk: tensors and plain numbers only, written atomically."""
+"""Checkpoint files: tensors and plain numbers only, written atomically."""
 
 import hashlib
 import io
@@ -10,13 +10,15 @@ import torch
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 
-DIGEST = hashlib.sha256().digest_size
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write a nested dict of tensors and plain numbers, its sha256 after it; the one that was
-    there stays as the previous one."""
-    buffer = io.BytesIO()  # because torch itself hides why a file can't be written
+    """Write a nested dict of tensors and plain numbers, followed by its sha256.
+
+    An existing checkpoint is kept as the previous one.
+    """
+    buffer = io.BytesIO()  # torch.save to a file hides why it cannot be written
     torch.save(state, buffer)
     content = buffer.getvalue()
     with replacing(path) as temporary:
@@ -26,24 +28,25 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """
+    """Read a file of `save_checkpoint`, with its tensors on `device`.
+
     Raises:
         FaceganError: if the file is missing or damaged.
     """
     try:
         content = path.read_bytes()
-        content, digest = content[:-DIGEST], content[-DIGEST:]
+        content, digest = content[:-DIGEST_SIZE], content[-DIGEST_SIZE:]
         if hashlib.sha256(content).digest() != digest:
-            raise ValueError("its checksum is another")
+            raise ValueError("checksum mismatch")
         state: dict[str, Any] = torch.load(
             io.BytesIO(content), map_location=device, weights_only=True
         )
-    except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
+    except Exception as error:  # the unpickler raises anything on arbitrary bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FaceganError(f"{path}: damaged ({reason})") from None
     return state
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is."""
+    """The path of the checkpoint before the one at `path`."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")

@@ -1,4 +1,4 @@
-"""The training step, and everything that moves in it."""
+"""The training step, and the state that it updates."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +20,19 @@ from facegan.train.ema import EMA
 from facegan.train.losses import LOSSES, gradient_penalty
 from facegan.train.rng import Rng
 
-# Latents over which BatchNorm's statistics are estimated.
+# Latents on which BatchNorm statistics are re-estimated.
 CALIBRATION_SEED, CALIBRATION_BATCHES, CALIBRATION_BATCH = 3, 2, 250
 
 
 class GANState:
-    """Both networks with their optimisers, and the average that is drawn from."""
+    """Generator and discriminator with their optimizers, the EMA generator, and the RNG.
+
+    Args:
+        size: side of the images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        seed: of the initial weights, and of all random numbers of the steps.
+        group: the processes that share each batch.
+    """
 
     def __init__(
         self,
@@ -44,12 +51,12 @@ class GANState:
         }  # fmt: skip
         self.generator_config = {**common, "latent_dim": params.latent_dim}
         self.discriminator_config = {**common, "spectral_norm": params.spectral_norm}
-        # Two streams, so that the latents don't repeat the numbers that made the weights.
+        # Two streams, so that latents do not repeat the numbers of the initial weights.
         weights_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
         self.generator, self.discriminator = self._networks(common, weights_seed)
         betas = params.beta1, params.beta2
         self.generator_optimizer, self.discriminator_optimizer = (
-            # The rate is a tensor, because a recorded step reads it anew.
+            # The rate is a tensor, which a captured step reads again at each replay.
             torch.optim.Adam(
                 network.parameters(), torch.tensor(lr, device=device), betas,
                 fused=True, capturable=device.type == "cuda",
@@ -60,14 +67,14 @@ class GANState:
         )  # fmt: skip
         self.ema = EMA(self.generator, params.ema_half_life)
         self.rng = Rng(noise_seed, device, group)
-        self._prepare()
+        self._build_steps()
 
     def _networks(self, common: dict[str, Any], seed: int) -> tuple[nn.Module, nn.Module]:
-        source = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         generator = architectures.build_generator(**self.generator_config)
         discriminator = architectures.build_discriminator(**common)
         for network in (generator, discriminator):
-            architectures.initialise(self.params.architecture, network, source)
+            architectures.initialise(self.params.architecture, network, rng)
         if self.params.spectral_norm:
             architectures.apply_spectral_norm(discriminator, seed)
         for network in (generator, discriminator):
@@ -75,10 +82,10 @@ class GANState:
         return generator, discriminator
 
     def load_pretrained(self, folder: Path) -> None:
-        """Take the weights of an earlier training's `generator` and `discriminator`.
+        """Initialise from `generator.safetensors` and `discriminator.safetensors` in `folder`.
 
         Raises:
-            FaceganError: if they are missing, or built otherwise than this one's.
+            FaceganError: if one is missing, or its configuration differs from this training's.
         """
         for name, network, config in (
             ("generator", self.generator, self.generator_config),
@@ -90,7 +97,7 @@ class GANState:
                 f"{k} {found.get(k)}, not {v}" for k, v in config.items() if found.get(k) != v
             ]
             if not differs and state.keys() != network.state_dict().keys():
-                differs = ["its layers are those of another version of FaceGAN"]
+                differs = ["the layers are of another version of FaceGAN"]
             if differs:
                 text = f"incompatible with this configuration: {'; '.join(differs)}"
                 raise FaceganError(f"{path}: {text}")
@@ -98,48 +105,49 @@ class GANState:
         self.ema.network.load_state_dict(self.generator.state_dict())
 
     def train_step(self, images: Tensor) -> Tensor:
-        """Train both networks on a batch.
+        """Update both networks on a batch.
 
         Args:
             images: this process's part of the batch: uint8 (n, H, W, C) on the device.
         Returns:
-            float32 (3,), still on the device: the discriminator's and the generator's loss, and the
-            share of images, or of pairs, that the discriminator told correct; over all processes.
+            float32 (3,) on the device, averaged over all processes: the discriminator's loss, the
+            generator's loss, and the discriminator's accuracy, the share of images, or of pairs,
+            that it classifies correctly.
         """
         for optimizer, rate in zip(self._optimizers(), self._rates(), strict=True):
             for group in optimizer.param_groups:
                 group["lr"].fill_(rate)
-        every = self.params.lazy_reg_interval
-        penalised = self.steps % every == 0 and max(self.params.r1, self.params.r2) > 0
+        interval = self.params.lazy_reg_interval
+        penalised = self.steps % interval == 0 and max(self.params.r1, self.params.r2) > 0
         self.steps += 1
-        return self.work[penalised](images)
+        return self.step_functions[penalised](images)
 
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.generator_optimizer, self.discriminator_optimizer
 
     def _rates(self) -> tuple[float, float]:
-        """The generator's and the discriminator's learning rate at this step.
+        """Learning rates of the generator and the discriminator at this step.
 
-        An inverse square root, as in Karras et al. 2024 (arXiv 2312.02696): lr /
-        sqrt(max(t / t_ref, 1)), where t is the images seen and t_ref is `lr_decay_from`.
+        Inverse square root decay (Karras et al. 2024, arXiv 2312.02696): lr /
+        sqrt(max(t / t_ref, 1)), where t is images seen and t_ref is `lr_decay_from`.
         """
         seen, start = self.steps * self.params.batch_size, self.params.lr_decay_from
         factor = 1.0 if start is None else max(seen / start, 1) ** -0.5
         lr = self.params.lr
         return factor * lr, factor * (self.params.discriminator_lr or lr)
 
-    def _prepare(self) -> None:
-        """Have a step's work recorded anew, because what it changes has another place."""
-        self.work: dict[bool, Callable[[Tensor], Tensor]] = {}
+    def _build_steps(self) -> None:
+        """Build the step functions; again after tensors have got new addresses."""
+        self.step_functions: dict[bool, Callable[[Tensor], Tensor]] = {}
         for penalised in (False, True):
-            work = partial(self._work, penalised)
-            # Alone, because processes have to agree on what each of them replays.
+            step = partial(self._step, penalised)
+            # One process only: collectives are not captured.
             if self.device.type == "cuda" and self.group.size == 1:
-                self.work[penalised] = CudaGraphed(work, self.rng.generator)
+                self.step_functions[penalised] = CudaGraphed(step, self.rng.generator)
             else:
-                self.work[penalised] = work
+                self.step_functions[penalised] = step
 
-    def _work(self, penalised: bool, images: Tensor) -> Tensor:
+    def _step(self, penalised: bool, images: Tensor) -> Tensor:
         real = to_float(self._flipped(images))
         z = self.rng.normal(len(real), self.params.latent_dim)
         with self._autocast():
@@ -170,13 +178,13 @@ class GANState:
         return loss.detach(), correct.float().mean()
 
     def _train_generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        self.discriminator.requires_grad_(False)  # only the gradient of its input is needed
+        self.discriminator.requires_grad_(False)  # only the gradient of its input is used
         fake_logits = self._logits(self._augmented(fake))
         if self.loss.paired:
             with torch.no_grad():
                 real_logits = self._logits(self._augmented(real))
         else:
-            real_logits = fake_logits  # not looked at
+            real_logits = fake_logits  # ignored by unpaired losses
         loss = self.loss.generator(real_logits, fake_logits)
         self._descend(self.generator_optimizer, loss)
         self.discriminator.requires_grad_(True)
@@ -212,14 +220,14 @@ class GANState:
         return augment(images, self.params.augment, self.rng)
 
     def calibrated_ema(self) -> nn.Module:
-        """The averaged generator, ready to draw."""
+        """A copy of the EMA generator in eval mode, with BatchNorm statistics re-estimated."""
         z = sampling.latents(
             CALIBRATION_BATCHES * CALIBRATION_BATCH, self.params.latent_dim, CALIBRATION_SEED
         )
         return self.ema.recalibrate_batchnorm(z.to(self.device).split(CALIBRATION_BATCH))
 
     def is_finite(self) -> bool:
-        """Whether all weights are numbers. Waits for the device."""
+        """Whether no weight is NaN or infinite. Synchronises with the device."""
         weights = (*self.generator.parameters(), *self.discriminator.parameters())
         return bool(torch.stack([weight.detach().sum() for weight in weights]).isfinite().all())
 
@@ -240,4 +248,4 @@ class GANState:
             part.load_state_dict(state[name])
         self.rng.generator.set_state(state["rng"].cpu())
         self.steps = state["steps"]
-        self._prepare()
+        self._build_steps()

@@ -1,4 +1,4 @@
-"""Adversarial losses and penalties: logits in, scalars out, in float32."""
+"""Adversarial losses and gradient penalties: float32 logits in, float32 scalars out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from torch.nn.functional import relu, softplus
 
 @dataclass(frozen=True)
 class Loss:
-    """What each network minimises, from the logits (n,) of real and of generated images.
+    """Functions of the logits (n,) of real and (n,) of generated images.
 
     Attributes:
-        paired: whether a logit means something only beside the other of its pair.
+        discriminator: the discriminator's loss.
+        generator: the generator's loss.
+        paired: whether only differences between paired logits are meaningful.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +34,7 @@ LOSSES = {
         lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
         lambda real, fake: -fake.mean(),
     ),
-    # Jolicoeur-Martineau 2018, in pairs: Huang et al. 2024, eq. 2 with f(t) = -softplus(-t).
+    # Jolicoeur-Martineau 2018, paired: Huang et al. 2024, eq. 2 with f(t) = -softplus(-t).
     "relativistic": Loss(
         lambda real, fake: softplus(fake - real).mean(),
         lambda real, fake: softplus(real - fake).mean(),
@@ -42,13 +44,13 @@ LOSSES = {
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """The mean squared norm of the logits' gradient by the images, which can be differentiated.
+    """Mean squared norm of the gradient of the logits with respect to the images; differentiable.
 
-    Half of it is R1 for real images (Mescheder et al. 2018, eq. 9), R2 for generated ones.
+    Half of it is R1 for real and R2 for generated images (Mescheder et al. 2018, eq. 9).
 
     Args:
         logits: (n,), computed from `images`.
-        images: (n, C, H, W) that require a gradient.
+        images: (n, C, H, W), with `requires_grad`.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum((1, 2, 3)).mean()

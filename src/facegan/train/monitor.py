@@ -1,4 +1,4 @@
-"""A generator in the middle of its training: its samples, its quick FID, whether it collapses."""
+"""Monitoring of a training: samples, their diversity, and the quick FID."""
 
 from pathlib import Path
 
@@ -11,19 +11,21 @@ from facegan.features import extraction, frechet
 from facegan.models import sampling
 from facegan.params import Extractor
 
-# The same latents in every run, so that two runs compare picture by picture. The official score
-# and BatchNorm's statistics have latents of their own.
+# The same latents in every run, so that samples of two runs are comparable. The official score and
+# BatchNorm's calibration have other latents.
 SAMPLE_SEED, QUICK_SEED = 1, 2
 SAMPLES = 64
 
 
 class Monitor:
-    """Looks at generators.
+    """Draws samples of a generator and scores it.
 
     Args:
-        quick: the real images' statistics.
-        images: the real images, uint8 (N, H, W, C); the first 64 are the measure of diversity.
-        num_samples: how many images the quick FID takes.
+        quick: statistics of the real images' features.
+        images: real images, uint8 (N, H, W, C); diversity is relative to that of the first 64.
+        latent_dim: of the generators.
+        num_samples: generated images per quick FID.
+        device: of the feature extractor.
     """
 
     def __init__(
@@ -37,21 +39,21 @@ class Monitor:
         settings = Extractor(**quick.metadata["extractor"])
         self.quick, self.latent_dim, self.num_samples = quick, latent_dim, num_samples
         self.name = f"quick_fid{num_samples}_{settings.label}"
-        # Never compiled: a training of more epochs has to have the same scores.
+        # Never compiled, so that scores do not depend on the length of the training.
         self.extraction = extraction.Extraction(settings, device, images=0)
         self.real_distance = _mean_distance(images[:SAMPLES])
 
     @property
     def comparability_note(self) -> str:
-        """What the quick FID is, where its features are not the literature's."""
+        """A note if the quick FID is not comparable with published FIDs; else empty."""
         note = self.extraction.extractor.comparability_note
         return note and f"{self.name} is {note}"
 
     def save_samples(self, network: nn.Module, path: Path) -> float:
-        """Write the picture of the fixed latents' images.
+        """Write a sample grid of the fixed latents.
 
         Returns:
-            Their diversity: the mean distance of two of them as a share of two photographs'.
+            Diversity: mean pairwise distance of the samples, divided by that of real images.
         """
         z = sampling.latents(SAMPLES, self.latent_dim, SAMPLE_SEED)
         images = torch.cat(list(sampling.generate(network, z)))
@@ -59,7 +61,7 @@ class Monitor:
         return round(_mean_distance(images) / max(self.real_distance, 1e-9), 4)
 
     def quick_fid(self, network: nn.Module) -> float:
-        """The Fréchet distance to the real images, with few num_samples; lower is better."""
+        """Fréchet distance between `num_samples` generated and all real images."""
         moments = frechet.Moments(self.extraction.num_features)
         z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
         for images in sampling.generate(network, z):
@@ -68,5 +70,5 @@ class Monitor:
 
 
 def _mean_distance(images: Tensor) -> float:
-    """Between all pairs of uint8 images (n, H, W, C): Euclidean, in grey levels."""
+    """Mean Euclidean distance over all pairs of uint8 images (n, H, W, C), in levels."""
     return float(pdist(images.flatten(1).cpu().float()).mean())

@@ -1,4 +1,4 @@
-"""The random numbers of a training."""
+"""Random numbers of a training."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from facegan.runtime.distributed import SINGLE, Group
 
 
 class Rng:
-    """Numbers for the images of a batch.
+    """Random numbers for the images of a batch.
 
-    Each process draws those of the whole batch and takes its part of them, so that the images are
-    the same ones however many processes share them.
+    Every process draws the numbers of the global batch and keeps its part, so that they do not
+    depend on the number of processes.
 
     Args:
-        device: where the numbers are drawn; other devices draw others.
+        device: where numbers are drawn; each device type has another sequence.
     """
 
     def __init__(self, seed: int, device: torch.device, group: Group = SINGLE) -> None:
@@ -24,23 +24,23 @@ class Rng:
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def normal(self, n: int, *shape: int) -> Tensor:
-        """From N(0, 1): float32 (n, *shape)."""
-        whole = n * self.group.size
-        numbers = torch.randn(whole, *shape, generator=self.generator, device=self.device)
-        return numbers[self.group.part(whole)]
+        """Numbers from N(0, 1): float32 (n, *shape)."""
+        total = n * self.group.size
+        numbers = torch.randn(total, *shape, generator=self.generator, device=self.device)
+        return numbers[self.group.part(total)]
 
     def uniform(self, n: int, *shape: int) -> Tensor:
-        """In [0, 1): float32 (n, *shape)."""
-        whole = n * self.group.size
-        numbers = torch.rand(whole, *shape, generator=self.generator, device=self.device)
-        return numbers[self.group.part(whole)]
+        """Numbers in [0, 1): float32 (n, *shape)."""
+        total = n * self.group.size
+        numbers = torch.rand(total, *shape, generator=self.generator, device=self.device)
+        return numbers[self.group.part(total)]
 
     def integers(self, end: int, n: int, *shape: int) -> Tensor:
-        """In 0 ... end - 1: int64 (n, *shape)."""
-        whole = n * self.group.size
-        numbers = torch.randint(end, (whole, *shape), generator=self.generator, device=self.device)
-        return numbers[self.group.part(whole)]
+        """Integers in [0, end): int64 (n, *shape)."""
+        total = n * self.group.size
+        numbers = torch.randint(end, (total, *shape), generator=self.generator, device=self.device)
+        return numbers[self.group.part(total)]
 
     def reseed(self, seed: Sequence[int]) -> None:
-        """Draw other numbers from here on."""
+        """Continue with the sequence of another seed."""
         self.generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

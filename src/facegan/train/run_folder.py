@@ -1,7 +1,7 @@
-"""`checkpoints/`: a folder for each training, named by its fingerprint.
+"""`checkpoints/`: one folder per training, named after its fingerprint.
 
-`checkpoint.pt` has the state of everything that moves, and the history so far; with `samples/` and
-the first generator, that is all that a training goes on from.
+`checkpoint.pt` has the full training state and the history so far. With `samples/` and the
+untrained generator, it is all that a resume needs.
 """
 
 import json
@@ -19,7 +19,7 @@ from facegan.train import checkpoint
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
 IDENTITY, FINISHED, LOCK = "fingerprint.json", "finished.json", "lock"
-# So many folders stay besides the one in use: those that were used last.
+# Folders kept besides the current one: the last used.
 KEPT = 4
 
 
@@ -27,64 +27,68 @@ class RunFolder:
     """The folder of one training.
 
     Args:
-        identity: data, params, code and what else its bytes depend on: plain JSON values.
-        resume: the folder that has to be gone on with, wherever it is.
+        checkpoints: the parent folder.
+        identity: data, params, code and all else that the output depends on: plain JSON values.
+        resume: a folder that must be resumed, which may be outside `checkpoints`.
     Raises:
-        FaceganError: if `resume` is of another training.
+        FaceganError: if `resume` is not a training's folder, or has another identity.
     """
 
     def __init__(
         self, checkpoints: Path, identity: dict[str, Any], resume: Path | None = None
     ) -> None:
-        self.identity, self.must_go_on = identity, resume is not None
+        self.identity, self.must_resume = identity, resume is not None
         self.folder = resume or checkpoints / digests.fingerprint(identity)
         if resume is not None:
             differs = _difference(identity, read_identity(resume))
             if differs:
                 raise FaceganError(
-                    f"{resume}: of a training with other {differs}; run it without --resume"
+                    f"{resume}: {differs} changed since that run; "
+                    "run facegan train without --resume"
                 )
 
     def load(self, device: torch.device, on_event: OnEvent) -> dict[str, Any] | None:
-        """The state of the newest checkpoint that is whole; None if there is none."""
+        """The state of the newest intact checkpoint, with its tensors on `device`; else None."""
         path = self.folder / CHECKPOINT
-        for each in (path, checkpoint.previous(path)):
-            if each.exists():
+        for candidate in (path, checkpoint.previous(path)):
+            if candidate.exists():
                 try:
-                    return checkpoint.load_checkpoint(each, device)
+                    return checkpoint.load_checkpoint(candidate, device)
                 except FaceganError as error:
-                    text = f"{error}; not used"
+                    text = f"{error}; skipped"
                     on_event(Message(text))
         return None
 
     def save(self, state: dict[str, Any]) -> None:
+        """Write the state, and keep the checkpoint before."""
         checkpoint.save_checkpoint(state, self.folder / CHECKPOINT)
 
-    def finished_length(self) -> dict[str, Any] | None:
-        """How long a training that ended was to be; None if it hasn't ended."""
+    def finished_params(self) -> dict[str, Any] | None:
+        """The stopping parameters of a finished training; None if it is unfinished."""
         path = self.folder / FINISHED
         return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
-    def finish(self, length: dict[str, Any]) -> None:
+    def finish(self, stopping_params: dict[str, Any]) -> None:
+        """Mark the training as finished with these parameters."""
         with replacing(self.folder / FINISHED) as temporary:
-            temporary.write_text(json.dumps(length), "utf-8")
+            temporary.write_text(json.dumps(stopping_params), "utf-8")
 
-    def begin(self, on_event: OnEvent) -> None:
-        """Make the folder anew, say what differs from the last training, and discard old ones.
+    def start(self, on_event: OnEvent) -> None:
+        """Start from scratch: empty this folder, report what changed, delete old folders.
 
         Raises:
-            FaceganError: if this folder had to be gone on with.
+            FaceganError: if this folder must be resumed.
         """
-        if self.must_go_on:
+        if self.must_resume:
             raise FaceganError(
-                f"{self.folder}: has no checkpoint to go on from, or is finished; "
-                "run it without --resume"
+                f"{self.folder}: no checkpoint to resume from, or already finished; "
+                "run facegan train without --resume"
             )
         others = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
         others = sorted((path for path in others if path != self.folder), key=_last_used)
         if others:
             differs = _difference(self.identity, read_identity(others[-1]))
-            text = f"starting afresh: other {differs} than the last training"
+            text = f"starting from scratch: {differs} changed since the last run"
             on_event(Message(text))
         for path in (self.folder, *others[:-KEPT]):
             shutil.rmtree(path, ignore_errors=True)
@@ -94,25 +98,27 @@ class RunFolder:
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """
+    """Read what a run folder's fingerprint is computed from.
+
     Raises:
-        FaceganError: if it is no training's folder.
+        FaceganError: if `folder` is not a training's folder.
     """
     try:
         identity: dict[str, Any] = json.loads((folder / IDENTITY).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise FaceganError(f"{folder}: no training's folder ({error})") from None
+        raise FaceganError(f"{folder}: not a folder of facegan train ({error})") from None
     return identity
 
 
-def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """The names of what is different, down to the single parameter."""
+def _difference(identity: dict[str, Any], other: dict[str, Any]) -> str:
+    """The names of all differences, parameters as in params.yaml."""
     names = []
-    for key, value in one.items():
-        there = other.get(key)
-        if isinstance(value, dict) and isinstance(there, dict):
-            names += [f"{key}.{k}" for k in value if value[k] != there.get(k)]
-        elif value != there:
+    for key, value in identity.items():
+        section = "train" if key == "params" else key
+        other_value = other.get(key)
+        if isinstance(value, dict) and isinstance(other_value, dict):
+            names += [f"{section}.{name}" for name in value if value[name] != other_value.get(name)]
+        elif value != other_value:
             names.append(key)
     return ", ".join(names)
 

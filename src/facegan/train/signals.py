@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that a loop honours at a good moment."""
+"""SIGINT and SIGTERM as a request to stop at the next step."""
 
 import signal
 import threading
@@ -9,20 +9,23 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that is empty until SIGINT or SIGTERM comes. A second one ends at once."""
-    stop: list[int] = []
+    """Yield a list that SIGINT or SIGTERM is appended to.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop:
+    A second signal raises KeyboardInterrupt at once.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
             raise KeyboardInterrupt
-        stop.append(number)
+        received.append(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread can take signals
+        yield received  # only the main thread can handle signals
         return
-    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield received
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Packed images -> the generator with the best quick FID of a training."""
+"""Packed images -> the generator with the best quick FID."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from facegan.runtime.distributed import Command, Group
 from facegan.train import gan_state, monitor, run_folder, signals, trainer
 
 PACKAGE = Path(__file__).parents[1]
-# The folders whose code a training depends on; those of its stage in dvc.yaml.
+# Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
 WINGS = ("core", "data", "features", "models", "runtime", "train")
 
 
@@ -38,31 +38,34 @@ def train(
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
-    An unfinished training of the same fingerprint goes on from its last checkpoint, and so does a
-    finished one that now has more epochs to go; the bytes of `out` are the same as without the
-    break. SIGINT and SIGTERM take a checkpoint first. Processes that `torchrun` started share each
-    batch.
+    An unfinished training of the same fingerprint resumes from its last checkpoint, and so does a
+    finished one that now has more epochs. On a CPU, `out` is byte-identical to that of an
+    uninterrupted training. On SIGINT and SIGTERM, a checkpoint is written first. Processes that
+    `torchrun` started share each batch.
 
     Args:
-        checkpoints: where each training has a folder.
-        resume: the folder of the training that has to be gone on with.
-        init: the folder of a generator and a discriminator to begin with.
+        data: folder of `preprocess`.
+        quick: statistics file of `reference`.
+        checkpoints: folder with one folder per training.
+        resume: the training's folder that must be resumed.
+        init: folder of a generator and a discriminator to start from.
     Raises:
-        FaceganError: if an input is unusable, the networks can't have this size, `resume` is of
-            another training, the weights became no numbers too often, memory is short, or a signal
-            asked for the end.
+        FaceganError: if an input is unusable, the networks do not support the image size, `resume`
+            is another training's, the weights became NaN or infinite too often, or memory is
+            exhausted.
+        Interrupted: on SIGINT and SIGTERM.
     """
     atomic.refuse_foreign(out, history.NAME)
     images, statistics = _load(data, quick)
     size, channels = images.shape[2:]
-    with distributed.process_group(device) as group, _memory_is_short():
+    with distributed.process_group(device) as group, _translate_out_of_memory():
         listener = on_event if group.rank == 0 else events.silent
-        possible = autocast.effective_dtype(params.dtype, device, listener)
-        params = params.model_copy(update={"dtype": possible})
+        dtype = autocast.effective_dtype(params.dtype, device, listener)
+        params = params.model_copy(update={"dtype": dtype})
         identity = _identity(data, quick, init, seed, params, device, group)
-        group.agree(digests.fingerprint(identity))
-        placed = to_device_if_fits(images, device)
-        batches = Batches(placed, params.batch_size, seed, device, group=group)
+        group.require_same(digests.fingerprint(identity))
+        on_device = to_device_if_fits(images, device)
+        batches = Batches(on_device, params.batch_size, seed, device, group=group)
         gan = gan_state.GANState(params, size, channels, seed, device, group)
         if init is not None:
             gan.load_pretrained(init)
@@ -84,9 +87,12 @@ def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
     size, _, channels = shape = tuple(images.shape[1:])
     if size not in sizes.SIZES or shape != (size, size, channels):
         valid = ", ".join(map(str, sizes.SIZES))
-        raise FaceganError(f"{data}: images of {shape}; train makes squares of {valid} pixels")
+        raise FaceganError(f"{data}: images of shape {shape}; valid: squares of {valid} pixels")
     if list(shape) != statistics.metadata["shape"]:
-        raise FaceganError(f"{quick}: of images {statistics.metadata['shape']}, not {list(shape)}")
+        computed_for = statistics.metadata["shape"]
+        raise FaceganError(
+            f"{quick}: computed for images of shape {computed_for}; the dataset has {list(shape)}"
+        )
     return images, statistics
 
 
@@ -99,7 +105,7 @@ def _identity(
     device: torch.device,
     group: Group,
 ) -> dict[str, Any]:
-    """All that the bytes of a training depend on."""
+    """All that the output of a training depends on."""
     return {
         "data": dataset.data_sha256(data),
         "quick": digests.file_sha256(quick),
@@ -142,13 +148,13 @@ def _follow(group: Group, gan: gan_state.GANState, batches: Batches) -> None:
 
 
 @contextmanager
-def _memory_is_short() -> Iterator[None]:
-    """Turn what PyTorch raises for want of memory into one line."""
+def _translate_out_of_memory() -> Iterator[None]:
+    """Turn PyTorch's out-of-memory errors into one line."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; others have no name
-        named = any(words in str(error) for words in ("you tried to allocate", "out of memory"))
-        if not (named or isinstance(error, torch.OutOfMemoryError)):
+    except RuntimeError as error:  # torch.OutOfMemoryError and others without a subclass
+        matches = any(words in str(error) for words in ("you tried to allocate", "out of memory"))
+        if not (matches or isinstance(error, torch.OutOfMemoryError)):
             raise
         reason = str(error).splitlines()[0]
         raise FaceganError(

@@ -1,4 +1,4 @@
-"""The training loop: steps, and what is due between them."""
+"""The training loop."""
 
 import copy
 import json
@@ -21,20 +21,18 @@ from facegan.runtime.distributed import Command
 from facegan.train import monitor, run_folder, signals
 from facegan.train.gan_state import GANState
 
-# In an interval, losses are recorded and samples drawn so many times.
+# Records of losses and samples per evaluation interval.
 RECORDS = 8
-# The quick FID may take this share of the time.
+# Share of the time above which the quick FID's message suggests a larger interval.
 MAX_SCORING_SHARE = 0.1
-# How often weights that are no numbers any more send a training back.
+# Rollbacks after which NaN or infinite weights end a training.
 MAX_ROLLBACKS = 3
-# A generator whose images differ by less than this share of what photographs do, or a
-# discriminator that is right more often than this, learns nothing any more. A quick FID so many
-# times the best is a generator that forgot its photographs: one face drawn dark and light 64 times
-# has a diversity of 0.9.
+# Collapse: diversity below, discriminator accuracy above, or quick FID over the best above these.
+# The FID is needed, because one face in 64 shades of brightness has a diversity of 0.9.
 MIN_DIVERSITY, MAX_ACCURACY, MAX_FID_RATIO = 0.1, 0.999, 2.0
-# These say when to stop, and nothing of what is computed until then.
+# Parameters that affect when a training stops, but nothing that it computes until then.
 STOPPING_PARAMS = {"epochs", "patience", "on_collapse"}
-# What of a loop a checkpoint holds, besides the networks.
+# Attributes of a Trainer in a checkpoint, besides the networks.
 CHECKPOINTED = (
     *("sums", "count", "best", "unimproved", "collapsed", "rollbacks", "diversity", "accuracy"),
     "events",
@@ -42,9 +40,9 @@ CHECKPOINTED = (
 
 
 class Trainer:
-    """One training from the first image to the last, with all that it leaves in its folder.
+    """One training from the first to the last image, and the files in its run folder.
 
-    What came after the last checkpoint is done, and written, once more.
+    A resume repeats what came after the last checkpoint, and writes it again.
     """
 
     def __init__(
@@ -61,10 +59,10 @@ class Trainer:
         self.folder = folder.folder
         self.history = self.folder / history.NAME
         self.total = params.epochs * batches.steps_per_epoch * params.batch_size
-        length = params.model_dump(include=STOPPING_PARAMS)
+        stopping_params = params.model_dump(include=STOPPING_PARAMS)
         self.start = {
             "event": "start",
-            "fingerprint": digests.fingerprint({**folder.identity, **length}),
+            "fingerprint": digests.fingerprint({**folder.identity, **stopping_params}),
             "data": folder.identity["data"],
             "images": len(batches.images),
             "shape": list(batches.images.shape[1:]),
@@ -80,19 +78,20 @@ class Trainer:
         self.clock, self.began, self.scoring = _Clock(), time.monotonic(), 0.0
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one and images to go; else start afresh."""
+        """Resume from the checkpoint if there is one and the training is unfinished; else start
+        from scratch."""
         state = self.run_folder.load(self.gan.device, self.on_event)
-        length = self.params.model_dump(include=STOPPING_PARAMS)
-        done = self.run_folder.finished_length() == length
-        if state is None or state["images_seen"] > self.total or done:
-            self._start_afresh()
+        stopping_params = self.params.model_dump(include=STOPPING_PARAMS)
+        finished = self.run_folder.finished_params() == stopping_params
+        if state is None or state["images_seen"] > self.total or finished:
+            self._start_from_scratch()
             return
         self._restore(state)
         self._align()
-        self._message(f"going on from {self.batches.seen:,} of {self.total:,} images seen")
+        self._message(f"resuming from {self.batches.seen:,} of {self.total:,} images seen")
 
-    def _start_afresh(self) -> None:
-        self.run_folder.begin(self.on_event)
+    def _start_from_scratch(self) -> None:
+        self.run_folder.start(self.on_event)
         history.start_history(self.history, [self.start])
         network = self._sample()
         config = self.gan.generator_config
@@ -102,7 +101,12 @@ class Trainer:
         self._align()
 
     def run(self) -> None:
-        """Train to the end."""
+        """Train until all images are seen, or to an early end.
+
+        Raises:
+            Interrupted: on SIGINT and SIGTERM, after a checkpoint.
+            FaceganError: if the weights became NaN or infinite too often.
+        """
         if note := self.monitor.comparability_note:
             self._message(note)
         with signals.stop_signals() as stop:
@@ -113,15 +117,15 @@ class Trainer:
                         self._save()
                     raise Interrupted(f"stopped at {self.batches.seen:,} images seen")
         if self.batches.seen < self.total:
-            self._message(f"ended early, at {self.batches.seen:,} of {self.total:,} images seen")
+            self._message(f"stopped early, at {self.batches.seen:,} of {self.total:,} images seen")
         elif not self._is_due(self.params.eval_interval):
-            # Saved before, because a longer training has no score here.
+            # Saved before the score, which a training of more epochs does not have here.
             self._save()
             self._score(self._log_losses() if self.count else self.gan.calibrated_ema())
         self._report_share()
 
     def _advance(self) -> None:
-        """Take a step, and do what is due after it."""
+        """Take a step; record, score and save if due."""
         self.gan.group.lead(Command.STEP)
         self.sums += self.gan.train_step(next(self.batches))
         self.count += 1
@@ -150,25 +154,27 @@ class Trainer:
         return self.batches.seen % images < self.params.batch_size
 
     def _roll_back(self) -> None:
-        """Go back to the last checkpoint, and on from there with other noise."""
+        """Restore the last checkpoint and continue with other random numbers."""
         seen = f"{self.batches.seen:,} images seen"
         state = self.run_folder.load(self.gan.device, self.on_event)
         if self.rollbacks == MAX_ROLLBACKS or state is None:
             raise FaceganError(
-                f"weights are no numbers any more at {seen}, as {self.rollbacks} times before; "
-                "lower train.lr, raise train.r1, or take dtype float32"
+                f"weights became NaN or infinite at {seen}, after {self.rollbacks} rollbacks; "
+                "lower train.lr, raise train.r1, or set train.dtype to float32"
             )
         attempt = self.rollbacks + 1
         self._restore(state)
         self.rollbacks = attempt
-        there = self.batches.seen
-        self.gan.rng.reseed([self.run_folder.identity["seed"], there, attempt])
+        restored = self.batches.seen
+        self.gan.rng.reseed([self.run_folder.identity["seed"], restored, attempt])
         self._align()
-        self._log_event({"event": "rollback", "images_seen": there, "attempt": attempt})
-        self._message(f"weights are no numbers at {seen}; back to {there:,}, with other noise")
+        self._log_event({"event": "rollback", "images_seen": restored, "attempt": attempt})
+        self._message(
+            f"weights became NaN or infinite at {seen}; back to {restored:,}, with other latents"
+        )
 
     def _log_losses(self) -> nn.Module:
-        """Write the mean losses since the last record, and draw samples."""
+        """Record the mean losses since the last record, and samples."""
         discriminator, generator, accuracy = (self.sums / max(self.count, 1)).tolist()
         self.sums, self.count = torch.zeros_like(self.sums), 0
         means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
@@ -179,7 +185,7 @@ class Trainer:
         return self._sample()
 
     def _sample(self) -> nn.Module:
-        """Draw the averaged generator's samples; that generator, ready to draw more."""
+        """Record samples of the EMA generator, and return it."""
         network, seen = self.gan.calibrated_ema(), self.batches.seen
         picture = f"{run_folder.SAMPLES}/{seen:010d}.png"
         self.diversity = self.monitor.save_samples(network, self.folder / picture)
@@ -188,7 +194,7 @@ class Trainer:
         return network
 
     def _score(self, network: nn.Module) -> None:
-        """Take the quick FID, and keep the generator if it is the best so far."""
+        """Record the quick FID, and keep the networks if it is the best so far."""
         began, seen = time.monotonic(), self.batches.seen
         fid = self.monitor.quick_fid(network)
         self.scoring += time.monotonic() - began
@@ -205,29 +211,31 @@ class Trainer:
         self.on_event(events.Scored(self.folder, seen, self.clock.speed))
 
     def _note_collapse(self, fid: float) -> None:
-        signs, best = [], self.best["quick_fid"]
+        reasons, best = [], self.best["quick_fid"]
         if self.diversity < MIN_DIVERSITY:
-            signs.append(f"samples differ by {self.diversity:.1%} of what photographs do")
+            reasons.append(f"the diversity of samples is {self.diversity:.1%} of the photographs'")
         if self.accuracy > MAX_ACCURACY:
-            signs.append(f"the discriminator is right about {self.accuracy:.2%} of the images")
+            reasons.append(f"the discriminator's accuracy is {self.accuracy:.2%}")
         if fid > MAX_FID_RATIO * best:
-            signs.append(f"a quick FID of {fid:.1f} is {fid / best:.1f} times the best")
-        if signs:
-            reason = " and ".join(signs)
+            reasons.append(f"the quick FID of {fid:.1f} is {fid / best:.1f} times the best")
+        if reasons:
+            reason = " and ".join(reasons)
             self._log_event(
                 {"event": "collapse", "images_seen": self.batches.seen, "reason": reason}
             )
             self._message(f"collapse: {reason}; lower train.lr or train.discriminator_lr")
-        self.collapsed = bool(signs)
+        self.collapsed = bool(reasons)
 
     def _is_ended(self) -> bool:
-        """Whether a collapse or a lack of patience ends the training early."""
-        impatient = self.params.patience is not None and self.unimproved >= self.params.patience
-        return impatient or (self.collapsed and self.params.on_collapse == "stop")
+        """Whether patience or a collapse ends the training early."""
+        out_of_patience = (
+            self.params.patience is not None and self.unimproved >= self.params.patience
+        )
+        return out_of_patience or (self.collapsed and self.params.on_collapse == "stop")
 
     def _report_share(self) -> None:
         share = self.scoring / (time.monotonic() - self.began)
-        hint = "; a larger train.eval_interval makes it less" if share > MAX_SCORING_SHARE else ""
+        hint = "; raise train.eval_interval to lower it" if share > MAX_SCORING_SHARE else ""
         self._message(f"the quick FID took {share:.0%} of the time{hint}")
 
     def _message(self, text: str) -> None:
@@ -252,7 +260,7 @@ class Trainer:
         history.start_history(self.history, [self.start, *map(json.loads, self.events)])
 
     def export(self, out: Path) -> None:
-        """Write the folder `out`: the best networks, the first one, history, samples, film."""
+        """Write the folder `out`: best and untrained networks, history, samples, animation."""
         lines = history.read_history(self.history)
         configs = {
             "generator": self.gan.generator_config,
@@ -275,7 +283,7 @@ class Trainer:
 
 
 class _Clock:
-    """Images a second since it was made."""
+    """Images per second since construction."""
 
     def __init__(self) -> None:
         self.images, self._start = 0, time.monotonic()
