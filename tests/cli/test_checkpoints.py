@@ -14,7 +14,7 @@ def checkpoints(tmp_path: Path) -> Path:
     """A finished training and an unfinished one, both unused since 1970."""
     for seed in (0, 1):
         run = RunFolder(tmp_path / "checkpoints", {"data": "a", "seed": seed})
-        run.begin(silent)
+        run.start(silent)
         if seed == 0:
             run.finish({"epochs": 1})
         for path in run.folder.iterdir():

@@ -36,7 +36,7 @@ def locked_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 def training(checkpoints: Path, seed: int, size: int = 1000, finished: bool = False) -> Path:
     """A training's folder with a checkpoint of `size` bytes, last used at second `seed`."""
     run = RunFolder(checkpoints, {"data": "a", "seed": seed})
-    run.begin(silent)
+    run.start(silent)
     (run.folder / "checkpoint.pt").write_bytes(bytes(size))
     if finished:
         run.finish({"epochs": 1})

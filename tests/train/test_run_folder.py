@@ -9,7 +9,7 @@ import torch
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Message, silent
 from facegan.train.checkpoint import previous
-from facegan.train.run_folder import CHECKPOINT, IDENTITY, KEPT, RunFolder
+from facegan.train.run_folder import CHECKPOINT, IDENTITY, RunFolder
 
 CPU = torch.device("cpu")
 IDENTITIES = [
@@ -89,9 +89,18 @@ def test_starting_from_scratch_empties_the_folder(tmp_path: Path) -> None:
     assert run.load(CPU, silent) is None and run.finished_params() is None
 
 
-def test_the_last_used_folders_are_kept(tmp_path: Path) -> None:
-    folders = [started(tmp_path, item, when).folder for when, item in enumerate(IDENTITIES)]
-    assert [folder.exists() for folder in folders] == [False] * (8 - KEPT) + [True] * (KEPT + 1)
+def test_starting_deletes_no_other_training(tmp_path: Path) -> None:
+    runs = [started(tmp_path, item, when) for when, item in enumerate(IDENTITIES)]
+    assert all((run.folder / IDENTITY).exists() for run in runs)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_folder_of_another_training_is_no_obstacle(content: str, tmp_path: Path) -> None:
+    started(tmp_path, IDENTITIES[0], when=1)
+    (started(tmp_path, IDENTITIES[1], when=2).folder / IDENTITY).write_text(content)
+    events: list[Event] = []
+    RunFolder(tmp_path, IDENTITIES[2]).start(events.append)
+    assert messages(events) == ["starting from scratch: seed changed since the last run"]
 
 
 def test_folders_of_other_programs_are_kept(tmp_path: Path) -> None:

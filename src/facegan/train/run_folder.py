@@ -6,6 +6,7 @@ untrained generator, it is all that a resume needs.
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ from facegan.train import checkpoint
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
 IDENTITY, FINISHED, LOCK = "fingerprint.json", "finished.json", "lock"
-# Folders kept besides the current one: the last used.
-KEPT = 4
 
 
 class RunFolder:
@@ -74,7 +73,7 @@ class RunFolder:
             temporary.write_text(json.dumps(stopping_params), "utf-8")
 
     def start(self, on_event: OnEvent) -> None:
-        """Start from scratch: empty this folder, report what changed, delete old folders.
+        """Start from scratch: empty this folder, report what changed since the last training.
 
         Raises:
             FaceganError: if this folder must be resumed.
@@ -84,17 +83,27 @@ class RunFolder:
                 f"{self.folder}: no checkpoint to resume from, or already finished; "
                 "run facegan train without --resume"
             )
-        others = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
-        others = sorted((path for path in others if path != self.folder), key=_last_used)
-        if others:
-            differs = _difference(self.identity, read_identity(others[-1]))
-            text = f"starting from scratch: {differs} changed since the last run"
-            on_event(Message(text))
-        for path in (self.folder, *others[:-KEPT]):
-            shutil.rmtree(path, ignore_errors=True)
-        (self.folder / SAMPLES).mkdir(parents=True)
+        if (other := self._last_other()) is not None:
+            differs = _difference(self.identity, other)
+            on_event(Message(f"starting from scratch: {differs} changed since the last run"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:  # held by this process
+                path.unlink()
+        (self.folder / SAMPLES).mkdir()
         with replacing(self.folder / IDENTITY) as temporary:
             temporary.write_text(json.dumps(self.identity), "utf-8")
+
+    def _last_other(self) -> dict[str, Any] | None:
+        """The identity of the training that was used last, this one apart."""
+        folders = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
+        for folder in sorted(folders, key=_last_used, reverse=True):
+            if folder != self.folder:
+                with suppress(FaceganError):  # a damaged one is no reason not to train
+                    return read_identity(folder)
+        return None
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
@@ -104,7 +113,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
         FaceganError: if `folder` is not a training's folder.
     """
     try:
-        identity: dict[str, Any] = json.loads((folder / IDENTITY).read_text("utf-8"))
+        identity = json.loads((folder / IDENTITY).read_text("utf-8"))
+        if not isinstance(identity, dict):
+            raise ValueError("expected a mapping")
     except (OSError, ValueError) as error:
         raise FaceganError(f"{folder}: not a folder of facegan train ({error})") from None
     return identity
