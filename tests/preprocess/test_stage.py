@@ -379,7 +379,7 @@ def test_an_output_that_would_lie_over_the_photographs_is_refused(
 def test_a_folder_that_preprocess_did_not_write_is_refused(tmp_path: Path) -> None:
     data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
     write(out, {"dear.txt": b"dear"})
-    with pytest.raises(FaceganError, match="holds something else"):
+    with pytest.raises(FaceganError, match="was not written by this stage"):
         preprocess(data, out, settings())
     assert contents(out) == {"dear.txt": b"dear"}
 
