@@ -130,7 +130,7 @@ def test_every_wrong_parameter_has_a_line_of_its_own(tmp_path: Path) -> None:
 def test_missing_photographs_lead_to_fetch(tmp_path: Path) -> None:
     write_preset("digits", tmp_path / "params.yaml", force=False)
     (line,) = failed(facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path))
-    assert line == "data: no such folder; bring photographs in with: facegan fetch"
+    assert line == "data: no such folder; get photographs with: facegan fetch"
 
 
 def test_a_device_that_is_not_there_ends_with_one_line(
