@@ -53,7 +53,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An HTTP server with the real files, as torchvision's only mirror."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there")
+        pytest.skip(f"{SHARED} not found")
     handler = partial(Quiet, directory=str(SHARED))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=[0.05]).start()

@@ -13,9 +13,9 @@ from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 
 PLAIN_TAR, STREAMED_TAR = (".tar",), (".tar.gz", ".tgz")
 SUFFIXES = (".zip", *PLAIN_TAR, *STREAMED_TAR)
-# Most bytes of one encoded photograph; anything larger is treated as a decompression bomb.
+# Bytes of one encoded photograph; anything larger is treated as a decompression bomb.
 MAX_BYTES = 2**29
-# Types of tar headers that hold the next member's name, and the most bytes they may have.
+# Types of tar headers that carry the next member's name, and the limit of their bytes.
 LONG_NAMES, MAX_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
 # A larger stated size is invalid: tarfile would search for the member's end forever.
 MAX_MEMBER = 2**36
@@ -75,8 +75,8 @@ class _StrictHeader(tarfile.TarInfo):
             if buf == bytes(tarfile.BLOCKSIZE):
                 raise  # the empty blocks at the end of an archive
             raise tarfile.ReadError(str(error)) from None
-        most = MAX_NAME if header.type in LONG_NAMES else MAX_MEMBER
-        if not 0 <= header.size <= most:
+        limit = MAX_NAME if header.type in LONG_NAMES else MAX_MEMBER
+        if not 0 <= header.size <= limit:
             raise tarfile.ReadError("implausible size")
         return header
 

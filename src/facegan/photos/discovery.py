@@ -67,7 +67,7 @@ class Reader:
             if item.span is not None:
                 return archives.read_span(self._open(item.file), item.span)
             with self.root.open(item.file) as stream:
-                return _whole(stream)
+                return _read_all(stream)
         except FileNotFoundError:
             raise Unusable("vanished") from None
         except PermissionError:
@@ -87,7 +87,7 @@ class Reader:
             self.stream = None
 
 
-def _whole(stream: BinaryIO) -> bytes:
+def _read_all(stream: BinaryIO) -> bytes:
     if stream.seek(0, os.SEEK_END) > archives.MAX_BYTES:
         raise Unusable("bomb")
     stream.seek(0)

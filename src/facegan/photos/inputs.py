@@ -38,7 +38,7 @@ class Input(NamedTuple):
     Attributes:
         path: relative to the root; `archive.zip/member`, `file-idx3-ubyte#7`.
         file: the file that contains it, relative to the root.
-        span: the part of that file; None for the whole file.
+        span: the part of that file; None for all of it.
         content: its bytes if already read, as from a stream, which can be read only once.
         shape: (height, width) of raw grey pixels; None for an encoded image.
         status: why it is unusable, if known without reading it.

@@ -122,10 +122,10 @@ def resize(decoded: Decoded, params: Preprocess, path: str) -> Image.Image:
     )
     # Crop to whole pixels first, because the resampling filter reaches beyond its box.
     x, y = math.floor(left), math.floor(top)
-    whole = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    outer = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
     inner = left - x, top - y, right - x, bottom - y
     side = params.resolution
-    return whole.resize((side, side), RESAMPLING[params.resample], box=inner)
+    return outer.resize((side, side), RESAMPLING[params.resample], box=inner)
 
 
 def _perceptual(image: Image.Image) -> int:
