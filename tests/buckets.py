@@ -1,4 +1,4 @@
-"""Real S3 servers for tests, rclone's and moto's, and a proxy that counts, delays and breaks."""
+"""Real S3 servers for tests, rclone's and moto's, and a proxy that records and injects faults."""
 
 import http.client
 import os
@@ -25,7 +25,7 @@ PROGRAMS = Path(sys.executable).parent
 
 
 def credentials(url: str) -> dict[str, str]:
-    """The environment in which boto3 finds the server at `url` and nothing of this machine's."""
+    """An environment in which boto3 finds only the server at `url`, no local configuration."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -38,7 +38,7 @@ def credentials(url: str) -> dict[str, str]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, url: str, **other: str | None) -> None:
-    """Make this process's `s3` talk to the server at `url`, with `other` in its environment."""
+    """Point this process's `s3` at the server at `url`, with `other` in its environment."""
     environment = credentials(url) | other
     for name, value in environment.items():
         if value is None:
@@ -51,12 +51,12 @@ def use(monkeypatch: pytest.MonkeyPatch, url: str, **other: str | None) -> None:
 
 @cache
 def _client(environment: tuple[tuple[str, str | None], ...]) -> Any:
-    return MAKE_CLIENT(0)  # it takes up to a second
+    return MAKE_CLIENT(0)  # cached, because creating one takes up to a second
 
 
 @contextmanager
 def rclone(root: Path) -> Iterator[str]:
-    """rclone's S3 server; the folders in `root` are its buckets. Gives its URL."""
+    """rclone's S3 server; the folders in `root` are its buckets. Yields its URL."""
     options = ["--auth-key", f"{KEY},{SECRET}", "--addr", "127.0.0.1:0", "--dir-cache-time", "0s"]
     command = [f"{PROGRAMS}/rclone", "serve", "s3", *options, "--config", os.devnull, str(root)]
     with _serving(command, root.parent / "rclone.log", "Starting s3 server on [") as url:
@@ -65,7 +65,7 @@ def rclone(root: Path) -> Iterator[str]:
 
 @contextmanager
 def moto(folder: Path) -> Iterator[str]:
-    """moto's S3 server, which knows multipart ETags, checksums and If-Match. Gives its URL."""
+    """moto's S3 server, which supports multipart ETags, checksums and If-Match. Yields its URL."""
     command = [f"{PROGRAMS}/moto_server", "-H", "127.0.0.1", "-p", "0"]
     with _serving(command, folder / "moto.log", "Running on ") as url:
         yield url
@@ -76,9 +76,9 @@ def _serving(command: list[str], log: Path, before: str) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        give_up = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while not (url := log.read_text().partition(before)[2].partition("\n")[0]):
-            assert process.poll() is None and time.monotonic() < give_up, log.read_text()
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         yield url.strip("[]/ ")
     finally:
@@ -88,25 +88,25 @@ def _serving(command: list[str], log: Path, before: str) -> Iterator[str]:
 
 @dataclass
 class Exchange:
-    """A request that passed through the proxy and its answer, which `Proxy.alter` may change."""
+    """A request through the proxy and its response, which `Proxy.alter` may modify."""
 
     method: str
-    key: str  # the bucket's name in front
+    key: str  # with the bucket's name in front
     query: str
     range: str | None
     if_match: str | None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    # Bytes after which the connection breaks off, and what to do before that.
+    # Bytes after which the connection is closed, and what to do before that.
     cut: int | None = None
     wait: Callable[[], object] = lambda: None
 
 
 class Proxy:
-    """Passes requests on to an S3 server and keeps them in `exchanges`.
+    """Forwards requests to an S3 server and records them in `exchanges`.
 
-    Host headers stay, so signatures do.
+    Keeps Host headers, so that signatures stay valid.
     """
 
     def __init__(self, server: str) -> None:
@@ -119,10 +119,10 @@ class Proxy:
 
     def reset(self) -> None:
         self.exchanges, self.alter = [], lambda exchange: None
-        self.dropped = ""  # a header that does not reach the server
+        self.dropped = ""  # a header that is not forwarded
 
     def gets(self, part: str = "") -> list[Exchange]:
-        """The requests for objects, those with `part` in their keys."""
+        """The GET requests for objects whose keys contain `part`."""
         return [e for e in self.exchanges if e.method == "GET" and "/" in e.key and part in e.key]
 
     @contextmanager
@@ -146,8 +146,8 @@ class Proxy:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 key = unquote(url.path).removeprefix("/")
-                asked = self.headers["Range"], self.headers["If-Match"]
-                exchange = Exchange(self.command, key, url.query, *asked)
+                conditions = self.headers["Range"], self.headers["If-Match"]
+                exchange = Exchange(self.command, key, url.query, *conditions)
                 proxy.exchanges.append(exchange)
                 upstream = http.client.HTTPConnection(proxy.server)
                 upstream.putrequest(self.command, self.path, skip_host=True)
@@ -155,17 +155,17 @@ class Proxy:
                     if name != proxy.dropped:
                         upstream.putheader(name, value)
                 upstream.endheaders(self.rfile.read(int(self.headers["Content-Length"] or 0)))
-                answer = upstream.getresponse()
-                exchange.status, exchange.body = answer.status, answer.read()
-                exchange.headers = dict(answer.getheaders())
+                response = upstream.getresponse()
+                exchange.status, exchange.body = response.status, response.read()
+                exchange.headers = dict(response.getheaders())
                 upstream.close()
                 proxy.alter(exchange)
                 with suppress(ConnectionError):  # the client was killed
-                    self.answer(exchange)
+                    self.respond(exchange)
 
             do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
-            def answer(self, exchange: Exchange) -> None:
+            def respond(self, exchange: Exchange) -> None:
                 self.send_response(exchange.status)
                 for name, value in exchange.headers.items():
                     if name not in ("Date", "Server", "Connection", "Transfer-Encoding"):

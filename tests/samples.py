@@ -1,4 +1,4 @@
-"""Photographs, archives and settings that tests are made of."""
+"""Photographs, archives and parameters for tests."""
 
 import csv
 import hashlib
@@ -22,12 +22,12 @@ from facegan.photos.discovery import Reader
 from facegan.photos.inputs import Input, Root
 
 ORIENTATION = 0x0112  # EXIF's tag
-# Whom a file without permission is kept from; root reads all.
+# A user whom file permissions bind, unlike root.
 NOBODY = 65534
 
 
 def settings(**overrides: Any) -> Preprocess:
-    """RGB, 32 pixels, every photograph kept, and then `overrides`."""
+    """Parameters: RGB, 32 pixels, every photograph kept, then `overrides`."""
     plain = {"channels": 3, "min_side": 1, "holdout": 0.0, "max_rejected": 1.0}
     return make_params(preprocess=plain | overrides).preprocess
 
@@ -39,8 +39,8 @@ def noise(seed: int, width: int = 12, height: int = 9, mode: str = "RGB") -> Ima
 
 
 def natural(seed: int, width: int, height: int) -> Image.Image:
-    """RGB with a spectrum as photographs have it, a busy one: neighbours differ by 10 to 15 levels
-    on average (a street's by 14, a flower's by 3)."""
+    """RGB with the spectrum of a detailed photograph: neighbouring pixels differ by 10 to 15 levels
+    on average (14 in a street scene, 3 in a flower)."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf
@@ -48,7 +48,7 @@ def natural(seed: int, width: int, height: int) -> Image.Image:
     for _ in range(3):
         phases = np.exp(2j * np.pi * rng.random(frequency.shape))
         planes.append(np.fft.irfft2(phases / frequency**1.25, (height, width)))
-    # The colours of a photograph mostly rise and fall together.
+    # The colour channels of a photograph are strongly correlated.
     mixed = np.stack([planes[0] + 0.2 * plane for plane in planes], axis=2)
     levels = 128 + 50 * mixed / mixed.std()
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
@@ -61,19 +61,19 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def turned(orientation: int) -> Image.Exif:
-    """EXIF that says how a picture is to be turned."""
+    """EXIF with an orientation."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif
 
 
 def png(size: tuple[int, int], depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
-    """A PNG made by hand.
+    """A PNG built by hand.
 
     Args:
         colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
-        rows: each begins with a 0.
-        more: chunks between the header and the pixels.
+        rows: each starts with a 0, the filter type.
+        more: chunks between header and pixels.
     """
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     chunks = [png_chunk(b"IHDR", header), *more, png_chunk(b"IDAT", zlib.compress(rows))]
@@ -107,14 +107,14 @@ def tarred(members: Mapping[str, bytes], mode: str = "w", *others: tarfile.TarIn
 
 
 def idx(pixels: np.ndarray[Any, np.dtype[np.uint8]], count: int | None = None) -> bytes:
-    """An IDX file of uint8 (N, H, W), whose header says `count`."""
+    """An IDX file of uint8 (N, H, W), whose header states `count`."""
     number, height, width = pixels.shape
     header = struct.pack(">3I", number if count is None else count, height, width)
     return b"\x00\x00\x08\x03" + header + pixels.tobytes()
 
 
 def fill(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Write files into a folder; a name is as `os.fsdecode` gives it."""
+    """Write files into a folder; names as returned by `os.fsdecode`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name
@@ -129,20 +129,20 @@ def index(out: Path) -> list[dict[str, str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Path below `folder` -> bytes, of every file."""
+    """Path relative to `folder` -> bytes, of every file."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @contextmanager
 def unprivileged(*folders: Path) -> Iterator[None]:
-    """As a user whom permissions bind, who may enter `folders` and all above them."""
+    """As a user whom permissions bind and who may enter `folders` and their parents."""
     if os.geteuid() != 0:
         yield
         return
     for folder in folders:
-        for each in (folder, *folder.parents):
-            each.chmod(each.stat().st_mode | 0o055)
+        for path in (folder, *folder.parents):
+            path.chmod(path.stat().st_mode | 0o055)
     os.seteuid(NOBODY)
     try:
         yield
@@ -150,14 +150,14 @@ def unprivileged(*folders: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def read_input(root: Root, each: Input) -> bytes:
+def read_input(root: Root, item: Input) -> bytes:
     """The bytes of one input."""
     with closing(Reader(root)) as reader:
-        return reader.read(each)
+        return reader.read(item)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The sha256 of each file below a folder, by its path in it."""
+    """Path relative to `folder` -> sha256, of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -69,7 +69,7 @@ def _celeba(work: Path) -> Iterator[Line]:
     for choice, least in (("bilinear", 1.5), ("lanczos", 1.0)):
         yield compare(
             f"{2 * FACES:,} photographs of 178x218 => {SIZE}, {choice}, against ImageFolder",
-            lambda choice=choice: pack(data, out, celeba64(filter=choice)),  # type: ignore[misc]
+            lambda choice=choice: pack(data, out, celeba64(resample=choice)),  # type: ignore[misc]
             lambda: torch.cat([images for images, _ in _image_folder(data)]),
             at_least=least,
         )

@@ -11,7 +11,7 @@ class BrokenError(Exception):
 
 
 def write(path: Path, text: str, folder: bool) -> None:
-    """A file, or a folder of a file and a folder."""
+    """Write a file, or a folder with a file in a subfolder."""
     if folder:
         (path / "below").mkdir(parents=True)
         (path / "below" / "file").write_text(text)
@@ -29,21 +29,19 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("existing", [False, True])
-def test_what_is_written_takes_the_paths_place(
-    folder: bool, existing: bool, tmp_path: Path
-) -> None:
+def test_written_content_replaces_the_path(folder: bool, existing: bool, tmp_path: Path) -> None:
     path = tmp_path / "out"
     if existing:
         write(path, "old", folder)
     with replacing(path) as temporary:
-        assert temporary.parent == path.parent  # else the renaming could cross file systems
+        assert temporary.parent == path.parent  # or the rename could cross file systems
         assert path.exists() == existing
         write(temporary, "new", folder)
     assert read(path) == "new"
     assert names(tmp_path) == ["out"]
 
 
-def test_nothing_of_a_replaced_folder_stays(tmp_path: Path) -> None:
+def test_a_replaced_folder_keeps_none_of_its_old_files(tmp_path: Path) -> None:
     path = tmp_path / "out"
     write(path, "old", folder=True)
     (path / "extra").write_text("old")
@@ -54,7 +52,7 @@ def test_nothing_of_a_replaced_folder_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt, SystemExit])
-def test_a_block_that_raises_leaves_what_was_there(
+def test_a_block_that_raises_keeps_the_old_content(
     folder: bool, error: type[BaseException], tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
@@ -67,7 +65,7 @@ def test_a_block_that_raises_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_block_that_raises_leaves_nothing_where_nothing_was(folder: bool, tmp_path: Path) -> None:
+def test_a_block_that_raises_creates_nothing(folder: bool, tmp_path: Path) -> None:
     with pytest.raises(BrokenError), replacing(tmp_path / "out") as temporary:
         write(temporary, "new", folder)
         raise BrokenError
@@ -75,7 +73,7 @@ def test_a_block_that_raises_leaves_nothing_where_nothing_was(folder: bool, tmp_
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_block_that_writes_nothing_leaves_what_was_there(folder: bool, tmp_path: Path) -> None:
+def test_a_block_that_writes_nothing_keeps_the_old_content(folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "out"
     write(path, "old", folder)
     with pytest.raises(FileNotFoundError), replacing(path):
@@ -85,7 +83,7 @@ def test_a_block_that_writes_nothing_leaves_what_was_there(folder: bool, tmp_pat
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_a_killed_writer_left_is_not_mixed_in(folder: bool, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_discarded(folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "out"
     with replacing(path) as temporary:
         name = temporary.name
@@ -98,14 +96,14 @@ def test_what_a_killed_writer_left_is_not_mixed_in(folder: bool, tmp_path: Path)
     assert names(tmp_path) == ["out"]
 
 
-def test_missing_parents_are_made(tmp_path: Path) -> None:
+def test_missing_parents_are_created(tmp_path: Path) -> None:
     with replacing(tmp_path / "a" / "b" / "out") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "a" / "b" / "out").read_text() == "new"
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_file_and_a_folder_never_take_each_others_place(folder: bool, tmp_path: Path) -> None:
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "photographs"
     write(path, "dear", folder)
     with pytest.raises(FaceganError, match=str(path)), replacing(path) as temporary:
@@ -114,7 +112,7 @@ def test_a_file_and_a_folder_never_take_each_others_place(folder: bool, tmp_path
     assert names(tmp_path) == ["photographs"]
 
 
-def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+def test_the_target_of_a_symlink_is_replaced_and_the_link_kept(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     write(tmp_path / "disk" / "real", "old", folder=True)
     (tmp_path / "out").symlink_to(tmp_path / "disk" / "real")

@@ -9,14 +9,14 @@ from facegan.core.digests import code_sha256, file_sha256, fingerprint
 from facegan.core.errors import FaceganError
 
 
-def test_a_files_digest_is_sha256sums(tmp_path: Path) -> None:
+def test_a_file_digest_equals_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert file_sha256(tmp_path / "file") == expected
 
 
 @pytest.mark.parametrize("name", ["absent", "."])
-def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(FaceganError, match=f"^{tmp_path / name}: cannot be read"):
         file_sha256(tmp_path / name)
 
@@ -50,7 +50,7 @@ def code(folder: Path, **files: str) -> str:
     return code_sha256([folder])
 
 
-def test_comments_docstrings_and_layout_leave_the_digest_of_code_alone(tmp_path: Path) -> None:
+def test_comments_docstrings_and_formatting_do_not_change_the_code_digest(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     before = code(tmp_path / "one" / "train", step=CODE)
@@ -68,14 +68,14 @@ def test_comments_docstrings_and_layout_leave_the_digest_of_code_alone(tmp_path:
         {},
     ],
 )
-def test_a_change_of_code_changes_its_digest(files: dict[str, str], tmp_path: Path) -> None:
+def test_a_code_change_changes_the_digest(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     before = code(tmp_path / "one" / "train", step=CODE)
     assert code(tmp_path / "two" / "train", **files) != before
 
 
-def test_the_order_of_folders_leaves_the_digest_of_code_alone(tmp_path: Path) -> None:
+def test_the_code_digest_does_not_depend_on_the_order_of_folders(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         code(folder, step=CODE)
@@ -86,11 +86,11 @@ def test_the_order_of_folders_leaves_the_digest_of_code_alone(tmp_path: Path) ->
     parts=st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False)),
     key=st.text(),
 )
-def test_a_fingerprint_depends_on_the_parts_and_not_on_their_order(
+def test_a_fingerprint_depends_on_the_parts_but_not_on_their_order(
     parts: dict[str, Any], key: str
 ) -> None:
-    identity = fingerprint(parts)
-    assert len(identity) == 16
-    assert set(identity) <= set("0123456789abcdef")
-    assert fingerprint(dict(reversed(parts.items()))) == identity
-    assert fingerprint({**parts, key: [parts.get(key)]}) != identity
+    digest = fingerprint(parts)
+    assert len(digest) == 16
+    assert set(digest) <= set("0123456789abcdef")
+    assert fingerprint(dict(reversed(parts.items()))) == digest
+    assert fingerprint({**parts, key: [parts.get(key)]}) != digest

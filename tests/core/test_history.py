@@ -15,7 +15,7 @@ events = st.dictionaries(st.text(), values | st.lists(values), max_size=4)
 
 
 @given(first=st.lists(events, max_size=3), more=st.lists(events, max_size=3))
-def test_what_is_written_is_what_is_read(
+def test_events_round_trip(
     first: list[dict[str, Any]],
     more: list[dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
@@ -28,14 +28,14 @@ def test_what_is_written_is_what_is_read(
     assert len(path.read_text("utf-8").split("\n")) == len(first + more) + 1
 
 
-def test_starting_replaces_what_was_there(tmp_path: Path) -> None:
+def test_start_replaces_an_existing_history(tmp_path: Path) -> None:
     path = tmp_path / "below" / "history.jsonl"
     start_history(path, [{"event": "old"}, {"event": "older"}])
     start_history(path, [{"event": "new"}])
     assert read_history(path) == [{"event": "new"}]
 
 
-def test_each_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
+def test_an_appended_event_is_on_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     start_history(path, [{"event": "start"}])
     before = path.read_text()
@@ -44,16 +44,16 @@ def test_each_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b'{"event": "start"}\n{"eve', b"\xff\xfe", b"\n"])
-def test_a_missing_or_damaged_history_is_named(content: bytes | None, tmp_path: Path) -> None:
+def test_a_missing_or_corrupt_history_is_named(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FaceganError, match=f"^{path}: no history of a training") as caught:
+    with pytest.raises(FaceganError, match=f"^{path}: cannot read the training history") as caught:
         read_history(path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_table_has_the_numbers_of_one_kind_of_event(tmp_path: Path) -> None:
+def test_a_table_has_the_numeric_fields_of_one_kind_of_event(tmp_path: Path) -> None:
     lines = [
         {"event": "start", "images": 5},
         {"event": "losses", "images_seen": 20, "generator": 1.5, "note": "text"},
@@ -65,7 +65,7 @@ def test_a_table_has_the_numbers_of_one_kind_of_event(tmp_path: Path) -> None:
 
 
 @given(floats=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
-def test_a_table_loses_no_digit(
+def test_a_table_keeps_full_precision(
     floats: list[float], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "table.csv"

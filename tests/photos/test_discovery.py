@@ -18,20 +18,20 @@ def found(folder: Path) -> list[str]:
     root = Folder(folder)
     inputs = list(discovery.find(root))
     assert discovery.count(root) == len(inputs)
-    return [each.path for each in inputs]
+    return [item.path for item in inputs]
 
 
 def read(folder: Path, path: str) -> bytes | str:
     """The bytes of an input, or its status."""
     root = Folder(folder)
-    (each,) = (each for each in discovery.find(root) if each.path == path)
+    (item,) = (item for item in discovery.find(root) if item.path == path)
     try:
-        return read_input(root, each)
+        return read_input(root, item)
     except Unusable as error:
         return str(error)
 
 
-def test_all_kinds_come_sorted_by_file_and_then_as_they_lie_in_it(tmp_path: Path) -> None:
+def test_inputs_are_sorted_by_file_and_then_in_the_order_of_the_archive(tmp_path: Path) -> None:
     data = fill(
         tmp_path / "data",
         {
@@ -65,12 +65,12 @@ def test_all_kinds_come_sorted_by_file_and_then_as_they_lie_in_it(tmp_path: Path
         assert read(data, path) == content
 
 
-def test_nothing_is_read_before_its_turn(tmp_path: Path) -> None:
+def test_files_are_read_lazily(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"a.jpg": b"a", "b.zip": zipped({"x.jpg": b"x"})})
     inputs = discovery.find(Folder(data))
     assert next(inputs).path == "a.jpg"
     (data / "b.zip").write_bytes(zipped({"late.jpg": b""}))
-    assert [each.path for each in inputs] == ["b.zip/late.jpg"]
+    assert [item.path for item in inputs] == ["b.zip/late.jpg"]
 
 
 def test_a_missing_folder_leads_to_fetch(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_empty_folder_has_no_inputs(tmp_path: Path) -> None:
     assert found(tmp_path) == []
 
 
-def test_what_fetch_left_behind_comes_last(tmp_path: Path) -> None:
+def test_what_fetch_skipped_comes_last(tmp_path: Path) -> None:
     skipped = {"z.jpg": "link", "b.jpg": "no-permission"}
     manifest = json.dumps({"source": "x", "files": {}, "skipped": skipped}).encode()
     data = fill(tmp_path / "data", {"m.jpg": b"", MANIFEST: manifest})
@@ -97,29 +97,27 @@ def test_what_fetch_left_behind_comes_last(tmp_path: Path) -> None:
     ["", "{", "[]", "null", '{"skipped": 1}', '{"skipped": ["a"]}', "[" * 100_000, "\xff", "{}"],
     ids=str,
 )
-def test_a_file_that_only_is_called_like_the_manifest_adds_nothing(
-    text: str, tmp_path: Path
-) -> None:
+def test_an_invalid_manifest_is_ignored(text: str, tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"a.jpg": b"", MANIFEST: text.encode("latin-1")})
     assert found(data) == ["a.jpg"]
     assert discovery.manifest(Folder(data)).get("originals", {}) == {}
 
 
-def test_a_file_that_vanished_after_it_was_listed_is_named(tmp_path: Path) -> None:
+def test_a_file_deleted_after_listing_has_vanished(tmp_path: Path) -> None:
     files = {"a.jpg": b"", "b.zip": zipped({"x.jpg": b"x"}), "c": idx(PIXELS)}
     root = Folder(fill(tmp_path / "data", files))
     inputs = list(discovery.find(root))
     for path in files:
         (root.path / path).unlink()
     statuses = []
-    for each in inputs:
+    for item in inputs:
         with pytest.raises(Unusable) as caught:
-            read_input(root, each)
+            read_input(root, item)
         statuses.append(str(caught.value))
     assert statuses == ["vanished"] * 4
 
 
-def test_a_file_that_vanishes_while_others_are_listed_is_named(tmp_path: Path) -> None:
+def test_a_file_deleted_during_listing_has_vanished(tmp_path: Path) -> None:
     names = ("b.zip", "c.tar", "d.tgz", "e-idx3-ubyte")
     data = fill(tmp_path / "data", dict.fromkeys(("a.jpg", *names), b""))
     inputs = discovery.find(Folder(data))
@@ -128,14 +126,14 @@ def test_a_file_that_vanishes_while_others_are_listed_is_named(tmp_path: Path) -
         (data / name).unlink()
     root = Folder(data)
     statuses = []
-    for each in inputs:
+    for item in inputs:
         with pytest.raises(Unusable) as caught:
-            read_input(root, each)
-        statuses.append((each.path, str(caught.value)))
+            read_input(root, item)
+        statuses.append((item.path, str(caught.value)))
     assert statuses == [(name, "vanished") for name in names]
 
 
-def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
+def test_a_file_without_permission_gets_a_status(tmp_path: Path) -> None:
     names = ("a.jpg", "b.zip", "c.tar", "d.tgz", "e-idx3-ubyte", "f.txt")
     data = fill(tmp_path / "data", dict.fromkeys(names, b"x"))
     for name in names:
@@ -145,22 +143,22 @@ def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
         assert {read(data, name) for name in names} == {"no-permission"}
 
 
-def test_a_file_that_is_a_folder_by_now_is_named(tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_folder_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").mkdir()
     with pytest.raises(Unusable, match=r"^unreadable$"):
         read_input(Folder(tmp_path), Input("a.jpg", "a.jpg"))
 
 
-def test_a_file_of_half_a_gibibyte_is_no_photograph(tmp_path: Path) -> None:
+def test_a_file_above_half_a_gibibyte_is_a_bomb(tmp_path: Path) -> None:
     for name, size in (("a.jpg", archives.MAX_BYTES), ("b.jpg", archives.MAX_BYTES + 1)):
         with (tmp_path / name).open("wb") as file:
-            file.truncate(size)  # takes no room on the disk
+            file.truncate(size)  # sparse
     assert read(tmp_path, "b.jpg") == "bomb"
 
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[Path]:
-    """A folder of 100,000 empty files; pytest would keep it for three runs."""
+    """A folder of 100,000 empty files, deleted here because pytest keeps three runs' folders."""
     names = [f"{number:06}.jpg" for number in range(100_000)]
     for name in reversed(names):
         os.close(os.open(tmp_path / name, os.O_CREAT | os.O_WRONLY))
@@ -169,13 +167,13 @@ def crowded(tmp_path: Path) -> Iterator[Path]:
         os.unlink(tmp_path / name)  # noqa: PTH108  # a third of the time
 
 
-def test_a_hundred_thousand_files_in_a_folder_come_in_order(crowded: Path) -> None:
+def test_a_folder_of_100000_files_is_listed_in_order(crowded: Path) -> None:
     root = Folder(crowded)
     assert discovery.count(root) == 100_000
-    paths = [each.path for each in discovery.find(root)]
+    paths = [item.path for item in discovery.find(root)]
     assert paths == [f"{number:06}.jpg" for number in range(100_000)]
 
 
-def test_an_encoded_image_is_read_whole(tmp_path: Path) -> None:
+def test_an_encoded_image_is_read_completely(tmp_path: Path) -> None:
     content = encoded(noise(0))
     assert read(fill(tmp_path / "data", {"a.png": content}), "a.png") == content

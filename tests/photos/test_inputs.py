@@ -12,7 +12,7 @@ from facegan.core.errors import FaceganError
 from facegan.photos.inputs import MANIFEST, Folder, safe_name, shown
 from samples import fill, unprivileged
 
-# Characters that sort before, as and after the slash.
+# Characters that sort before and after the slash.
 PART = st.text("a-.0B ", min_size=1, max_size=3).filter(lambda part: part.strip("."))
 NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join)
 RAW_NAMES = st.binary(min_size=1, max_size=6).map(os.fsdecode)
@@ -23,19 +23,19 @@ def listed(folder: Path) -> list[tuple[str, str | None]]:
 
 
 @given(names=st.sets(NAMES, max_size=12))
-def test_files_come_sorted_by_their_path_however_deep(
+def test_files_are_sorted_by_path_at_any_depth(
     names: set[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder, made = tmp_path_factory.mktemp("data"), []
     for name in sorted(names):
-        # A name is a file or a folder.
+        # A name cannot be both a file and a folder.
         if not any(other.startswith(f"{name}/") for other in names):
             fill(folder, {name: b""})
             made.append(name)
     assert listed(folder) == [(name, None) for name in made]
 
 
-def test_a_link_is_named_and_never_followed(tmp_path: Path) -> None:
+def test_links_get_a_status_and_are_never_followed(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"below/a.jpg": b"a"})
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret.jpg").write_bytes(b"secret")
@@ -54,22 +54,22 @@ def test_a_link_is_named_and_never_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_special_files_get_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo.jpg")
-    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.jpg")
     assert listed(tmp_path) == [("fifo.jpg", "not-a-file"), ("socket.jpg", "not-a-file")]
 
 
-def test_a_folder_without_permission_is_named_and_the_rest_comes(tmp_path: Path) -> None:
+def test_a_folder_without_permission_gets_a_status_and_the_rest_is_listed(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"a/x.jpg": b"", "b/x.jpg": b"", "c.jpg": b""})
     (data / "a").chmod(0)
     with unprivileged(data):
         assert listed(data) == [("a", "no-permission"), ("b/x.jpg", None), ("c.jpg", None)]
 
 
-def test_the_folder_itself_without_permission_is_named(tmp_path: Path) -> None:
+def test_a_root_without_permission_gets_a_status(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"a.jpg": b""})
     data.chmod(0)
     with unprivileged(tmp_path):
@@ -78,36 +78,38 @@ def test_the_folder_itself_without_permission_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Makes a folder with so many below each other, and a file at the bottom."""
+    """Creates folders nested to a given depth, with a file in the innermost."""
 
     def make(depth: int) -> Path:
         top = fill(tmp_path / "data", {"b.jpg": b""})
-        here = os.open(top, os.O_RDONLY)
+        folder = os.open(top, os.O_RDONLY)
         for _ in range(depth):
-            os.mkdir("a", dir_fd=here)  # a path cannot be as long
-            above, here = here, os.open("a", os.O_RDONLY, dir_fd=here)
-            os.close(above)
-        os.close(os.open("x.jpg", os.O_CREAT, dir_fd=here))
-        os.close(here)
+            os.mkdir("a", dir_fd=folder)  # the path would be too long
+            parent, folder = folder, os.open("a", os.O_RDONLY, dir_fd=folder)
+            os.close(parent)
+        os.close(os.open("x.jpg", os.O_CREAT, dir_fd=folder))
+        os.close(folder)
         return top
 
     yield make
-    # shutil, and with it pytest, fails on it.
+    # shutil, and so pytest's own cleanup, fails on it.
     subprocess.run(["rm", "-rf", tmp_path / "data"], check=True)
 
 
 @pytest.mark.parametrize("depth", [100, 1500])
-def test_folders_may_lie_deeper_than_calls_may(depth: int, deep: Callable[[int], Path]) -> None:
+def test_folders_may_be_deeper_than_the_recursion_limit(
+    depth: int, deep: Callable[[int], Path]
+) -> None:
     assert listed(deep(depth)) == [("a/" * depth + "x.jpg", None), ("b.jpg", None)]
 
 
-def test_a_folder_deeper_than_a_path_may_say_is_named(deep: Callable[[int], Path]) -> None:
+def test_a_folder_beyond_the_longest_path_is_unreadable(deep: Callable[[int], Path]) -> None:
     (below, status), last = listed(deep(2200))
     assert (below.strip("a/"), status) == ("", "unreadable")
     assert last == ("b.jpg", None)
 
 
-def test_a_folder_that_vanishes_is_named(tmp_path: Path) -> None:
+def test_a_folder_deleted_during_listing_has_vanished(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"a/x.jpg": b"", "b/x.jpg": b"", "c.jpg": b""})
     found = Folder(data).files()
     assert next(found) == ("a/x.jpg", None)
@@ -116,7 +118,7 @@ def test_a_folder_that_vanishes_is_named(tmp_path: Path) -> None:
     assert list(found) == [("b", "vanished"), ("c.jpg", None)]
 
 
-def test_the_manifest_of_fetch_is_no_input_but_one_of_the_same_name_below_is(
+def test_only_the_top_level_manifest_is_not_an_input(
     tmp_path: Path,
 ) -> None:
     fill(tmp_path, {MANIFEST: b"{}", f"below/{MANIFEST}": b"{}"})
@@ -134,7 +136,7 @@ def test_an_empty_folder_has_no_files(tmp_path: Path) -> None:
 
 
 @given(name=RAW_NAMES)
-def test_every_name_becomes_utf8_and_can_be_told_back(name: str) -> None:
+def test_every_name_becomes_utf8_and_can_be_recovered(name: str) -> None:
     safe = safe_name(name)
     safe.encode("utf-8")
     try:
@@ -148,7 +150,7 @@ def test_every_name_becomes_utf8_and_can_be_told_back(name: str) -> None:
         assert safe == name
 
 
-def test_bytes_that_are_no_utf8_are_written_as_in_a_url() -> None:
+def test_bytes_that_are_not_utf8_are_percent_encoded() -> None:
     assert safe_name(os.fsdecode(b"caf\xe9 100%.jpg")) == "caf%E9 100%25.jpg"
     assert safe_name("café 100%.jpg") == "café 100%.jpg"
 

@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 8
 
 @pytest.fixture(scope="module", autouse=True)
 def root(buckets: Path) -> Path:
-    """What rclone serves, with a bucket for these tests."""
+    """The folder that rclone serves, with a bucket for these tests."""
     for name in ("a/b/1.jpg", "a/b/below/2.jpg", "a/bc/3.jpg", "a/b.zip", "long.bin"):
         (buckets / "bucket" / name).parent.mkdir(parents=True, exist_ok=True)
         (buckets / "bucket" / name).write_bytes(name.encode())
@@ -28,14 +28,14 @@ def root(buckets: Path) -> Path:
     return buckets
 
 
-def test_a_url_is_a_bucket_and_a_prefix() -> None:
+def test_a_url_has_a_bucket_and_a_prefix() -> None:
     assert s3.parse("s3://faces") == s3.parse("s3://faces/") == ("faces", "")
     assert s3.parse("s3://faces/a/b") == s3.parse("s3://faces/a/b/") == ("faces", "a/b")
     assert s3.parse("s3://faces/a?b#c%20") == ("faces", "a?b#c%20")
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_url_or_refused_in_one_line_that_does_not_repeat_it(rest: str) -> None:
+def test_any_text_is_parsed_or_refused_in_one_line(rest: str) -> None:
     try:
         bucket, prefix = s3.parse(f"s3://{rest}")
     except FaceganError as error:
@@ -45,7 +45,7 @@ def test_any_text_is_a_url_or_refused_in_one_line_that_does_not_repeat_it(rest: 
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///a", f"s3://{KEY}:{SECRET}@b/a", "s3:/b", "b/a"])
-def test_a_url_without_a_bucket_is_refused_and_its_secret_not_shown(url: str) -> None:
+def test_an_error_about_a_url_without_a_bucket_shows_no_secret(url: str) -> None:
     with pytest.raises(FaceganError, match=r"write s3://BUCKET/FOLDER") as caught:
         s3.parse(url)
     assert SECRET not in str(caught.value)
@@ -60,7 +60,7 @@ def listed(url: str) -> list[str]:
     return [obj.path for obj in s3.list_objects(url)]
 
 
-def test_a_prefix_stands_for_a_folder_and_no_part_of_a_name(proxy: Proxy) -> None:
+def test_a_prefix_means_a_folder_and_not_part_of_a_name(proxy: Proxy) -> None:
     assert listed("s3://bucket/a/b") == listed("s3://bucket/a/b/") == ["1.jpg", "below/2.jpg"]
     assert listed("s3://bucket/a") == ["b.zip", "b/1.jpg", "b/below/2.jpg", "bc/3.jpg"]
     assert listed("s3://bucket/none") == []
@@ -71,7 +71,7 @@ def test_an_object_is_listed_with_its_key_size_and_etag(proxy: Proxy) -> None:
     assert list(s3.list_objects("s3://bucket/a/b.zip")) == [s3.Object("b.zip", "a/b.zip", 7, etag)]
 
 
-def test_an_object_and_a_folder_of_one_name_are_both_listed(cloud: Proxy) -> None:
+def test_an_object_and_a_folder_with_the_same_name_are_both_listed(cloud: Proxy) -> None:
     client = s3.client()
     client.create_bucket(Bucket="both")
     for key in ("a/b", "a/b/1", "a/b/folder/", "a/b/", "a/bc", "a/b-c"):
@@ -83,7 +83,7 @@ def test_an_object_and_a_folder_of_one_name_are_both_listed(cloud: Proxy) -> Non
         assert stream.read() == b"a/b/1"
 
 
-def test_a_list_of_more_than_a_page_is_whole(proxy: Proxy, root: Path) -> None:
+def test_listing_continues_past_one_page(proxy: Proxy, root: Path) -> None:
     (root / "many").mkdir()
     names = [f"{number:04}.jpg" for number in range(1001)]
     for name in names:
@@ -97,7 +97,7 @@ def test_a_list_of_more_than_a_page_is_whole(proxy: Proxy, root: Path) -> None:
         max_size=8,
     )
 )
-def test_an_object_reads_and_seeks_as_the_file_does(
+def test_an_object_reads_and_seeks_like_a_file(
     steps: list[tuple[int, int, int]], proxy: Proxy
 ) -> None:
     with s3.open_object("s3://bucket", "long.bin") as stream, io.BytesIO(CONTENT) as same:
@@ -117,7 +117,7 @@ def test_reading_before_the_start_is_an_error(proxy: Proxy) -> None:
         stream.seek(-1)
 
 
-def test_an_empty_object_reads_as_nothing(proxy: Proxy) -> None:
+def test_an_empty_object_reads_as_no_bytes(proxy: Proxy) -> None:
     with s3.open_object("s3://bucket", "empty") as stream:
         assert stream.read() == b""
 
@@ -136,7 +136,7 @@ def test_small_reads_share_a_request(proxy: Proxy) -> None:
     assert len(proxy.gets("long.bin")) == 1
 
 
-def test_an_object_is_read_whole_in_one_request(proxy: Proxy, root: Path) -> None:
+def test_an_object_is_read_completely_in_one_request(proxy: Proxy, root: Path) -> None:
     content = bytes(3 * s3.BUFFER)
     (root / "bucket" / "large.bin").write_bytes(content)
     with s3.open_object("s3://bucket", "large.bin") as stream:
@@ -144,17 +144,17 @@ def test_an_object_is_read_whole_in_one_request(proxy: Proxy, root: Path) -> Non
     assert len(proxy.gets("large.bin")) == 1
 
 
-def test_a_url_may_be_the_objects_own(proxy: Proxy) -> None:
+def test_a_url_may_be_that_of_an_object(proxy: Proxy) -> None:
     with s3.open_object("s3://bucket/a/b.zip", "b.zip") as stream:
         assert stream.read() == b"a/b.zip"
 
 
-def test_what_is_not_there_is_a_missing_file(proxy: Proxy) -> None:
+def test_a_missing_object_raises_file_not_found(proxy: Proxy) -> None:
     with pytest.raises(FileNotFoundError, match="object not found: 's3://bucket/a: none"):
         s3.open_object("s3://bucket/a", "none")
 
 
-def test_a_body_that_breaks_off_goes_on_where_it_was(proxy: Proxy) -> None:
+def test_a_read_resumes_after_a_truncated_body(proxy: Proxy) -> None:
     def break_off(exchange: Exchange) -> None:
         if exchange.method == "GET" and len(proxy.gets("long.bin")) < 3:
             exchange.cut = 300
@@ -169,7 +169,7 @@ def test_a_body_that_breaks_off_goes_on_where_it_was(proxy: Proxy) -> None:
     ]
 
 
-def test_a_body_that_always_breaks_off_ends_with_one_line(proxy: Proxy) -> None:
+def test_a_body_that_is_always_truncated_fails_with_one_line(proxy: Proxy) -> None:
     def break_off(exchange: Exchange) -> None:
         exchange.cut = 0 if exchange.method == "GET" else None
 
@@ -183,7 +183,7 @@ def test_a_body_that_always_breaks_off_ends_with_one_line(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
-def test_an_object_that_changes_while_it_is_read_is_named(
+def test_an_object_that_changes_while_being_read_is_reported(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(kind)
@@ -195,7 +195,7 @@ def test_an_object_that_changes_while_it_is_read_is_named(
             stream.read()
 
 
-def test_a_server_that_ignores_ranges_gives_no_wrong_bytes(proxy: Proxy) -> None:
+def test_a_server_that_ignores_ranges_never_gives_wrong_bytes(proxy: Proxy) -> None:
     def ignore(exchange: Exchange) -> None:
         if exchange.method == "GET":
             del exchange.headers["Content-Range"]
@@ -210,7 +210,7 @@ def test_a_server_that_ignores_ranges_gives_no_wrong_bytes(proxy: Proxy) -> None
 
 
 def error_of(url: str) -> str:
-    """The line that says why `url` can't be listed."""
+    """The error message of listing `url`."""
     with pytest.raises(FaceganError) as caught:
         list(s3.list_objects(url))
     text = str(caught.value)
@@ -220,39 +220,41 @@ def error_of(url: str) -> str:
     return text
 
 
-def test_a_missing_bucket_is_named(proxy: Proxy) -> None:
+def test_a_missing_bucket_is_reported(proxy: Proxy) -> None:
     assert "bucket not found" in error_of("s3://nowhere/a")
 
 
-def test_wrong_credentials_are_no_secret_and_no_traceback(
+def test_wrong_credentials_fail_without_showing_the_secret(
     server: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, server.url, AWS_SECRET_ACCESS_KEY=f"{SECRET}!")
     assert "access denied (SignatureDoesNotMatch)" in error_of("s3://bucket/a")
 
 
-def test_missing_credentials_are_asked_for(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported_with_advice(
+    server: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, server.url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error_of("s3://bucket/a")
 
 
-def test_a_missing_profile_is_asked_for(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_profile_is_reported(server: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, server.url, AWS_PROFILE="nobody")
     assert "(ProfileNotFound)" in error_of("s3://bucket/a")
 
 
-def test_an_endpoint_that_is_down_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_endpoint_is_reported_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, f"http://somebody:{SECRET}@127.0.0.1:9", AWS_MAX_ATTEMPTS="2")
     assert "check AWS_ENDPOINT_URL and the network" in error_of("s3://bucket/a")
 
 
-def test_an_endpoint_that_is_no_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_endpoint_url_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FaceganError, match="AWS_ENDPOINT_URL: not a URL"):
         use(monkeypatch, "nowhere")
         s3.client()
 
 
-def test_a_server_that_fails_for_a_moment_is_asked_again(proxy: Proxy) -> None:
+def test_transient_server_errors_are_retried(proxy: Proxy) -> None:
     def fail_once(exchange: Exchange) -> None:
         if len(proxy.exchanges) == 1:
             exchange.status, exchange.body, exchange.headers = 503, b"", {}
@@ -261,7 +263,7 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(proxy: Proxy) -> None:
     assert listed("s3://bucket/a/b") == ["1.jpg", "below/2.jpg"]
 
 
-def test_a_server_that_fails_for_good_is_named(proxy: Proxy) -> None:
+def test_permanent_server_errors_are_reported(proxy: Proxy) -> None:
     def fail(exchange: Exchange) -> None:
         exchange.status, exchange.body, exchange.headers = 500, b"", {}
 
@@ -269,7 +271,7 @@ def test_a_server_that_fails_for_good_is_named(proxy: Proxy) -> None:
     assert "S3 error 500" in error_of("s3://bucket/a")
 
 
-def test_a_process_has_one_client_and_a_fork_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_has_one_client_and_a_fork_another(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in credentials("http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
     client = s3.client()

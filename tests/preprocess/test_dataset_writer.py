@@ -10,13 +10,13 @@ from facegan.preprocess.dataset_writer import PREVIEW_COLUMNS, PREVIEW_ROWS, sav
 
 
 def numbered(count: int, channels: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Images of one value each: 4x4 pixels of 1, 2, 3, ... up to 250, and so on."""
+    """Constant images of 4x4 pixels, with the values 1, 2, 3, ... 250, 1, 2, ..."""
     values = (np.arange(count) % 250 + 1).astype(np.uint8)
     return np.broadcast_to(values[:, None, None, None], (count, 4, 4, channels)).copy()
 
 
 @given(count=st.integers(1, 2 * PREVIEW_ROWS * PREVIEW_COLUMNS))
-def test_a_contact_sheet_has_images_from_the_first_to_the_last_in_order(
+def test_a_contact_sheet_has_evenly_spaced_images_in_order(
     count: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("sheet") / "preview.png"
@@ -24,7 +24,7 @@ def test_a_contact_sheet_has_images_from_the_first_to_the_last_in_order(
     tiles = np.asarray(Image.open(path))[::4, ::4].ravel()
     shown = tiles[: min(count, PREVIEW_ROWS * PREVIEW_COLUMNS)].astype(int)
     assert not tiles[len(shown) :].any()
-    # The value says which image it is, but starts again after 250.
+    # The value identifies the image, but wraps around after 250.
     numbers = shown + 250 * np.cumsum(np.diff(shown, prepend=0) < 0) - 1
     assert numbers[0] == 0
     assert numbers[-1] == count - 1 or count == 1
@@ -33,7 +33,9 @@ def test_a_contact_sheet_has_images_from_the_first_to_the_last_in_order(
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_each_image_lies_whole_in_the_sheet(channels: int, mode: str, tmp_path: Path) -> None:
+def test_each_image_appears_unchanged_in_the_sheet(
+    channels: int, mode: str, tmp_path: Path
+) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, channels), np.uint8)
     save_preview(images, tmp_path / "preview.png")
     sheet = Image.open(tmp_path / "preview.png")

@@ -23,7 +23,7 @@ MODES = {
     "TIFF": ("1", "L", "P", "RGB", "CMYK"),
     "BMP": ("1", "L", "P", "RGB"),
 }
-# EXIF's orientation -> how a picture's array (H, W, C) is turned upright (CIPA DC-008, 4.6.4).
+# EXIF orientation -> how an array (H, W, C) is rotated upright (CIPA DC-008, 4.6.4).
 UPRIGHT = {
     1: lambda x: x,
     2: lambda x: x[:, ::-1],
@@ -55,16 +55,14 @@ def status(content: bytes, name: str = "a.jpg", channels: int = 3) -> str:
 
 
 def opened(content: bytes, mode: str) -> NDArray[np.uint8]:
-    """What Pillow makes of a file."""
+    """A file as decoded and converted by Pillow."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert(mode))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_every_format_is_decoded_whatever_the_file_is_called(
-    kind: str, channels: int, mode: str
-) -> None:
+def test_every_format_is_decoded_whatever_the_suffix(kind: str, channels: int, mode: str) -> None:
     content = encoded(PICTURE, kind)
     expected = opened(content, mode)
     for name in ("x.jpg", "x.png", "x", "x.txt"):
@@ -72,15 +70,15 @@ def test_every_format_is_decoded_whatever_the_file_is_called(
 
 
 @pytest.mark.parametrize(
-    ("kind", "source"), [(kind, source) for kind, modes in MODES.items() for source in modes]
+    ("kind", "original"), [(kind, mode) for kind, modes in MODES.items() for mode in modes]
 )
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_every_mode_becomes_grey_or_rgb_as_pillow_does_it(
-    kind: str, source: str, channels: int, mode: str
+def test_every_mode_is_converted_as_pillow_does(
+    kind: str, original: str, channels: int, mode: str
 ) -> None:
-    content = encoded(PICTURE.convert(source), kind)
+    content = encoded(PICTURE.convert(original), kind)
     with Image.open(io.BytesIO(content)) as image:
-        assert image.mode in (source, "RGB")
+        assert image.mode in (original, "RGB")
     assert np.array_equal(array(content, channels), opened(content, mode))
 
 
@@ -90,17 +88,17 @@ def test_a_tiff_in_lab_becomes_grey() -> None:
     assert np.array_equal(array(content, 1), np.asarray(expected))
 
 
-def test_a_cmyk_jpeg_of_photoshops_is_no_negative() -> None:
+def test_a_cmyk_jpeg_from_photoshop_is_not_inverted() -> None:
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    content = encoded(red, "JPEG", quality=100)  # with Adobe's marker: levels stand inverted
+    content = encoded(red, "JPEG", quality=100)  # with Adobe's marker, levels are inverted
     assert b"Adobe" in content
     assert np.abs(array(content).astype(int) - (255, 0, 0)).max() < 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_of_16_bits_keeps_its_upper_byte(kind: str, channels: int) -> None:
-    # Pillow's own conversion makes all above 255 white.
+def test_grey_of_16_bits_keeps_its_high_byte(kind: str, channels: int) -> None:
+    # Pillow's own conversion makes everything above 255 white.
     levels = np.arange(0, 2**16, 17)[: 62 * 62].reshape(62, 62).astype(np.uint16)
     pixels = array(encoded(Image.fromarray(levels), kind), channels)
     expected = (levels >> 8).astype(np.uint8)
@@ -113,7 +111,7 @@ def test_grey_of_16_bits_keeps_its_upper_byte(kind: str, channels: int) -> None:
 @pytest.mark.parametrize(
     ("colour", "bands"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "LA", "RGBA"]
 )
-def test_a_png_of_16_bits_keeps_its_upper_byte(colour: int, bands: int) -> None:
+def test_a_png_of_16_bits_keeps_its_high_byte(colour: int, bands: int) -> None:
     levels = np.random.default_rng(0).integers(0, 2**16, (20, 30, bands), np.uint16)
     if bands in (2, 4):
         levels[:, :, -1] = 65535
@@ -124,7 +122,7 @@ def test_a_png_of_16_bits_keeps_its_upper_byte(colour: int, bands: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_numbers_without_a_white_are_no_photograph(mode: str) -> None:
+def test_images_without_a_defined_white_are_unreadable(mode: str) -> None:
     content = encoded(PICTURE.convert("L").convert(mode), "TIFF")
     assert status(content, "a.tif") == "unreadable"
 
@@ -133,13 +131,13 @@ def test_numbers_without_a_white_are_no_photograph(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("background", [0, 100, 255])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_transparency_lets_the_background_through(
+def test_transparency_is_composited_over_the_background(
     mode: str, kind: str, background: int, channels: int
 ) -> None:
     image = noise(1, 40, 30, mode)
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     pixels = array(encoded(image, kind, **options), channels, background=background)
-    # Blended by hand, in floating point.
+    # Composited by hand, in floating point.
     rgba = np.asarray(image.convert("RGBA")).astype(float)
     alpha = rgba[:, :, 3:] / 255
     blended = rgba[:, :, :3] * alpha + background * (1 - alpha)
@@ -148,14 +146,14 @@ def test_transparency_lets_the_background_through(
     assert np.abs(pixels - blended).max() < 2
 
 
-def test_pillow_composites_the_same() -> None:
+def test_compositing_equals_pillows() -> None:
     image = noise(2, 40, 30, "RGBA")
     expected = Image.alpha_composite(Image.new("RGBA", image.size, (90, 90, 90, 255)), image)
     pixels = array(encoded(image), background=90)
     assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
 
 
-def test_a_palette_with_transparency_lets_the_background_through() -> None:
+def test_a_transparent_palette_is_composited_over_the_background() -> None:
     rows = (b"\0" + bytes([0, 1, 2, 3] * 5)) * 20
     palette = png_chunk(b"PLTE", bytes([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9]))
     content = png((20, 20), 8, 3, rows, palette, png_chunk(b"tRNS", bytes([0, 255, 51])))
@@ -172,7 +170,7 @@ def test_a_palette_with_transparency_lets_the_background_through() -> None:
     ],
     ids=["L", "1", "RGB"],
 )
-def test_a_png_with_one_transparent_level_lets_the_background_through(
+def test_a_transparent_colour_key_is_composited_over_the_background(
     colour: int, depth: int, rows: bytes, transparent: tuple[int, ...], expected: list[list[int]]
 ) -> None:
     chunk = png_chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
@@ -180,7 +178,7 @@ def test_a_png_with_one_transparent_level_lets_the_background_through(
     assert array(content, background=100)[0].tolist() == expected
 
 
-def test_a_gif_with_transparency_lets_the_background_through() -> None:
+def test_a_transparent_gif_is_composited_over_the_background() -> None:
     image = Image.new("P", (20, 20), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.putpixel((3, 4), 0)
@@ -192,7 +190,7 @@ def test_a_gif_with_transparency_lets_the_background_through() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_photograph_is_turned_upright(kind: str, mode: str, orientation: int) -> None:
+def test_photographs_are_rotated_upright(kind: str, mode: str, orientation: int) -> None:
     image = PICTURE.convert(mode)
     content = encoded(image, kind, exif=turned(orientation))
     plain = opened(encoded(image, kind), "RGB")
@@ -203,7 +201,7 @@ def test_a_photograph_is_turned_upright(kind: str, mode: str, orientation: int) 
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_picture_of_16_bits_or_with_a_palette_is_turned_upright(orientation: int) -> None:
+def test_images_of_16_bits_or_with_a_palette_are_rotated_upright(orientation: int) -> None:
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (20, 30), np.uint16))
     palette = PICTURE.quantize(20)
     for image, plain in (
@@ -215,21 +213,21 @@ def test_a_picture_of_16_bits_or_with_a_palette_is_turned_upright(orientation: i
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 2**16 - 1])
-def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     content = encoded(PICTURE, "JPEG", exif=turned(orientation))
     assert np.array_equal(array(content), opened(content, "RGB"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
+@pytest.mark.filterwarnings("ignore")  # as in `packing`: Pillow warns about odd metadata
 @pytest.mark.parametrize("exif", [b"garbage", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x05"])
-def test_damaged_exif_harms_no_picture(kind: str, exif: bytes) -> None:
+def test_corrupt_exif_is_ignored(kind: str, exif: bytes) -> None:
     content = encoded(PICTURE, kind, exif=b"Exif\0\0" + exif if kind == "JPEG" else exif)
     assert np.array_equal(array(content), opened(encoded(PICTURE, kind), "RGB"))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_frame_of_many_is_taken(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_used(kind: str) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "lime", "blue")]
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
     with Image.open(io.BytesIO(content)) as image:
@@ -237,7 +235,7 @@ def test_the_first_frame_of_many_is_taken(kind: str) -> None:
     assert np.abs(array(content).astype(int) - (255, 0, 0)).max() < 3
 
 
-def test_the_first_picture_of_a_phones_many_in_a_jpeg_is_taken() -> None:
+def test_the_first_picture_of_an_mpo_is_used() -> None:
     frames = [natural(seed, 64, 64) for seed in range(2)]
     content = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
     assert np.array_equal(array(content), opened(encoded(frames[0], "JPEG"), "RGB"))
@@ -247,32 +245,32 @@ def test_the_first_picture_of_a_phones_many_in_a_jpeg_is_taken() -> None:
 @given(
     width=st.integers(16, 400),
     height=st.integers(16, 400),
-    share=st.floats(0.01, 1.5),
+    scale=st.floats(0.01, 1.5),
     orientation=st.integers(1, 8),
 )
-def test_a_jpeg_is_decoded_at_a_fraction_that_is_at_least_the_share(
-    width: int, height: int, share: float, orientation: int
+def test_a_jpeg_is_decoded_at_no_less_than_the_scale(
+    width: int, height: int, scale: float, orientation: int
 ) -> None:
     content = encoded(Image.new("L", (width, height)), "JPEG", exif=turned(orientation))
-    asked = []
+    calls = []
 
     def shrink(width: int, height: int) -> float:
-        asked.append((width, height))
-        return share
+        calls.append((width, height))
+        return scale
 
     found = decoded(content, shrink=shrink)
-    assert asked == [(width, height)]
+    assert calls == [(width, height)]
     upright = (width, height) if orientation < 5 else (height, width)
     assert (found.width, found.height) == upright
-    fractions = {d: tuple(-(-side // d) for side in upright) for d in (1, 2, 4, 8)}
-    (used,) = (divisor for divisor, size in fractions.items() if found.image.size == size)
-    assert used == 1 or used <= 1 / share
-    if min(width, height) * share >= 16:  # rounding is small
-        assert used == 8 or used > 1 / share / 2.2
+    sizes = {d: tuple(-(-side // d) for side in upright) for d in (1, 2, 4, 8)}
+    (used,) = (divisor for divisor, size in sizes.items() if found.image.size == size)
+    assert used == 1 or used <= 1 / scale
+    if min(width, height) * scale >= 16:  # rounding is small
+        assert used == 8 or used > 1 / scale / 2.2
 
 
-def test_a_square_fraction_of_an_oblong_photograph_is_turned_too() -> None:
-    # 1007 and 1001 pixels both become 126 at an eighth.
+def test_a_reduced_photograph_is_rotated_although_it_became_square() -> None:
+    # At 1/8, 1007 and 1001 pixels both become 126.
     content = encoded(Image.new("L", (1007, 1001)), "JPEG", exif=turned(6))
     found = decoded(content, shrink=lambda width, height: 0.1)
     assert found.image.size == (126, 126)
@@ -280,15 +278,15 @@ def test_a_square_fraction_of_an_oblong_photograph_is_turned_too() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "GIF"])
-def test_only_jpegs_are_decoded_at_a_fraction(kind: str) -> None:
+def test_only_jpegs_are_decoded_at_a_reduced_size(kind: str) -> None:
     found = decoded(encoded(PICTURE, kind), shrink=lambda width, height: 0.1)
     assert found.image.size == (found.width, found.height) == PICTURE.size
 
 
 def test_raw_pixels_become_grey_or_rgb() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3), np.uint8)
-    each = Input("a#0", "a", shape=(4, 3))
-    grey, colour = (decode(each, pixels.tobytes(), channels, 255) for channels in (1, 3))
+    item = Input("a#0", "a", shape=(4, 3))
+    grey, colour = (decode(item, pixels.tobytes(), channels, 255) for channels in (1, 3))
     assert (grey.width, grey.height, grey.image.mode) == (3, 4, "L")
     assert np.array_equal(np.asarray(grey.image), pixels)
     assert np.array_equal(np.asarray(colour.image), pixels[:, :, None].repeat(3, axis=2))
@@ -297,7 +295,7 @@ def test_raw_pixels_become_grey_or_rgb() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"text", b"\xff\xd8\xff", b"GIF89a", b"\x00\x00\x00\x18ftypheic"], ids=repr
 )
-def test_what_is_no_image_is_unreadable_if_it_is_called_one(content: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_unreadable_if_its_suffix_says_image(content: bytes) -> None:
     for name in ("a.jpg", "below/A.JPEG", "a.webp", "a.zip/a.png", ".jpg"):
         assert status(content, name) == "unreadable"
     for name in ("notes.txt", "noextension", "a.jpg/notes", "__MACOSX/._a.jpg", "._a.jpg"):
@@ -305,29 +303,29 @@ def test_what_is_no_image_is_unreadable_if_it_is_called_one(content: bytes) -> N
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_a_jpeg_that_is_cut_off_is_named(tenth: int) -> None:
+def test_a_truncated_jpeg_gets_a_status(tenth: int) -> None:
     content = encoded(natural(1, 178, 218), "JPEG", quality=90)
     length = len(content) * tenth // 10
     found = status(content[:length])
-    # libjpeg needs its tables before it knows that it is one.
+    # libjpeg recognises a JPEG only after its tables.
     assert found == "truncated" if length > 700 else found in ("truncated", "unreadable")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_picture_that_is_cut_off_is_named(kind: str, share: float) -> None:
+def test_truncated_images_of_other_formats_get_a_status(kind: str, share: float) -> None:
     content = encoded(natural(1, 90, 80), kind)
     assert status(content[: int(len(content) * share)]) in ("truncated", "unreadable")
 
 
-def test_a_png_of_60000_pixels_square_is_never_inflated() -> None:
+def test_a_png_of_60000x60000_pixels_is_never_inflated() -> None:
     content = png((60_000, 60_000), 8, 2, bytes(10**6))
     assert status(content, "a.png") == "bomb"
 
 
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
-def test_the_bound_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_limit_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("L", (40, 50)), kind)
     monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 2000)
     assert array(content).shape == (50, 40, 3)
@@ -336,14 +334,14 @@ def test_the_bound_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPa
     assert MAX_PIXELS == 2**27
 
 
-def test_a_png_whose_texts_inflate_without_end_is_named() -> None:
+def test_a_png_with_text_bombs_is_unreadable() -> None:
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**21)))
     content = png((4, 1), 8, 0, b"\0\1\2\3\4", *[text] * 40)
     assert status(content, "a.png") == "unreadable"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_png_without_a_whole_palette_is_named(channels: int) -> None:
+def test_a_png_with_an_incomplete_palette_is_unreadable(channels: int) -> None:
     rows = (b"\0" + bytes([200] * 20)) * 20
     palette, transparent = png_chunk(b"PLTE", bytes(30)), png_chunk(b"tRNS", bytes(400))
     for chunks in ((), (palette, transparent)):
@@ -351,9 +349,9 @@ def test_a_png_without_a_whole_palette_is_named(channels: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
+@pytest.mark.filterwarnings("ignore")  # as in `packing`: Pillow warns about odd metadata
 @given(data=st.data())
-def test_a_damaged_photograph_is_decoded_or_named(kind: str, data: st.DataObject) -> None:
+def test_a_corrupt_photograph_is_decoded_or_gets_a_status(kind: str, data: st.DataObject) -> None:
     exif = {} if kind in ("BMP", "GIF") else {"exif": turned(6)}
     content = bytearray(encoded(PICTURE.resize((12, 9)), kind, **exif))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -367,7 +365,7 @@ def test_a_damaged_photograph_is_decoded_or_named(kind: str, data: st.DataObject
         assert found.image.mode == "RGB"
 
 
-def test_a_users_mistake_comes_through() -> None:
+def test_a_user_error_is_not_swallowed() -> None:
     def shrink(width: int, height: int) -> float:
         raise FaceganError(f"{width}x{height}")
 
@@ -375,9 +373,9 @@ def test_a_users_mistake_comes_through() -> None:
         decoded(encoded(PICTURE, "JPEG"), shrink=shrink)
 
 
-@pytest.mark.filterwarnings("ignore")  # as `packing` does: Pillow's, on odd metadata
-def test_a_photograph_with_damage_beside_its_orientation_is_measured_as_it_is_turned() -> None:
-    # Pillow can't write this EXIF again, and says so when it has turned the picture.
+@pytest.mark.filterwarnings("ignore")  # as in `packing`: Pillow warns about odd metadata
+def test_size_and_rotation_agree_if_other_exif_is_corrupt() -> None:
+    # Pillow cannot rewrite this EXIF, and raises after transposing the image.
     entries = [
         struct.pack("<HHI4s", 0x0112, 3, 1, b"\x06\0\0\0"),
         struct.pack("<HHI4s", 0x0201, 7, 2, b"\xc4\x93\x64\xcc"),

@@ -13,7 +13,7 @@ from facegan.preprocess.npy_writer import ArrayWriter
     counts=st.lists(st.integers(0, 9), max_size=4),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 5)),
 )
-def test_rows_come_back_as_they_were_written(
+def test_rows_round_trip(
     counts: list[int], shape: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("array") / "x.npy"
@@ -46,6 +46,6 @@ def test_an_unfinished_array_reads_as_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [np.zeros((1, 3), np.uint8), np.zeros((1, 2), np.float32)])
-def test_rows_of_another_shape_or_type_are_a_bug(rows: np.ndarray, tmp_path: Path) -> None:
+def test_rows_of_another_shape_or_dtype_fail_an_assertion(rows: np.ndarray, tmp_path: Path) -> None:
     with ArrayWriter(tmp_path / "x.npy", (2,)) as writer, pytest.raises(AssertionError):
         writer.extend(rows)

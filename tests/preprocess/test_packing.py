@@ -40,7 +40,7 @@ def packed(content: bytes, name: str = "a.jpg", **params: Any) -> tuple[Row, NDA
 
 
 def by_hand(image: Image.Image, params: Preprocess) -> NDArray[np.uint8]:
-    """What Pillow makes of a photograph: convert, crop, resize."""
+    """The same with Pillow: convert, crop, resize."""
     image = image.convert("L" if params.channels == 1 else "RGB")
     if params.crop != "none":
         side = min(image.size) if params.crop == "center" else int(params.crop[4:])
@@ -54,7 +54,7 @@ def by_hand(image: Image.Image, params: Preprocess) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kernel", RESAMPLING)
-def test_a_photograph_is_cropped_and_resized_as_pillow_does(
+def test_photographs_are_cropped_and_resized_as_by_pillow(
     crop: str, size: int, kernel: str
 ) -> None:
     image = noise(0, 219, 179)
@@ -71,7 +71,7 @@ def test_a_photograph_is_cropped_and_resized_as_pillow_does(
     channels=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
-def test_photographs_of_all_sizes_are_cropped_and_resized_as_pillow_does(
+def test_photographs_of_any_size_are_cropped_and_resized_as_by_pillow(
     width: int, height: int, crop: str, size: int, channels: int, seed: int
 ) -> None:
     image = noise(seed, width, height)
@@ -83,7 +83,7 @@ def test_photographs_of_all_sizes_are_cropped_and_resized_as_pillow_does(
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", [32, 128])
-def test_a_jpeg_decoded_in_full_is_what_pillow_makes_of_it(crop: str, size: int) -> None:
+def test_a_jpeg_decoded_at_full_size_equals_pillows(crop: str, size: int) -> None:
     content = encoded(natural(0, 400, 500), "JPEG")
     chosen: dict[str, Any] = {"crop": crop, "resolution": size, "jpeg": "full"}
     with Image.open(io.BytesIO(content)) as image:
@@ -100,17 +100,17 @@ def photograph(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("shape", [(178, 218), (509, 601), (768, 1024)])
-def test_a_jpeg_decoded_at_a_fraction_is_a_few_levels_off_at_most(
+def test_a_jpeg_decoded_at_a_reduced_size_differs_by_a_few_levels(
     crop: str, size: int, channels: int, shape: tuple[int, int]
 ) -> None:
     content = photograph(*shape)
     chosen: dict[str, Any] = {"crop": crop, "resolution": size, "channels": channels}
     full = packed(content, jpeg="full", **chosen)[1].astype(float)
     scaled = packed(content, jpeg="scaled", **chosen)[1].astype(float)
-    # Of a picture with more detail than photographs have; half a pixel's shift is 6.
+    # For an image more detailed than photographs; a shift by half a pixel gives 6.
     assert np.abs(full - scaled).mean() < 4
     smallest = min(shape) if crop in ("center", "none") else int(crop[4:])
-    # Many more pixels than are needed, and so not the same picture.
+    # With a reduction, the images must differ.
     assert (full != scaled).any() or smallest < 8 * size
 
 
@@ -118,10 +118,10 @@ def test_a_jpeg_decoded_at_a_fraction_is_a_few_levels_off_at_most(
 @pytest.mark.skipif(not FACES.exists(), reason="no photographs in ../shared/faces")
 @pytest.mark.parametrize("kernel", RESAMPLING)
 @pytest.mark.parametrize("size", [28, 32])
-def test_faces_decoded_at_a_fraction_are_a_level_off(kernel: str, size: int) -> None:
+def test_faces_decoded_at_a_reduced_size_differ_by_about_a_level(kernel: str, size: int) -> None:
     errors = []
     with zipfile.ZipFile(FACES) as archive:
-        for name in [each for each in archive.namelist() if each.endswith(".jpg")][::400]:
+        for name in [name for name in archive.namelist() if name.endswith(".jpg")][::400]:
             content = archive.read(name)
             full, scaled = (
                 packed(content, resolution=size, resample=kernel, jpeg=jpeg)[1].astype(float)
@@ -129,7 +129,7 @@ def test_faces_decoded_at_a_fraction_are_a_level_off(kernel: str, size: int) -> 
             )
             errors.append(np.abs(full - scaled).mean())
     assert len(errors) == 25
-    # At half of 89 pixels, the worst case: little more than is needed, of sharp pictures.
+    # The worst case: sharp images, reduced to half of 89 pixels, little more than needed.
     assert np.mean(errors) < 1.5
 
 
@@ -140,7 +140,7 @@ def test_faces_decoded_at_a_fraction_are_a_level_off(kernel: str, size: int) -> 
     size=st.sampled_from(SIZES),
     orientation=st.integers(1, 8),
 )
-def test_what_is_cut_out_is_decoded_at_no_less_than_the_resolution(
+def test_the_crop_is_decoded_at_no_less_than_the_resolution(
     width: int, height: int, crop: str, size: int, orientation: int
 ) -> None:
     content = encoded(Image.new("L", (width, height)), "JPEG", exif=turned(orientation))
@@ -171,7 +171,7 @@ def test_what_is_cut_out_is_decoded_at_no_less_than_the_resolution(
 @given(
     width=st.integers(1, 999), height=st.integers(1, 999), crop=st.sampled_from(["center", "none"])
 )
-def test_a_crop_lies_in_the_middle_of_the_photograph(width: int, height: int, crop: str) -> None:
+def test_the_crop_is_centred(width: int, height: int, crop: str) -> None:
     left, top, right, bottom = crop_box(width, height, crop, "")
     if crop == "none":
         assert (left, top, right, bottom) == (0, 0, width, height)
@@ -180,24 +180,25 @@ def test_a_crop_lies_in_the_middle_of_the_photograph(width: int, height: int, cr
         assert 0 <= width - right - left <= 1 and 0 <= height - bottom - top <= 1
 
 
-def test_celebas_box_begins_where_it_always_did() -> None:
-    # The crop of most papers on CelebA's 178 x 218: 20 and 40 pixels from the left and the top,
-    # give or take one.
+def test_crop_boxes_on_celeba_are_those_of_the_literature() -> None:
+    # Most papers crop CelebA's 178x218 at 20 pixels from the left and 40 from the top, within one.
     assert crop_box(178, 218, "box-140", "") == (19, 39, 159, 179)
     assert crop_box(178, 218, "box-148", "") == (15, 35, 163, 183)
 
 
 @pytest.mark.parametrize("side", BOXES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_photograph_smaller_than_the_box_is_named_with_two_ways_out(side: int, kind: str) -> None:
+def test_a_photograph_smaller_than_the_crop_box_is_an_error_with_two_remedies(
+    side: int, kind: str
+) -> None:
     for width, height in ((side - 1, side + 9), (side + 9, side - 1)):
         content = encoded(Image.new("L", (width, height)), kind)
         with pytest.raises(FaceganError) as caught:
             packed(content, "below/a\nb.jpg", crop=f"box-{side}")
         assert str(caught.value) == (
             f"'below/a\\nb.jpg': {width}x{height} pixels, smaller than "
-            f"preprocess.crop: box-{side}; leave such photographs out with "
-            f"preprocess.min_side: {side}, or take another crop"
+            f"preprocess.crop: box-{side}; exclude such photographs with "
+            f"preprocess.min_side: {side}, or choose another crop"
         )
     exact = encoded(Image.new("L", (side, side)), kind)
     assert packed(exact, crop=f"box-{side}", resolution=28)[0].status is None
@@ -205,7 +206,7 @@ def test_a_photograph_smaller_than_the_box_is_named_with_two_ways_out(side: int,
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_photograph_with_a_shorter_side_is_too_small_before_any_box(crop: str, kind: str) -> None:
+def test_min_side_is_checked_before_the_crop_box(crop: str, kind: str) -> None:
     for size in ((177, 500), (500, 177)):
         content = encoded(Image.new("L", size), kind)
         row, pixels = packed(content, crop=crop, min_side=178)
@@ -216,7 +217,7 @@ def test_a_photograph_with_a_shorter_side_is_too_small_before_any_box(crop: str,
     assert row.status is None and len(pixels) == 32
 
 
-def test_the_turned_photograph_is_measured_and_cropped() -> None:
+def test_photographs_are_measured_and_cropped_after_rotation() -> None:
     image = natural(0, 300, 200)
     content = encoded(image, "JPEG", exif=turned(6), quality=95)
     row, pixels = packed(content, jpeg="full", crop="none")
@@ -226,13 +227,13 @@ def test_the_turned_photograph_is_measured_and_cropped() -> None:
     assert np.array_equal(pixels, by_hand(upright, settings(crop="none")))
 
 
-def test_the_background_is_the_one_in_the_settings() -> None:
+def test_transparency_uses_the_background_of_the_params() -> None:
     clear = encoded(Image.new("RGBA", (40, 40)))
     for background in (0, 77, 255):
         assert (packed(clear, background=background)[1] == background).all()
 
 
-def test_raw_pixels_are_packed_too() -> None:
+def test_raw_pixels_are_packed() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     inputs = [Input("a#0", "a", content=pixels.tobytes(), shape=(28, 28))]
     (row,), (image,) = pack_inputs(NOWHERE, inputs, settings(resolution=28, channels=1))
@@ -240,7 +241,7 @@ def test_raw_pixels_are_packed_too() -> None:
     assert row.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def test_rows_come_in_order_and_pixels_for_the_usable_ones(tmp_path: Path) -> None:
+def test_every_input_has_a_row_and_every_usable_one_has_pixels(tmp_path: Path) -> None:
     files = {
         "a.png": encoded(noise(1, 30, 20)),
         "b.jpg": b"text",
@@ -268,14 +269,14 @@ def test_rows_come_in_order_and_pixels_for_the_usable_ones(tmp_path: Path) -> No
         assert np.array_equal(image, by_hand(noise(seed, *size), settings()))
 
 
-def test_no_usable_input_gives_no_pixels() -> None:
+def test_without_usable_inputs_there_are_no_pixels() -> None:
     for inputs in ([], [Input("a.jpg", "a.jpg", content=b"")]):
         rows, pixels = pack_inputs(NOWHERE, inputs, settings())
         assert len(rows) == len(inputs)
         assert pixels.shape == (0, 32, 32, 3)
 
 
-def test_the_digest_is_that_of_the_pixels_alone() -> None:
+def test_the_digest_depends_only_on_the_pixels() -> None:
     image = natural(0, 60, 50)
     plain = encoded(image, "JPEG")
     commented = plain[:2] + b"\xff\xfe\x00\x07hello" + plain[2:]
@@ -288,7 +289,7 @@ def test_the_digest_is_that_of_the_pixels_alone() -> None:
     assert packed(encoded(natural(1, 60, 50)))[0].digest not in digests
 
 
-def test_the_perceptual_hash_is_made_only_where_it_is_needed() -> None:
+def test_the_perceptual_hash_is_computed_only_if_needed() -> None:
     content = encoded(natural(0, 64, 64))
     assert packed(content)[0].perceptual == 0
     perceptual = packed(content, near_duplicates=4)[0].perceptual
@@ -299,8 +300,8 @@ def test_the_perceptual_hash_is_made_only_where_it_is_needed() -> None:
     assert (other ^ perceptual).bit_count() > 12
 
 
-def test_odd_metadata_warns_nobody() -> None:
-    # Pillow warns of a text that is longer than the file, and pytest makes errors of warnings.
+def test_odd_metadata_causes_no_warning() -> None:
+    # Pillow warns about a text longer than the file; pytest turns warnings into errors.
     entries = [
         struct.pack("<HHI4s", ORIENTATION, 3, 1, b"\6\0\0\0"),
         struct.pack("<HHII", 0x0131, 2, 70_000, 50),
@@ -312,10 +313,10 @@ def test_odd_metadata_warns_nobody() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("shape", [(1007, 1001), (1001, 1008), (1008, 1008)])
-def test_a_fraction_of_a_turned_jpeg_lies_where_the_whole_lies(
+def test_a_reduced_rotated_jpeg_is_aligned_with_the_full_one(
     orientation: int, shape: tuple[int, int]
 ) -> None:
-    # 1001 pixels become 126 at an eighth; in a mirror, what the last has too much comes first.
+    # At 1/8, 1001 pixels become 126; after mirroring, the partial column comes first.
     smooth = noise(0, 6, 6).resize(shape, Image.Resampling.BICUBIC)
     content = encoded(smooth, "JPEG", quality=95, exif=turned(orientation))
     full, scaled = (

@@ -26,14 +26,14 @@ from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import Row, pack_inputs
 from facegan.preprocess.stage import CHUNK, preprocess
 
-MADE = [
+OUTPUTS = [
     *("brightness.csv", "dataset.json", "holdout.json", "holdout.npy", "images.npy", "index.csv"),
     *("mean.png", "preview.png", "report.json", "sizes.csv"),
 ]
 
 
 def settings(**changes: Any) -> Preprocess:
-    """The digits preset's, in colour, for photographs of at least 8 pixels, none held out."""
+    """The digits preset in colour, for photographs of at least 8 pixels, none held out."""
     with resources.as_file(resources.files("facegan") / "presets" / "digits.yaml") as path:
         preset = load_params(path).preprocess.model_dump()
     small = {"channels": 3, "min_side": 8, "holdout": 0.0, "max_rejected": 1.0}
@@ -66,12 +66,12 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def run_inline(data: Path, out: Path, params: Preprocess, on_event: Any = silent) -> None:
-    """What `preprocess` does, without its processes."""
+    """What `preprocess` does, without worker processes."""
     root = Folder(data)
     out.mkdir()
-    with DatasetWriter(out, params, {}) as ledger:
-        ledger.add(*pack_inputs(root, list(find(root)), params), on_event)
-        ledger.finish(str(data))
+    with DatasetWriter(out, params, {}) as writer:
+        writer.add(*pack_inputs(root, list(find(root)), params), on_event)
+        writer.finish(str(data))
 
 
 def index(out: Path) -> list[dict[str, str]]:
@@ -87,7 +87,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_digits_become_what_pillow_makes_of_them(digits: Path, dataset: Path) -> None:
+def test_the_packed_digits_equal_pillows(digits: Path, dataset: Path) -> None:
     raw = (digits / "digits-images-idx3-ubyte").read_bytes()[16:]
     kept = [row for row in index(dataset) if row["status"] == "kept"]
     images = np.load(dataset / "images.npy")
@@ -99,7 +99,7 @@ def test_the_digits_become_what_pillow_makes_of_them(digits: Path, dataset: Path
         assert np.array_equal(image[:, :, 0], expected)
 
 
-def test_the_index_has_every_input_in_order(tmp_path: Path) -> None:
+def test_the_index_lists_every_input_in_order(tmp_path: Path) -> None:
     one, two = encoded(noise(1, 30, 20)), encoded(noise(2, 9, 8), "JPEG")
     files = {"a.png": one, "c.txt": b"notes", "source.json": b"{}", "x/y, z.jpg": two, "z.jpg": b""}
     run_inline(write(tmp_path / "data", files), tmp_path / "out", settings())
@@ -115,7 +115,7 @@ def test_the_index_has_every_input_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_the_manifest_of_fetch_gives_original_names_and_what_stayed_behind(tmp_path: Path) -> None:
+def test_original_names_and_skipped_files_come_from_the_manifest(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", range(3))
     manifest = {
         "source": "photographs",
@@ -135,7 +135,7 @@ def test_the_manifest_of_fetch_gives_original_names_and_what_stayed_behind(tmp_p
     }
 
 
-def test_each_image_lies_in_the_array_of_its_verdict_in_order(tmp_path: Path) -> None:
+def test_each_image_is_in_the_array_of_its_status_in_order(tmp_path: Path) -> None:
     data, out = fill(tmp_path / "data", range(40)), tmp_path / "out"
     params = settings(holdout=0.4)
     run_inline(data, out, params)
@@ -151,14 +151,14 @@ def test_each_image_lies_in_the_array_of_its_verdict_in_order(tmp_path: Path) ->
     assert all(next(array, None) is None for array in arrays.values())
 
 
-def test_the_held_out_share_is_about_what_was_asked_for(dataset: Path) -> None:
+def test_the_held_out_share_is_close_to_the_requested_one(dataset: Path) -> None:
     held_out = sum(row["status"] == "held-out" for row in index(dataset))
-    # 0.1 of 600, give or take 4 standard deviations.
+    # 0.1 of 600, within 4 standard deviations.
     assert abs(held_out - 60) < 4 * (600 * 0.1 * 0.9) ** 0.5
 
 
 @given(first=st.integers(4, 12), more=st.integers(1, 8), holdout=st.floats(0.1, 0.6))
-def test_photographs_that_are_added_move_none_to_the_other_side(
+def test_adding_photographs_moves_none_to_the_other_split(
     first: int, more: int, holdout: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("growing")
@@ -176,7 +176,7 @@ def test_photographs_that_are_added_move_none_to_the_other_side(
 
 
 def copies(folder: Path) -> Path:
-    """A photograph, the same under another name, and its pixels in another format."""
+    """A photograph, a copy, the same pixels in another format, and another photograph."""
     face = noise(0, 20, 20)
     content = encoded(face)
     return write(
@@ -190,7 +190,7 @@ def copies(folder: Path) -> Path:
     )
 
 
-def test_the_same_pixels_are_kept_once_and_the_others_name_the_first(tmp_path: Path) -> None:
+def test_duplicates_are_dropped_and_name_the_first(tmp_path: Path) -> None:
     run_inline(copies(tmp_path / "data"), tmp_path / "out", settings())
     assert statuses(tmp_path / "out") == {
         "a.png": "kept",
@@ -201,13 +201,13 @@ def test_the_same_pixels_are_kept_once_and_the_others_name_the_first(tmp_path: P
     assert len(np.load(tmp_path / "out" / "images.npy")) == 2
 
 
-def test_the_same_pixels_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_duplicates_are_kept_on_request(tmp_path: Path) -> None:
     run_inline(copies(tmp_path / "data"), tmp_path / "out", settings(duplicates="keep"))
     assert set(statuses(tmp_path / "out").values()) == {"kept"}
 
 
-def test_near_duplicates_are_left_out_only_on_request(tmp_path: Path) -> None:
-    face = noise(5, 8, 8).resize((64, 64), Image.Resampling.BICUBIC)  # smooth, as photographs are
+def test_near_duplicates_are_dropped_only_on_request(tmp_path: Path) -> None:
+    face = noise(5, 8, 8).resize((64, 64), Image.Resampling.BICUBIC)  # smooth like photographs
     files = {
         "a.png": encoded(face),
         "b.jpg": encoded(face, "JPEG", quality=80),
@@ -227,21 +227,21 @@ def test_near_duplicates_are_left_out_only_on_request(tmp_path: Path) -> None:
 
 
 def some_bad(folder: Path) -> Path:
-    """Nine photographs, one of them twice, a text, and three that are unusable."""
+    """Nine photographs, a duplicate, a text and three unusable files."""
     fill(folder, range(9))
     bad = {f"bad {n}.jpg": b"" for n in range(3)}
     return write(folder, {"README": b"text", "z.png": encoded(noise(0)), **bad})
 
 
-def test_a_share_of_unusable_inputs_may_pass(tmp_path: Path) -> None:
-    # Three of thirteen: the text does not count.
+def test_max_rejected_tolerates_unusable_inputs(tmp_path: Path) -> None:
+    # Three of thirteen; the text does not count.
     run_inline(some_bad(tmp_path / "data"), tmp_path / "out", settings(max_rejected=3 / 13))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["inputs"], report["rejected"]) == (14, 3)
     assert report["statuses"] == {"duplicate": 1, "kept": 9, "not-an-image": 1, "unreadable": 3}
 
 
-def test_more_unusable_inputs_stop_the_stage_with_one_line(tmp_path: Path) -> None:
+def test_more_unusable_inputs_than_max_rejected_fail_with_one_line(tmp_path: Path) -> None:
     data = some_bad(tmp_path / "data")
     with pytest.raises(FaceganError) as caught:
         preprocess(data, tmp_path / "out", settings(max_rejected=0.23), workers=1)
@@ -253,7 +253,7 @@ def test_more_unusable_inputs_stop_the_stage_with_one_line(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_the_first_ten_unusable_inputs_are_named_and_no_more(tmp_path: Path) -> None:
+def test_only_the_first_ten_unusable_inputs_are_named(tmp_path: Path) -> None:
     data = write(fill(tmp_path / "data", range(2)), {f"{n:02}.jpg": b"" for n in range(25)})
     messages: list[str] = []
 
@@ -267,7 +267,9 @@ def test_the_first_ten_unusable_inputs_are_named_and_no_more(tmp_path: Path) -> 
     assert str(caught.value).count("(unreadable)") == 10
 
 
-def test_a_name_with_a_line_feed_stays_on_one_line_and_whole_in_the_index(tmp_path: Path) -> None:
+def test_a_name_with_a_line_feed_is_escaped_in_messages_but_not_in_the_index(
+    tmp_path: Path,
+) -> None:
     data = write(fill(tmp_path / "data", range(2)), {"a\nb.jpg": b"", "smile😀.jpg": b""})
     messages: list[str] = []
     run_inline(data, tmp_path / "out", settings(), lambda event: messages.append(event.text))
@@ -276,21 +278,21 @@ def test_a_name_with_a_line_feed_stays_on_one_line_and_whole_in_the_index(tmp_pa
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_photographs_lead_to_fetch(count: int, tmp_path: Path) -> None:
+def test_too_few_photographs_are_an_error_that_advises_fetch(count: int, tmp_path: Path) -> None:
     data = write(fill(tmp_path / "data", range(count)), {"notes.txt": b"text"})
     with pytest.raises(FaceganError, match=f"{count} photographs to train on.*facegan fetch"):
         preprocess(data, tmp_path / "out", settings(), workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_each_array_has_a_record_of_its_digest_and_shape(dataset: Path) -> None:
+def test_each_array_has_a_record_of_its_sha256_and_shape(dataset: Path) -> None:
     for name, array in (("dataset", "images.npy"), ("holdout", "holdout.npy")):
         record = json.loads((dataset / f"{name}.json").read_text())
         assert record["sha256"] == hashlib.sha256((dataset / array).read_bytes()).hexdigest()
         assert tuple(record["shape"]) == np.load(dataset / array).shape
 
 
-def test_an_input_that_gives_no_image_leaves_the_arrays_and_their_records_alone(
+def test_an_input_that_is_not_an_image_does_not_change_arrays_and_records(
     tmp_path: Path,
 ) -> None:
     data = fill(tmp_path / "data", range(3))
@@ -304,14 +306,14 @@ def test_an_input_that_gives_no_image_leaves_the_arrays_and_their_records_alone(
     ).read_bytes()
 
 
-def test_the_report_has_the_counts(dataset: Path) -> None:
+def test_the_report_counts_statuses(dataset: Path) -> None:
     report = json.loads((dataset / "report.json").read_text())
     found = [row["status"] for row in index(dataset)]
     assert report["statuses"] == {name: found.count(name) for name in set(found)}
     assert (report["inputs"], report["resolution"], report["channels"]) == (600, 32, 1)
 
 
-def test_crop_filter_and_decoding_are_in_the_preprocessing(tmp_path: Path) -> None:
+def test_crop_resampling_and_decoding_are_in_the_preprocessing(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", range(3))
     found = set()
     settings_of: list[dict[str, Any]] = [
@@ -325,7 +327,7 @@ def test_crop_filter_and_decoding_are_in_the_preprocessing(tmp_path: Path) -> No
     assert all("libjpeg" in preprocessing for preprocessing in found)
 
 
-def test_histograms_count_every_photograph_that_is_used(tmp_path: Path) -> None:
+def test_histograms_count_every_packed_photograph(tmp_path: Path) -> None:
     grey = {f"{level}.png": encoded(Image.new("RGB", (20 + level, 90), (level,) * 3))
             for level in (10, 11, 12)}  # fmt: skip
     run_inline(write(tmp_path / "data", grey), tmp_path / "out", settings(holdout=0.3))
@@ -336,7 +338,7 @@ def test_histograms_count_every_photograph_that_is_used(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{name}.csv").read_text().splitlines() == rows
 
 
-def test_the_mean_is_that_of_all_images(tmp_path: Path) -> None:
+def test_the_mean_is_over_all_images(tmp_path: Path) -> None:
     run_inline(fill(tmp_path / "data", range(30)), tmp_path / "out", settings(holdout=0.3))
     parts = [np.load(tmp_path / "out" / f"{part}.npy") for part in ("images", "holdout")]
     assert all(len(part) for part in parts)
@@ -344,7 +346,7 @@ def test_the_mean_is_that_of_all_images(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "mean.png")), mean)
 
 
-def test_order_and_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+def test_outputs_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", range(3 * CHUNK + 5))
     write(data, {"0010.jpg": b"", "0100 copy.png": encoded(noise(3))})
     outs = [tmp_path / name for name in ("one", "three", "inline")]
@@ -353,11 +355,11 @@ def test_order_and_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) 
     preprocess(data, outs[1], params, workers=3)
     run_inline(data, outs[2], params)
     first, second, third = map(contents, outs)
-    assert sorted(first) == MADE
+    assert sorted(first) == OUTPUTS
     assert first == second == third
 
 
-def test_progress_goes_to_the_number_of_inputs(tmp_path: Path) -> None:
+def test_progress_counts_up_to_the_number_of_inputs(tmp_path: Path) -> None:
     events: list[Any] = []
     data = write(fill(tmp_path / "data", range(CHUNK + 1)), {"notes.txt": b"no image"})
     preprocess(data, tmp_path / "out", settings(), workers=1, on_event=events.append)
@@ -365,26 +367,24 @@ def test_progress_goes_to_the_number_of_inputs(tmp_path: Path) -> None:
     assert events == [Progress(n, total) for n in (CHUNK, total)]
 
 
-@pytest.mark.parametrize("place", ["data", "data/below", "."])
-def test_an_output_that_would_lie_over_the_photographs_is_refused(
-    place: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("out", ["data", "data/below", "."])
+def test_an_output_that_overlaps_the_photographs_is_refused(out: str, tmp_path: Path) -> None:
     data = fill(tmp_path / "data", range(3))
     before = contents(data)
-    with pytest.raises(FaceganError, match="where the images would go"):
-        preprocess(data, tmp_path / place, settings())
+    with pytest.raises(FaceganError, match="overlaps the output folder"):
+        preprocess(data, tmp_path / out, settings())
     assert contents(data) == before
 
 
 def test_a_folder_that_preprocess_did_not_write_is_refused(tmp_path: Path) -> None:
     data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
     write(out, {"dear.txt": b"dear"})
-    with pytest.raises(FaceganError, match="holds something else"):
+    with pytest.raises(FaceganError, match="was not written by this stage"):
         preprocess(data, out, settings())
     assert contents(out) == {"dear.txt": b"dear"}
 
 
-def test_a_photograph_smaller_than_the_box_stops_the_stage_and_keeps_what_was_there(
+def test_a_photograph_smaller_than_the_crop_box_fails_and_keeps_the_old_output(
     tmp_path: Path,
 ) -> None:
     data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
@@ -397,7 +397,7 @@ def test_a_photograph_smaller_than_the_box_stops_the_stage_and_keeps_what_was_th
 
 
 @pytest.mark.faults
-def test_a_killed_stage_leaves_no_output_and_the_next_run_is_right(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_partial_output_and_the_next_is_correct(tmp_path: Path) -> None:
     fill(tmp_path / "data", range(20 * CHUNK))
     with resources.as_file(resources.files("facegan") / "presets" / "digits.yaml") as path:
         text = path.read_text().replace("min_side: 28", "min_side: 8")
@@ -408,9 +408,9 @@ def test_a_killed_stage_leaves_no_output_and_the_next_run_is_right(tmp_path: Pat
     def started() -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
 
-    began = time.monotonic()
+    start = time.monotonic()
     assert started().wait() == 0
-    whole, took = contents(out), time.monotonic() - began
+    expected, took = contents(out), time.monotonic() - start
     for share in (0.4, 0.6, 0.8, 0.9, 1.0):
         if share in (0.6, 0.9):
             shutil.rmtree(out, ignore_errors=True)
@@ -418,63 +418,63 @@ def test_a_killed_stage_leaves_no_output_and_the_next_run_is_right(tmp_path: Pat
         time.sleep(share * took)
         process.kill()
         process.wait()
-        assert not out.exists() or contents(out) == whole, share
+        assert not out.exists() or contents(out) == expected, share
     assert started().wait() == 0
-    assert contents(out) == whole
+    assert contents(out) == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out", "params.yaml"]
 
 
-def test_a_name_with_a_carriage_return_stays_whole_in_the_index(tmp_path: Path) -> None:
-    # As the Mac's Finder names a folder's icon.
+def test_a_name_with_a_carriage_return_is_intact_in_the_index(tmp_path: Path) -> None:
+    # The name that the Mac's Finder gives to a folder's icon.
     data = write(fill(tmp_path / "data", range(2)), {"Icon\r": b"", "a\r\nb,\r.jpg": b""})
     run_inline(data, tmp_path / "out", settings())
     assert list(statuses(tmp_path / "out")) == ["0000.png", "0001.png", "Icon\r", "a\r\nb,\r.jpg"]
     assert {len(row) for row in index(tmp_path / "out")} == {6}
 
 
-@given(data=st.data(), meant=st.integers(3, 300))
-def test_exactly_the_share_of_unusable_inputs_passes_and_one_more_does_not(
-    data: st.DataObject, meant: int, tmp_path_factory: pytest.TempPathFactory
+@given(data=st.data(), candidates=st.integers(3, 300))
+def test_max_rejected_is_an_exact_limit(
+    data: st.DataObject, candidates: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    rejected = data.draw(st.integers(1, meant - 2))
-    good = [Row(str(n), sha256="0" * 64, width=9, height=9) for n in range(meant - rejected)]
+    rejected = data.draw(st.integers(1, candidates - 2))
+    good = [Row(str(n), sha256="0" * 64, width=9, height=9) for n in range(candidates - rejected)]
     bad = [Row(f"{n}.jpg", status="unreadable") for n in range(rejected)]
     others = [Row(f"{n}.txt", status="not-an-image") for n in range(50)]
     pixels = np.zeros((len(good), 32, 32, 3), np.uint8)
-    for most, stops in ((rejected / meant, False), ((rejected - 1) / meant, True)):
-        params = settings(max_rejected=most, duplicates="keep")
-        with DatasetWriter(tmp_path_factory.mktemp("out"), params, {}) as ledger:
-            ledger.add([*good, *bad, *others], pixels, silent)
-            if stops:
-                with pytest.raises(FaceganError, match=f"{rejected} of {meant} inputs"):
-                    ledger.finish("data")
+    for limit, fails in ((rejected / candidates, False), ((rejected - 1) / candidates, True)):
+        params = settings(max_rejected=limit, duplicates="keep")
+        with DatasetWriter(tmp_path_factory.mktemp("out"), params, {}) as writer:
+            writer.add([*good, *bad, *others], pixels, silent)
+            if fails:
+                with pytest.raises(FaceganError, match=f"{rejected} of {candidates} inputs"):
+                    writer.finish("data")
             else:
-                ledger.finish("data")
+                writer.finish("data")
 
 
 def with_comment(jpeg: bytes, comment: bytes) -> bytes:
-    """The same picture, with other bytes."""
+    """The same pixels in other bytes."""
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
-def test_the_same_pixels_are_never_on_both_sides(tmp_path: Path) -> None:
-    # Otherwise the generator sees what it is judged by.
+def test_the_same_pixels_are_never_in_both_splits(tmp_path: Path) -> None:
+    # Otherwise the generator is trained on images that it is evaluated with.
     files: dict[str, bytes] = {}
     for seed in range(20):
         content = encoded(noise(seed, 40, 40), "JPEG")
         files |= {f"{seed:02} {n}.jpg": with_comment(content, b"%d" % n) for n in range(4)}
     data, out = write(tmp_path / "data", files), tmp_path / "out"
     run_inline(data, out, settings(duplicates="keep", holdout=0.5))
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for path, status in statuses(out).items():
-        sides.setdefault(path[:2], set()).add(status)
-    assert len(sides) == 20
-    assert all(len(side) == 1 for side in sides.values())
+        splits.setdefault(path[:2], set()).add(status)
+    assert len(splits) == 20
+    assert all(len(split) == 1 for split in splits.values())
 
 
-def test_a_chunk_of_white_images_adds_up(tmp_path: Path) -> None:
+def test_sums_over_a_chunk_do_not_overflow(tmp_path: Path) -> None:
     rows = [Row(str(n), "f" * 64, 9, 9, digest=n.to_bytes(16)) for n in range(CHUNK)]
-    with DatasetWriter(tmp_path, settings(), {}) as ledger:
-        ledger.add(rows, np.full((CHUNK, *ledger.sum.shape), 255, np.uint8), silent)
-        assert (ledger.sum == 255 * CHUNK).all()
-        assert ledger.levels == {255: CHUNK}
+    with DatasetWriter(tmp_path, settings(), {}) as writer:
+        writer.add(rows, np.full((CHUNK, *writer.sum.shape), 255, np.uint8), silent)
+        assert (writer.sum == 255 * CHUNK).all()
+        assert writer.levels == {255: CHUNK}

@@ -27,30 +27,30 @@ def slow_first(number: int) -> int:
     return number
 
 
-def test_results_come_in_order_although_the_first_is_the_slowest() -> None:
+def test_results_are_in_order_although_the_first_is_the_slowest() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = in_order(Workers(pool, 4), 4, slow_first, ((number,) for number in range(20)))
         assert list(results) == list(range(20))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5])
-def test_few_are_begun_before_the_first_is_taken(ahead: int) -> None:
-    begun = []
+def test_calls_are_consumed_lazily(ahead: int) -> None:
+    started = []
 
     def calls() -> object:
         for number in range(50):
-            begun.append(number)
+            started.append(number)
             yield (number,)
 
     with ThreadPoolExecutor(1) as pool:
         results = in_order(Workers(pool, 1), ahead, square, calls())  # type: ignore[arg-type]
-        assert begun == []
+        assert started == []
         for number in range(10):
             assert next(results) == number * number
-            assert len(begun) == number + ahead + 1
+            assert len(started) == number + ahead + 1
 
 
-def test_what_a_task_raises_comes_through_and_the_rest_is_cancelled() -> None:
+def test_an_exception_in_a_task_is_raised_and_the_rest_is_cancelled() -> None:
     futures: list[Future[int]] = []
 
     class Recording(ThreadPoolExecutor):
@@ -67,7 +67,7 @@ def test_what_a_task_raises_comes_through_and_the_rest_is_cancelled() -> None:
     assert any(future.cancelled() for future in futures) or all(f.done() for f in futures)
 
 
-def test_a_result_that_never_comes_is_given_up_when_the_workers_are_gone() -> None:
+def test_a_pending_result_is_abandoned_when_the_connection_is_lost() -> None:
     cancelled = []
 
     class Never(Future[int]):
@@ -83,10 +83,10 @@ def test_a_result_that_never_comes_is_given_up_when_the_workers_are_gone() -> No
     workers = Workers(Pool(), 1, lambda: next(answers, False))
     with pytest.raises(CancelledError):
         list(in_order(workers, 1, square, ((n,) for n in range(9))))
-    assert cancelled == []  # nobody would hear it
+    assert cancelled == []  # cancelling needs the connection
 
 
-def test_a_result_that_comes_while_the_wait_ends_is_not_lost() -> None:
+def test_a_result_that_arrives_at_the_timeout_is_not_lost() -> None:
     class Late(Future[int]):
         def result(self, timeout: float | None = None) -> int:
             if not self.done():
@@ -101,18 +101,18 @@ def test_a_result_that_comes_while_the_wait_ends_is_not_lost() -> None:
     assert list(in_order(Workers(Pool(), 1), 1, square, [(1,)])) == [7]
 
 
-def test_a_timeout_of_the_function_itself_comes_through() -> None:
-    def out_of_time(number: int) -> int:
+def test_a_timeout_error_of_the_function_itself_is_raised() -> None:
+    def time_out(number: int) -> int:
         raise TimeoutError(number)
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(TimeoutError):
-        list(in_order(Workers(pool, 1), 1, out_of_time, [(1,)]))
+        list(in_order(Workers(pool, 1), 1, time_out, [(1,)]))
 
 
-def test_processes_work_and_a_killed_one_is_one_line() -> None:
+def test_a_killed_worker_process_is_one_line() -> None:
     with open_executor(PROCESSES, 2) as workers:
         assert workers.tasks == 2
-        # A worker imports what it calls: no function of this file.
+        # Workers import what they call, so not a function of this file.
         assert list(in_order(workers, 4, pow, ((n, 2) for n in range(9)))) == [
             n * n for n in range(9)
         ]
@@ -121,17 +121,17 @@ def test_processes_work_and_a_killed_one_is_one_line() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_interrupted_block_waits_for_no_task() -> None:
-    began = time.monotonic()
+def test_an_interrupt_does_not_wait_for_tasks() -> None:
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), open_executor(PROCESSES, 1) as workers:
         for _ in range(3):
             workers.pool.submit(time.sleep, 5)
         raise KeyboardInterrupt
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - start < 4
 
 
 @pytest.mark.faults
-def test_workers_end_when_their_parent_is_killed() -> None:
+def test_workers_exit_when_their_parent_is_killed() -> None:
     program = """
 import time
 from facegan.preprocess.workers import PROCESSES, open_executor
@@ -153,22 +153,22 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    "place",
+    "address",
     [
         *("", "threads", "127.0.0.1:8786", "udp://127.0.0.1:1", "tcp://", "tcp://nonsense"),
         *("tcp://127.0.0.1:x", "tls://127.0.0.1", "tcp://:8786x"),
     ],
 )
-def test_another_executor_is_refused_with_those_that_are(place: str) -> None:
-    message = f"--executor {place}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
-    with pytest.raises(FaceganError) as caught, open_executor(place, 1):
+def test_an_invalid_executor_is_refused_with_the_valid_ones(address: str) -> None:
+    message = f"--executor {address}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
+    with pytest.raises(FaceganError) as caught, open_executor(address, 1):
         pass
     assert str(caught.value) == message
 
 
-def test_the_cores_are_those_that_this_process_may_use() -> None:
+def test_cores_are_those_that_this_process_may_use() -> None:
     if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("no sched_setaffinity here")
+        pytest.skip("no sched_setaffinity on this platform")
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})

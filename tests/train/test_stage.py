@@ -243,6 +243,6 @@ def test_an_output_folder_with_other_files_is_refused_before_the_training(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(FaceganError, match="holds something else"):
+    with pytest.raises(FaceganError, match="was not written by this stage"):
         run(params(), on_event=stop_at(0))
     assert (tmp_path / "out" / "thesis.tex").exists()

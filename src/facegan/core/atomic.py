@@ -1,4 +1,4 @@
-"""Outputs that are whole or absent."""
+"""Atomic writes: an output is complete or absent."""
 
 import os
 import shutil
@@ -11,18 +11,24 @@ from facegan.core.errors import FaceganError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what is written there, a file or a folder, takes
-    `path`'s place when the block ends well, and goes when it doesn't.
+    """Yield a temporary path beside `path`, for a file or a folder.
+
+    What is written there replaces `path` if the block succeeds, and is removed if it raises.
 
     >>> with replacing(Path("metrics.json")) as temporary:
     ...     temporary.write_text("{}")
+
+    Raises:
+        FaceganError: if the parent cannot be created, or a file would replace a folder or a
+            folder a file.
+        FileNotFoundError: if the block wrote nothing.
     """
-    path = path.resolve()  # a link stays, and what it points to is replaced
+    path = path.resolve()  # keeps a symlink and replaces its target
     temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FaceganError(f"{path.parent}: cannot be made ({error.strerror})") from None
+        raise FaceganError(f"{path.parent}: cannot be created ({error.strerror})") from None
     _remove(temporary)
     try:
         yield temporary
@@ -31,9 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.exists() and temporary.exists() and temporary.is_dir() != path.is_dir():
             kind = "folder" if path.is_dir() else "file"
             raise FaceganError(f"{path}: is a {kind}; move it away first")
-        temporary.stat()  # before `path` is touched
+        temporary.stat()  # raises if nothing was written, before `path` is touched
         _remove(old)
-        if path.is_dir():  # a folder that holds something cannot be renamed over
+        if path.is_dir():  # a rename cannot replace a non-empty folder
             path.replace(old)
         temporary.replace(path)
         _sync(path.parent)
@@ -42,24 +48,24 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(old)
 
 
-def refuse_foreign(folder: Path, mark: str) -> None:
-    """Keep a step from replacing a folder that it did not write.
+def refuse_foreign(folder: Path, marker: str) -> None:
+    """Refuse to replace a folder that this stage did not write.
 
     Args:
-        mark: a file that every folder of this step's has.
+        marker: name of a file that is in every output folder of this stage.
     Raises:
-        FaceganError: if `folder` holds something, and no `mark`.
+        FaceganError: if `folder` is not empty and has no `marker`.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
-        raise FaceganError(f"{folder}: holds something else; move it away first")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        raise FaceganError(f"{folder}: was not written by this stage; move it away first")
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

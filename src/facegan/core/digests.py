@@ -1,4 +1,4 @@
-"""Identities: digests of files, of code and of plain values."""
+"""Digests of files, code and JSON values."""
 
 import ast
 import hashlib
@@ -11,9 +11,10 @@ from facegan.core.errors import FaceganError
 
 
 def file_sha256(path: Path) -> str:
-    """
+    """The sha256 of a file, in hexadecimal.
+
     Raises:
-        FaceganError: if there is no such file.
+        FaceganError: if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -23,9 +24,9 @@ def file_sha256(path: Path) -> str:
 
 
 def code_sha256(folders: Iterable[Path]) -> str:
-    """One digest of the Python files in `folders`, subfolders excluded, as syntax trees.
+    """One digest of the Python files in `folders`, without subfolders, as syntax trees.
 
-    Comments, docstrings and layout don't count, so that an edit of these abandons no checkpoint.
+    Comments, docstrings and formatting are ignored, so that editing them abandons no checkpoint.
     """
     digest = hashlib.sha256()
     for folder in sorted(folders):
@@ -49,6 +50,6 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
-    """The identity of what `parts`, plain JSON values, describe: 16 hexadecimal digits."""
+    """The first 16 hexadecimal digits of the sha256 of `parts`, plain JSON values."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a step reports while it runs, to the caller's `on_event`."""
+"""What a step reports to the caller's `on_event` while it runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of work: images, bytes, inputs."""
+    """`done` of `total` units of work: images, bytes or inputs."""
 
     done: int
     total: int
@@ -15,7 +15,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The newest values by name, to show beside the progress."""
+    """The latest values by name, shown beside the progress."""
 
     values: Mapping[str, float]
 
@@ -29,10 +29,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Scored:
-    """The history in `folder` has a new quick FID.
+    """A new quick FID was appended to the history in `folder`.
 
     Attributes:
-        images_per_second: since the last one, without scoring and checkpoints.
+        images_per_second: since the previous score, excluding scoring and checkpoints.
     """
 
     folder: Path
@@ -45,4 +45,4 @@ OnEvent = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """An `on_event` that ignores everything."""
+    """An `on_event` that ignores every event."""

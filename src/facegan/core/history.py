@@ -1,4 +1,4 @@
-"""`history.jsonl`: one line an event, the truth about a training. Holds no time, host or path."""
+"""`history.jsonl`: the record of a training, one event per line, without times, hosts or paths."""
 
 import csv
 import json
@@ -16,27 +16,28 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """All events, in order.
 
     Raises:
-        FaceganError: if the file is missing or damaged.
+        FaceganError: if the file is missing or corrupt.
     """
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise FaceganError(f"{path}: no history of a training ({error})") from None
+        raise FaceganError(f"{path}: cannot read the training history ({error})") from None
 
 
 def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
-    """Begin the file with `events`, in place of what was there."""
+    """Write a new file with `events`; an existing one is replaced."""
     with replacing(path) as temporary:
         temporary.write_text("".join(map(_line, events)), "utf-8")
 
 
 def append_history(path: Path, event: dict[str, Any]) -> None:
+    """Append one event as a line."""
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(event))
 
 
 def write_table(events: Sequence[dict[str, Any]], kind: str, path: Path) -> None:
-    """The numbers of all events of one kind as CSV, for plots."""
+    """Write the numeric fields of all events of one kind as CSV, for plots."""
     rows = [event for event in events if event["event"] == kind]
     columns = [name for name, value in rows[0].items() if isinstance(value, int | float)]
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,18 +1,28 @@
-"""Grids of images and films."""
+"""Image grids and animations."""
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from facegan.core.atomic import replacing
 
+if TYPE_CHECKING:  # core loads without torch
+    from torch import Tensor
 
-def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
-    """Images uint8 (n, H, W, C) side by side, about as many rows as columns: uint8 (H', W', C)."""
+
+def grid(images: "Tensor", columns: int | None = None) -> NDArray[np.uint8]:
+    """Tile images, row by row; empty cells are black.
+
+    Args:
+        images: uint8 (n, H, W, C), on any device.
+        columns: by default about as many as rows.
+    Returns:
+        uint8 (rows * H, columns * W, C).
+    """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -23,7 +33,7 @@ def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
 
 
 def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """uint8 (H, W, 1 or 3) as a Pillow image."""
+    """uint8 (H, W, 1 or 3) -> a Pillow image."""
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
@@ -34,7 +44,7 @@ def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
 
 
 def save_animation(pictures: list[Path], path: Path, milliseconds: int = 500) -> None:
-    """An animated GIF of the pictures in turn, for ever; the last one stays longer."""
+    """Write the pictures as a looping GIF; the last frame lasts four times as long."""
     frames = [Image.open(picture) for picture in pictures]
     durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     with replacing(path) as temporary:

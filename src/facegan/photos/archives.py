@@ -1,4 +1,4 @@
-"""Zip and tar archives, read in place: nothing is ever unpacked to disk."""
+"""Zip and tar archives, read in place: nothing is unpacked to disk."""
 
 import gzip
 import stat
@@ -13,13 +13,13 @@ from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 
 PLAIN_TAR, STREAMED_TAR = (".tar",), (".tar.gz", ".tgz")
 SUFFIXES = (".zip", *PLAIN_TAR, *STREAMED_TAR)
-# Bytes of one encoded photograph; what claims more is a bomb.
+# Bytes of one encoded photograph; anything larger is treated as a decompression bomb.
 MAX_BYTES = 2**29
-# Types of tar's headers that hold names for the next one, and bytes that they may have.
+# Types of tar headers that carry the next member's name, and the limit of their bytes.
 LONG_NAMES, MAX_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
-# A member that claims more is no member: tarfile would look for its end for ever.
+# A larger stated size is invalid: tarfile would search for the member's end forever.
 MAX_MEMBER = 2**36
-# The local header before a zip's member (APPNOTE.TXT 4.3.7): its name's and extra field's length.
+# Local header of a zip member (APPNOTE.TXT 4.3.7): lengths of name and extra field.
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -28,7 +28,7 @@ def is_archive(file: str) -> bool:
 
 
 def members(root: Root, file: str) -> Iterator[Input]:
-    """The inputs in an archive, in its own order. What can't be read ends as a status."""
+    """The inputs in an archive, in archive order. Read errors become an input with a status."""
     try:
         with root.open(file) as stream:
             if file.lower().endswith(".zip"):
@@ -39,7 +39,7 @@ def members(root: Root, file: str) -> Iterator[Input]:
         yield Input(safe_name(file), file, status="vanished")
     except PermissionError:
         yield Input(safe_name(file), file, status="no-permission")
-    except Exception:  # tarfile and zipfile raise whatever the bytes lead them to
+    except Exception:  # corrupt bytes make tarfile and zipfile raise almost anything
         yield Input(safe_name(file), file, status="unreadable")
 
 
@@ -53,19 +53,19 @@ def _zip_members(stream: BinaryIO, file: str) -> Iterator[Input]:
             info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
         )
         path = safe_name(f"{file}/{info.filename}")
-        yield Input(path, file, span, status=_zip_verdict(info))
+        yield Input(path, file, span, status=_zip_status(info))
 
 
-def _zip_verdict(info: zipfile.ZipInfo) -> str | None:
-    if stat.S_ISLNK(info.external_attr >> 16):  # the upper half has Unix's mode
+def _zip_status(info: zipfile.ZipInfo) -> str | None:
+    if stat.S_ISLNK(info.external_attr >> 16):  # the upper half is the Unix mode
         return "link"
     if info.flag_bits & 1:
         return "encrypted"
-    return _verdict(info.filename, max(info.file_size, info.compress_size))
+    return _status(info.filename, max(info.file_size, info.compress_size))
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """tarfile takes a damaged or missing header for the end, and reads names of any length."""
+    """Rejects what tarfile accepts: a corrupt header as the end, and names of any length."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -73,36 +73,36 @@ class _StrictHeader(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf == bytes(tarfile.BLOCKSIZE):
-                raise  # the empty blocks that end an archive
+                raise  # the empty blocks at the end of an archive
             raise tarfile.ReadError(str(error)) from None
-        most = MAX_NAME if header.type in LONG_NAMES else MAX_MEMBER
-        if not 0 <= header.size <= most:
-            raise tarfile.ReadError("an absurd size")
+        limit = MAX_NAME if header.type in LONG_NAMES else MAX_MEMBER
+        if not 0 <= header.size <= limit:
+            raise tarfile.ReadError("implausible size")
         return header
 
 
 def _tar_members(stream: BinaryIO, file: str) -> Iterator[Input]:
     streamed = file.lower().endswith(STREAMED_TAR)
-    # Not tarfile's own gzip, which ends after the first part of several.
-    source = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if streamed else stream
+    # Not tarfile's own gzip, which stops after the first of several gzip members.
+    plain = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if streamed else stream
     mode: Literal["r|", "r:"] = "r|" if streamed else "r:"
-    with tarfile.open(fileobj=source, mode=mode, tarinfo=_StrictHeader) as archive:
+    with tarfile.open(fileobj=plain, mode=mode, tarinfo=_StrictHeader) as archive:
         for info in archive:
-            archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
-            if info.size < 0 or archive.offset <= info.offset:  # a pax header may say so
-                raise tarfile.ReadError("leads back to what was read")
-            if not 0 <= info.size <= MAX_MEMBER:  # in a header that comes before the member's
-                raise tarfile.ReadError("an absurd size")
+            archive.members = []  # type: ignore[attr-defined]  # it would keep every member in memory
+            if info.size < 0 or archive.offset <= info.offset:  # possible with a pax header
+                raise tarfile.ReadError("points back to what was read")
+            if not 0 <= info.size <= MAX_MEMBER:  # stated by a header before the member's own
+                raise tarfile.ReadError("implausible size")
             if not info.isdir():
                 yield _tar_member(archive, info, file, streamed)
-    while streamed and source.read(2**20):
-        pass  # to gzip's checksum
+    while streamed and plain.read(2**20):
+        pass  # up to gzip's checksum, which is verified
 
 
 def _tar_member(
     archive: tarfile.TarFile, info: tarfile.TarInfo, file: str, streamed: bool
 ) -> Input:
-    status = _verdict(info.name, info.size)
+    status = _status(info.name, info.size)
     if info.issym() or info.islnk():
         status = "link"
     elif not info.isreg() or info.issparse():
@@ -117,17 +117,17 @@ def _tar_member(
     return Input(path, file, span, content, status=status)
 
 
-def _verdict(name: str, size: int) -> str | None:
+def _status(name: str, size: int) -> str | None:
     if is_archive(name):
         return "nested-archive"
     return "bomb" if size > MAX_BYTES else None
 
 
 def read_span(stream: BinaryIO, span: Span) -> bytes:
-    """The bytes of an input.
+    """The bytes of a member or of part of a file, inflated.
 
     Raises:
-        Unusable: if they are cut off, damaged or stored in an unknown way.
+        Unusable: if they are truncated, corrupt or compressed in an unsupported way.
     """
     stream.seek(span.offset)
     if span.method is not None:
@@ -139,19 +139,19 @@ def read_span(stream: BinaryIO, span: Span) -> bytes:
     stored = stream.read(span.length)
     if len(stored) < span.length:
         raise Unusable("truncated")
-    content = _inflated(stored, span)
+    content = _inflate(stored, span)
     if span.method is not None and zlib.crc32(content) != span.crc:
         raise Unusable("unreadable")
     return content
 
 
-def _inflated(stored: bytes, span: Span) -> bytes:
+def _inflate(stored: bytes, span: Span) -> bytes:
     if span.method in (None, zipfile.ZIP_STORED):
         return stored
     if span.method != zipfile.ZIP_DEFLATED:
         raise Unusable("unreadable")
     try:
-        # Bounded, because the size that an archive states may be a lie.
+        # Bounded, because the size stated in an archive may be wrong.
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored, span.size + 1)
     except zlib.error:
         raise Unusable("unreadable") from None

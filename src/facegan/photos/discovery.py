@@ -8,15 +8,15 @@ from typing import BinaryIO
 from facegan.photos import archives, idx
 from facegan.photos.inputs import MANIFEST, Input, Root, Unusable, safe_name
 
-# Only for files of other names is it looked up whether they are IDX.
+# Files with these suffixes are not probed for IDX.
 ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def find(root: Root) -> Iterator[Input]:
-    """All inputs: sorted by file, then as they lie in it; last what `fetch` had to leave out.
+    """All inputs: sorted by file, within a file in its own order; last those that `fetch` skipped.
 
     Raises:
-        FaceganError: if there is no such root.
+        FaceganError: if the root does not exist.
     """
     for file, status in root.files():
         if status is not None:
@@ -32,12 +32,12 @@ def find(root: Root) -> Iterator[Input]:
 
 
 def count(root: Root) -> int:
-    """How many inputs `find` will give."""
+    """The number of inputs that `find` yields."""
     return sum(1 for _ in find(root))
 
 
 def manifest(root: Root) -> dict[str, dict[str, str]]:
-    """What `fetch` noted of the folder; nothing if it didn't make it."""
+    """What `fetch` recorded about the folder; empty if it was not written by `fetch`."""
     try:
         with root.open(MANIFEST) as stream:
             content = json.load(stream)
@@ -47,32 +47,32 @@ def manifest(root: Root) -> dict[str, dict[str, str]]:
 
 
 class Reader:
-    """Reads inputs. The last archive stays open, because its members come one after another."""
+    """Reads inputs. Keeps the last archive open, because its members are read consecutively."""
 
     def __init__(self, root: Root) -> None:
         self.root, self.file = root, ""
         self.stream: BinaryIO | None = None
 
-    def read(self, each: Input) -> bytes:
+    def read(self, item: Input) -> bytes:
         """The bytes of an input: an encoded file, or an IDX image's pixels.
 
         Raises:
-            Unusable: if they can't be had.
+            Unusable: if they cannot be read.
         """
-        if each.status is not None:
-            raise Unusable(each.status)
-        if each.content is not None:
-            return each.content
+        if item.status is not None:
+            raise Unusable(item.status)
+        if item.content is not None:
+            return item.content
         try:
-            if each.span is not None:
-                return archives.read_span(self._open(each.file), each.span)
-            with self.root.open(each.file) as stream:
-                return _whole(stream)
+            if item.span is not None:
+                return archives.read_span(self._open(item.file), item.span)
+            with self.root.open(item.file) as stream:
+                return _read_all(stream)
         except FileNotFoundError:
             raise Unusable("vanished") from None
         except PermissionError:
             raise Unusable("no-permission") from None
-        except (OSError, ValueError, OverflowError):  # an archive that states an absurd place
+        except (OSError, ValueError, OverflowError):  # an archive with an implausible offset
             raise Unusable("unreadable") from None
 
     def _open(self, file: str) -> BinaryIO:
@@ -87,7 +87,7 @@ class Reader:
             self.stream = None
 
 
-def _whole(stream: BinaryIO) -> bytes:
+def _read_all(stream: BinaryIO) -> bytes:
     if stream.seek(0, os.SEEK_END) > archives.MAX_BYTES:
         raise Unusable("bomb")
     stream.seek(0)

@@ -11,7 +11,7 @@ from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 # Two zero bytes, 8 for uint8, 3 dimensions.
 MAGIC = b"\x00\x00\x08\x03"
 HEADER = struct.Struct(">4s3I")
-MAX_PIXELS = 2**20  # of one image
+MAX_PIXELS = 2**20  # per image
 
 
 def is_idx(root: Root, file: str) -> bool:
@@ -23,12 +23,12 @@ def is_idx(root: Root, file: str) -> bool:
 
 
 def images(root: Root, file: str) -> Iterator[Input]:
-    """The images in an IDX file; one input with a status if it doesn't hold what it says."""
+    """The images in an IDX file; one input with a status if header and content disagree."""
     try:
         with root.open(file) as stream, _plain(stream, file) as plain:
-            number, height, width = _checked_header(plain)
+            count, height, width = _checked_header(plain)
         with root.open(file) as stream, _plain(stream, file) as plain:
-            yield from _images(plain, file, number, (height, width))
+            yield from _images(plain, file, count, (height, width))
     except FileNotFoundError:
         yield Input(safe_name(file), file, status="vanished")
     except (OSError, EOFError, zlib.error, Unusable) as error:
@@ -41,35 +41,35 @@ def _plain(stream: BinaryIO, file: str) -> BinaryIO | gzip.GzipFile:
 
 
 def _checked_header(plain: BinaryIO | gzip.GzipFile) -> tuple[int, int, int]:
-    """(number, height, width), after the whole file was looked at.
+    """(count, height, width), after reading the whole file.
 
     Raises:
-        EOFError: if there are fewer bytes than the header promises.
-        Unusable: if there are more, or the promise is absurd.
+        EOFError: if there are fewer bytes than the header states.
+        Unusable: if there are more, or the header is implausible.
     """
     header = plain.read(HEADER.size)
     if len(header) < HEADER.size:
         raise EOFError
-    _, number, height, width = HEADER.unpack(header)
+    _, count, height, width = HEADER.unpack(header)
     if not 0 < height * width <= MAX_PIXELS:
         raise Unusable("unreadable")
-    left = number * height * width
-    # Read to the end, which checks gzip's checksum, too.
+    left = count * height * width
+    # Reading to the end also verifies gzip's checksum.
     while chunk := plain.read(2**20):
         left -= len(chunk)
         if left < 0:
             raise Unusable("unreadable")
     if left:
         raise EOFError
-    return number, height, width
+    return count, height, width
 
 
 def _images(
-    plain: BinaryIO | gzip.GzipFile, file: str, number: int, shape: tuple[int, int]
+    plain: BinaryIO | gzip.GzipFile, file: str, count: int, shape: tuple[int, int]
 ) -> Iterator[Input]:
     streamed, size = isinstance(plain, gzip.GzipFile), shape[0] * shape[1]
     plain.seek(HEADER.size)
-    for index in range(number):
+    for index in range(count):
         content = plain.read(size) if streamed else None
         span = Span(HEADER.size + index * size, size, size)
         yield Input(safe_name(f"{file}#{index}"), file, span, content, shape)

@@ -1,4 +1,4 @@
-"""What an input is, and where inputs lie: a local folder or a bucket."""
+"""Inputs, and where they are: a local folder or a bucket."""
 
 import os
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from urllib.parse import quote
 from facegan.core.errors import FaceganError
 from facegan.photos import s3
 
-# `fetch` leaves this file in the folder; it is no input of the user's.
+# Written by `fetch` into the folder; not an input.
 MANIFEST = "source.json"
 
 
 class Span(NamedTuple):
-    """Where in a file an input's bytes lie.
+    """Where in a file an input's bytes are.
 
     Attributes:
-        offset: of the first byte; of its local header for a zip's member.
-        length: bytes, as they are stored.
-        size: bytes, once inflated.
-        method: how a zip stores it: 0 or 8 (deflated); None for plain bytes of a file.
-        crc: the CRC-32 that a zip records.
+        offset: of the first byte; of the local header for a zip member.
+        length: bytes as stored.
+        size: bytes once inflated.
+        method: the zip compression method, 0 (stored) or 8 (deflated); None outside zips.
+        crc: the CRC-32 recorded in the zip.
     """
 
     offset: int
@@ -33,15 +33,15 @@ class Span(NamedTuple):
 
 
 class Input(NamedTuple):
-    """One input, not yet decoded. A tuple, because that travels to the workers fastest.
+    """One input, not yet decoded. A tuple, because tuples pickle fastest.
 
     Attributes:
-        path: below the folder; `archive.zip/member`, `file-idx3-ubyte#7`.
-        file: the file that it lies in, below the folder.
+        path: relative to the root; `archive.zip/member`, `file-idx3-ubyte#7`.
+        file: the file that contains it, relative to the root.
         span: the part of that file; None for all of it.
-        content: its bytes, where they were read already, because a stream is read once.
+        content: its bytes if already read, as from a stream, which can be read only once.
         shape: (height, width) of raw grey pixels; None for an encoded image.
-        status: why it is no photograph, where that is known without its bytes.
+        status: why it is unusable, if known without reading it.
     """
 
     path: str
@@ -53,17 +53,17 @@ class Input(NamedTuple):
 
 
 class Unusable(Exception):
-    """An input that is no usable photograph. The message is the status that the index shows."""
+    """An input is not a usable photograph. The message is its status in the index."""
 
 
 class Root(Protocol):
-    """Where photographs lie. Workers get a copy and read on their own."""
+    """Where photographs are. Workers get a copy and read the files themselves."""
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        """Every file, sorted by path; with a status where it can't be one of photographs."""
+        """Every file, sorted by path, with a status if it cannot contain photographs."""
 
     def open(self, file: str) -> BinaryIO:
-        """A file, to be read and sought in."""
+        """A file, open for reading and seeking."""
 
 
 @dataclass(frozen=True)
@@ -74,30 +74,28 @@ class Folder:
 
     def files(self) -> Iterator[tuple[str, str | None]]:
         if not self.path.is_dir():
-            raise FaceganError(
-                f"{self.path}: no such folder; bring photographs in with: facegan fetch"
-            )
+            raise FaceganError(f"{self.path}: no such folder; get photographs with: facegan fetch")
         return self._walk()
 
     def _walk(self) -> Iterator[tuple[str, str | None]]:
-        left: list[tuple[str, str | None]] = [("", None)]  # the next one last
-        while left:
-            path, status = left.pop()
+        stack: list[tuple[str, str | None]] = [("", None)]  # a stack; the next path is last
+        while stack:
+            path, status = stack.pop()
             if status is None and (not path or path.endswith("/")):
-                left += self._entries(path)
+                stack += self._entries(path)
             elif path != MANIFEST:
                 yield path.removesuffix("/") or ".", status
 
     def _entries(self, below: str) -> list[tuple[str, str | None]]:
-        """What is in a folder, the last first, folders with a slash. They sort as their files."""
+        """A folder's entries, reversed; folders end in a slash, to sort as their files do."""
         try:
-            with os.scandir(self.path / below) as found:
-                # Links are not followed: they may lead out of the folder, or round in circles.
+            with os.scandir(self.path / below) as scanned:
+                # Links are not followed: they may leave the folder or form a cycle.
                 entries = [
                     (f"{below}{e.name}/", None)
                     if e.is_dir(follow_symlinks=False)
                     else (below + e.name, _kind(e))
-                    for e in found
+                    for e in scanned
                 ]
         except PermissionError:
             return [(below, "no-permission")]
@@ -130,16 +128,16 @@ class Bucket:
         return s3.open_object(self.url, file)
 
 
-def open_root(place: str) -> Root:
-    """The folder, or the `s3://bucket/prefix`, that photographs lie in."""
-    return Bucket(place) if place.startswith("s3://") else Folder(Path(place))
+def open_root(address: str) -> Root:
+    """The root for a folder's path or `s3://bucket/prefix`."""
+    return Bucket(address) if address.startswith("s3://") else Folder(Path(address))
 
 
 def safe_name(path: str) -> str:
-    """A path that is UTF-8: bytes that aren't are written %XX, as in a URL.
+    """Make a path valid UTF-8: other bytes are written as %XX, as in a URL.
 
     Args:
-        path: as `os.fsdecode` gives it. One that is UTF-8 comes back as it is.
+        path: as returned by `os.fsdecode`. Valid UTF-8 is returned unchanged.
 
     >>> safe_name(os.fsdecode(b"caf\\xe9.jpg"))
     'caf%E9.jpg'
@@ -147,7 +145,7 @@ def safe_name(path: str) -> str:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        # Percent signs too, so that no two names become one.
+        # Percent signs too, so that names stay distinct.
         return "".join(quote(os.fsencode(c)) if _escaped(c) else c for c in path)
     return path
 
@@ -157,5 +155,5 @@ def _escaped(character: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """A path on one line, whatever is in it."""
+    """A path for messages, always on one line."""
     return path if path.isprintable() else repr(path)

@@ -1,4 +1,4 @@
-"""Objects on S3: list them, and read them in place. `download` brings them to disk."""
+"""Objects on S3: listed, and read in place. `fetch.s3_download` copies them to disk."""
 
 import errno
 import io
@@ -15,9 +15,9 @@ from facegan.core.errors import FaceganError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# A read asks for at least this many bytes: a request takes as long as some 100 kB.
+# Bytes requested per read, at least: one round trip costs as much as some 100 kB.
 BUFFER = 1 << 20
-# botocore retries requests, but no body that breaks off.
+# botocore retries requests, but not a body that is cut off.
 ATTEMPTS = 5
 # HEAD responses have no body, hence the number instead of the name.
 MISSING = ("404", "NoSuchKey")
@@ -29,10 +29,10 @@ class Object:
     """One object.
 
     Attributes:
-        path: below the URL's prefix; the last part of the key where the URL is the object's own.
+        path: relative to the URL's prefix; the last part of the key if the URL is the object's.
         key: in the bucket.
         size: bytes.
-        etag: without quotes; another content has another.
+        etag: without quotes; changes with the content.
     """
 
     path: str
@@ -42,33 +42,33 @@ class Object:
 
     @property
     def condition(self) -> dict[str, str]:
-        """What makes S3 refuse a request once the object has changed."""
+        """Request parameters with which S3 refuses to serve a changed object."""
         return {"IfMatch": f'"{self.etag}"'} if self.etag else {}
 
 
 def parse(url: str) -> tuple[str, str]:
-    """The bucket and the prefix of a URL.
+    """Split a URL into bucket and prefix.
 
     >>> parse("s3://bucket/a/b/")
     ('bucket', 'a/b')
 
     Raises:
-        FaceganError: if it names no bucket.
+        FaceganError: if the bucket is missing or the prefix is not UTF-8.
     """
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    # botocore's own rule, without ARNs; the text may be a key and a secret, so it isn't repeated.
+    # botocore's rule, without ARNs. The text may be a key and a secret, so it is not repeated.
     if not url.startswith("s3://") or not re.fullmatch(r"[\w.-]{1,255}", bucket, re.ASCII):
-        advice = "write s3://BUCKET/FOLDER, and credentials into AWS's environment variables"
-        raise FaceganError(f"s3://: no name of a bucket stands before the next slash; {advice}")
+        advice = "write s3://BUCKET/FOLDER, and set credentials in AWS's environment variables"
+        raise FaceganError(f"s3://: no bucket name before the next slash; {advice}")
     if re.search("[\ud800-\udfff]", prefix):
-        raise FaceganError(f"s3://{bucket}: the rest of the URL is not UTF-8, as keys are")
+        raise FaceganError(f"s3://{bucket}: the rest of the URL is not UTF-8; keys are")
     return bucket, prefix.removesuffix("/")
 
 
 def client() -> Any:
-    """This process's client; endpoint, region and credentials are those of AWS's environment.
+    """This process's client; endpoint, region and credentials come from AWS's environment.
 
-    Threads may share it. A forked process gets its own, because connections can't be shared.
+    Thread-safe. A forked process gets its own, because connections cannot be shared.
     """
     return _client(os.getpid())
 
@@ -80,7 +80,7 @@ def _client(process: int) -> Any:
 
     config = Config(
         retries={"mode": "standard"},
-        connect_timeout=10,  # the default of 60 s keeps a user with a wrong endpoint for minutes
+        connect_timeout=10,  # with the default of 60 s, a wrong endpoint takes minutes to fail
         response_checksum_validation="when_supported",
     )
     try:
@@ -94,12 +94,12 @@ def _client(process: int) -> Any:
 
 def _before_request(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
     context["requested"] = params
-    if "Range" in params:  # the checksum is the whole object's; rclone sends it all the same
+    if "Range" in params:  # the checksum is of the whole object, but rclone sends it anyway
         params.pop("ChecksumMode", None)
 
 
 def _after_get(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: object) -> None:
-    """Fail as S3 does where a server ignores If-Match, as rclone's does, or Range."""
+    """Fail as S3 does if a server ignores If-Match, as rclone does, or Range."""
     from botocore.exceptions import ClientError
 
     requested, etag = context["requested"], parsed.get("ETag", "").strip('"')
@@ -114,9 +114,10 @@ def _after_get(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: objec
 
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
-    """Turn what botocore and s3transfer raise into one line that names `url`.
+    """Translate exceptions of botocore and s3transfer into one line that names `url`.
 
-    It repeats nothing of the request or the response: a proxy's URL, say, can hold a password.
+    Nothing of the request or response is repeated: a proxy's URL, for instance, may contain a
+    password.
     """
     from botocore import exceptions
     from s3transfer.exceptions import RetriesExceededError
@@ -147,22 +148,22 @@ def _reason(response: Mapping[str, Any]) -> str:
     if code in MISSING:
         return "object not found; it may have been deleted since it was listed"
     if code in CHANGED:
-        return "changed while it was read; start again"
+        return "changed while it was read; run again"
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403):
         return f"access denied ({code}); check the AWS credentials and AWS_ENDPOINT_URL"
     return f"S3 error {code}; check the URL, AWS_REGION and AWS_ENDPOINT_URL"
 
 
 def list_objects(url: str) -> Iterator[Object]:
-    """The objects below `url`, as S3 sorts them; names that end in / stand for folders.
+    """The objects below `url`, in S3's order, without keys that end in / (folders).
 
-    `s3://bucket/a/b` stands for the object `a/b` and those below `a/b/`, not for `a/bc`.
+    `s3://bucket/a/b` means the object `a/b` and those below `a/b/`, not `a/bc`.
     """
     bucket, prefix = parse(url)
     below = f"{prefix}/" if prefix else ""
     with translate_errors(url):
         s3 = client()
-        # The key that is the prefix itself sorts before all others that begin with it.
+        # A key equal to the prefix sorts before all others that start with it.
         first = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1) if prefix else {}
         for entry in first.get("Contents", ()):
             if entry["Key"] == prefix and not prefix.endswith("/"):
@@ -178,15 +179,15 @@ def _object(entry: Mapping[str, Any], path: str) -> Object:
 
 
 def open_object(url: str, path: str, buffer_size: int = BUFFER) -> BinaryIO:
-    """An object, by its path below `url`, to be read and sought in; nothing is kept on disk.
+    """Open an object, by its path below `url`, for reading and seeking; nothing goes to disk.
 
     Raises:
-        FileNotFoundError: if there is no such object.
-        FaceganError: here and in each read, if S3 doesn't give it.
+        FileNotFoundError: if the object does not exist.
+        FaceganError: on opening and on each read, if S3 does not serve it.
     """
     bucket, prefix = parse(url)
     keys = [f"{prefix}/{path}" if prefix else path]
-    if prefix.rpartition("/")[2] == path:  # the URL may be the object's own
+    if prefix.rpartition("/")[2] == path:  # the URL may be that of the object
         keys.insert(0, prefix)
     for key in keys:
         if obj := _head(bucket, key, path):
@@ -208,7 +209,7 @@ def _head(bucket: str, key: str, path: str) -> Object | None:
 
 
 class _Reader(io.RawIOBase):
-    """An object as a file; each read is a request of its own."""
+    """An object as a raw file; each read is one request."""
 
     def __init__(self, bucket: str, obj: Object) -> None:
         self.bucket, self.obj, self.position = bucket, obj, 0
@@ -232,11 +233,11 @@ class _Reader(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
-    def readall(self) -> bytes:  # io's own asks for 8 kB at a time
+    def readall(self) -> bytes:  # the inherited one reads 8 kB at a time
         return b"".join(iter(lambda: self._next(self.obj.size), b""))
 
     def _next(self, size: int) -> bytes:
-        """At most `size` bytes, fewer where the body breaks off, none at the end."""
+        """At most `size` bytes: fewer if the body is cut off, none at the end."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         size = max(0, min(size, self.obj.size - self.position))

@@ -1,4 +1,4 @@
-"""Bytes of a photograph -> an upright image in grey or RGB."""
+"""Encoded photograph -> upright image in grey or RGB."""
 
 import io
 import math
@@ -12,16 +12,16 @@ from facegan.core.errors import FaceganError
 from facegan.photos.inputs import Input, Unusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# What is called so and can't be decoded is counted as unusable; the last line's formats never can.
+# Files with these suffixes count as unusable if not decodable; the last line's formats never are.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
     *(".heic", ".heif", ".avif", ".jp2", ".tar.xz", ".tar.bz2", ".tar.zst", ".7z", ".rar"),
 )
-# A decoded photograph takes up to 4 bytes a pixel.
+# A decoded photograph takes up to 4 bytes per pixel.
 MAX_PIXELS = 2**27
-# How EXIF's orientations are undone; which of them turn by a quarter, and which begin where the
-# file's rows or columns end.
-TURNS = {
+# How to undo each EXIF orientation; which of them swap width and height, and which start at the
+# file's last column or row.
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,7 +30,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TURNED, FROM_RIGHT, FROM_BELOW = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+SWAPPED, FROM_RIGHT, FROM_BOTTOM = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -38,13 +38,13 @@ DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 class Decoded:
     """
     Attributes:
-        image: upright, mode L or RGB; smaller than `width` x `height` where a JPEG was decoded at
-            a half, a quarter or an eighth of its size.
-        width, height: of the upright photograph, in pixels.
-        reduction: 1, 2, 4 or 8: how many of its pixels one of the image's has across. Not always
-            `width / image.width`, because the last column may be a part of one.
-        left, top: how many of its pixels the image has before the photograph begins; where it
-            was turned, that last column comes first.
+        image: upright, mode L or RGB; smaller than `width` x `height` if a JPEG was decoded at
+            1/2, 1/4 or 1/8 of its size.
+        width, height: of the upright photograph at full size, in pixels.
+        reduction: 1, 2, 4 or 8: full-size pixels per image pixel, in each direction. Not always
+            `width / image.width`, because the last column may be a partial one.
+        left, top: full-size pixels of padding before the photograph; after a rotation, the
+            partial column or row may come first.
     """
 
     image: Image.Image
@@ -56,24 +56,24 @@ class Decoded:
 
 
 def decode(
-    each: Input,
+    item: Input,
     content: bytes,
     channels: int,
     background: int,
     shrink: Callable[[int, int], float] | None = None,
 ) -> Decoded:
-    """Decode a photograph; the first frame of an animation.
+    """Decode a photograph, or the first frame of an animation.
 
     Args:
         channels: 1 for grey, 3 for RGB.
         background: the grey level, 0 to 255, behind transparent pixels.
-        shrink: of a photograph's width and height, the share that is enough. A JPEG is then
-            decoded at 1/2, 1/4 or 1/8 of its size, if that is at least the share.
+        shrink: (width, height) of the file -> the scale that suffices. A JPEG is then decoded at
+            1/2, 1/4 or 1/8 of its size, if that is no less than the scale.
     Raises:
-        Unusable: if it is no image, or one that can't be decoded.
+        Unusable: if it is not an image, or cannot be decoded.
     """
-    if each.shape is not None:
-        height, width = each.shape
+    if item.shape is not None:
+        height, width = item.shape
         raw = Image.frombytes("L", (width, height), content)
         return Decoded(raw if channels == 1 else raw.convert("RGB"), width, height)
     try:
@@ -81,13 +81,13 @@ def decode(
     except (Unusable, FaceganError):
         raise
     except UnidentifiedImageError:
-        named = each.path.lower().endswith(SUFFIXES)
-        # macOS puts a "._" file beside each photograph in a zip; it holds no picture.
-        named = named and not each.path.rpartition("/")[2].startswith("._")
+        named = item.path.lower().endswith(SUFFIXES)
+        # macOS adds a "._" file beside each photograph in a zip; it contains no image.
+        named = named and not item.path.rpartition("/")[2].startswith("._")
         raise Unusable("unreadable" if named else "not-an-image") from None
     except Image.DecompressionBombError:
         raise Unusable("bomb") from None
-    except Exception as error:  # Pillow's plugins raise whatever the bytes lead them to
+    except Exception as error:  # corrupt bytes make Pillow's plugins raise almost anything
         raise Unusable("truncated" if "truncated" in str(error).lower() else "unreadable") from None
 
 
@@ -98,39 +98,39 @@ def _decode(
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Unusable("bomb")
-    share = 1.0 if shrink is None else shrink(width, height)
-    enough = math.ceil(width * share), math.ceil(height * share)
-    drafted = image.draft(None, enough) if share < 1 else None
+    scale = 1.0 if shrink is None else shrink(width, height)
+    target = math.ceil(width * scale), math.ceil(height * scale)
+    drafted = image.draft(None, target) if scale < 1 else None
     reduction = round(width / drafted[1][2]) if drafted else 1
     image.load()
-    turn = _orientation(image)
-    if turn in TURNS:
-        image = image.transpose(TURNS[turn])
-    if turn in TURNED:
+    orientation = _orientation(image)
+    if orientation in TRANSPOSES:
+        image = image.transpose(TRANSPOSES[orientation])
+    if orientation in SWAPPED:
         width, height = height, width
-    left = image.width * reduction - width if turn in FROM_RIGHT else 0
-    top = image.height * reduction - height if turn in FROM_BELOW else 0
-    converted = _converted(image, channels, background)
+    left = image.width * reduction - width if orientation in FROM_RIGHT else 0
+    top = image.height * reduction - height if orientation in FROM_BOTTOM else 0
+    converted = _convert(image, channels, background)
     return Decoded(converted, width, height, reduction, left, top)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8: 1 is upright."""
+    """The EXIF orientation, 1 to 8; 1 is upright."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF says nothing, and the picture may be whole
+    except Exception:  # the image may be intact although its EXIF is corrupt
         return 1
 
 
-def _converted(image: Image.Image, channels: int, background: int) -> Image.Image:
+def _convert(image: Image.Image, channels: int, background: int) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     if image.mode in DEEP_GREY:
-        # Pillow's own conversion cuts everything above 255 off.
+        # Pillow's own conversion clips everything above 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow knows no direct way to grey
+        image = image.convert("RGB")  # Pillow has no direct conversion to grey
     elif image.mode in ("I", "F"):
-        raise Unusable("unreadable")  # nothing says which value is white
+        raise Unusable("unreadable")  # the value of white is unknown
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
         image = Image.new("RGBA", image.size, (background, background, background, 255))

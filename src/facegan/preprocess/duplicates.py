@@ -1,4 +1,4 @@
-"""Photographs that were there before: the same pixels, or nearly the same."""
+"""Detection of exact and near duplicates."""
 
 import sqlite3
 
@@ -6,42 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Seen:
-    """Remembers every photograph in constant memory; what is much goes to a temporary file."""
+class DigestIndex:
+    """Finds photographs with the same pixels. Constant memory; spills to a temporary file."""
 
     def __init__(self) -> None:
-        self.rows = sqlite3.connect("")  # a private file, gone with the connection
-        columns = "digest BLOB PRIMARY KEY, path TEXT, side TEXT"
-        self.rows.execute(f"CREATE TABLE seen ({columns}) WITHOUT ROWID")
+        self.connection = sqlite3.connect("")  # a private temporary file, deleted on close
+        columns = "digest BLOB PRIMARY KEY, path TEXT, split TEXT"
+        self.connection.execute(f"CREATE TABLE seen ({columns}) WITHOUT ROWID")
 
-    def first(self, digest: bytes, path: str, side: str) -> tuple[str | None, str]:
-        """The path and the side that came with this digest first; None if this one is the first."""
-        new = (digest, path, side)
-        if self.rows.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", new).rowcount:
-            return None, side
-        found = self.rows.execute("SELECT path, side FROM seen WHERE digest = ?", (digest,))
-        before, its_side = found.fetchone()
-        return str(before), str(its_side)
+    def find_or_add(self, digest: bytes, path: str, split: str) -> tuple[str | None, str]:
+        """The path and split first added with this digest; (None, split) if it is new."""
+        new = (digest, path, split)
+        if self.connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", new).rowcount:
+            return None, split
+        query = "SELECT path, split FROM seen WHERE digest = ?"
+        first, first_split = self.connection.execute(query, (digest,)).fetchone()
+        return str(first), str(first_split)
 
     def close(self) -> None:
-        self.rows.close()
+        self.connection.close()
 
 
-class SeenNearly:
-    """Remembers perceptual hashes: 8 bytes a photograph, and its path.
+class PerceptualIndex:
+    """Finds photographs with similar perceptual hashes. 8 bytes per photograph, and its path.
 
     Args:
-        most: in how many of 64 bits two hashes may differ.
+        max_distance: bits, out of 64, in which two near duplicates may differ.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self.paths = most, list[str]()
+    def __init__(self, max_distance: int) -> None:
+        self.max_distance, self.paths = max_distance, list[str]()
         self.hashes: NDArray[np.uint64] = np.empty(1024, np.uint64)
 
-    def first(self, perceptual: int, path: str) -> str | None:
-        """The first path whose hash is near enough; None, and remembered, if there is none."""
+    def find_or_add(self, perceptual: int, path: str) -> str | None:
+        """The first path with a near hash; None, after adding this one, if there is none."""
         known = self.hashes[: len(self.paths)]
-        near = np.bitwise_count(known ^ np.uint64(perceptual)) <= self.most
+        near = np.bitwise_count(known ^ np.uint64(perceptual)) <= self.max_distance
         if near.any():
             return self.paths[int(near.argmax())]
         if len(self.paths) == len(self.hashes):

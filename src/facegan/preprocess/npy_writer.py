@@ -1,4 +1,4 @@
-"""Packed arrays that are written row by row."""
+"""`.npy` files written incrementally."""
 
 import hashlib
 from pathlib import Path
@@ -12,9 +12,9 @@ Pixels = NDArray[np.uint8]
 
 
 class ArrayWriter:
-    """Writes a `.npy` of uint8 (N, *shape) a few rows at a time, N unknown until the end.
+    """Writes a `.npy` of uint8 (N, *shape), some rows at a time; N is unknown until the end.
 
-    Memory does not grow with N. The header has room for any N (numpy pads it for appending).
+    Memory does not grow with N. NumPy pads the header, so that any N fits.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -32,7 +32,7 @@ class ArrayWriter:
         self.count += len(rows)
 
     def finish(self) -> str:
-        """Put the count into the header; the sha256 of the whole file."""
+        """Write the final header and return the sha256 of the whole file."""
         self.file.seek(0)
         self._write_header()
         self.file.seek(0)

@@ -1,4 +1,4 @@
-"""A few inputs -> packed pixels: what one worker does at a time."""
+"""A chunk of inputs -> packed pixels: one task of a worker."""
 
 import hashlib
 import math
@@ -25,14 +25,14 @@ RESAMPLING = {
 
 
 class Row(NamedTuple):
-    """What was found out about one input.
+    """The result for one input.
 
     Attributes:
-        sha256: of the file's bytes, in hexadecimal; empty where they could not be read.
-        width, height: of the upright photograph; 0 where it could not be decoded.
-        status: why it is unusable; None where it has pixels.
-        digest: of its pixels, as they are packed.
-        perceptual: its perceptual hash, 64 bits, where near duplicates are looked for.
+        sha256: of its bytes, in hexadecimal; empty if it could not be read.
+        width, height: of the upright photograph; 0 if it could not be decoded.
+        status: why it is unusable; None if it has pixels.
+        digest: of its packed pixels.
+        perceptual: 64-bit perceptual hash; 0 unless near duplicates are dropped.
     """
 
     path: str
@@ -50,15 +50,15 @@ def pack_inputs(
     """Read, decode, crop and resize.
 
     Returns:
-        A row for each input, and uint8 (k, resolution, resolution, channels) for the k usable ones.
+        A row per input, and uint8 (k, resolution, resolution, channels) for the k usable ones.
     Raises:
-        FaceganError: if a photograph is smaller than the box that is to be cut out of it.
+        FaceganError: if a photograph is smaller than the crop box.
     """
     rows, packed = [], []
     with warnings.catch_warnings(), closing(Reader(root)) as reader:
-        warnings.simplefilter("ignore")  # Pillow's, on odd metadata
-        for each in inputs:
-            row, pixels = _pack_input(reader, each, params)
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata
+        for item in inputs:
+            row, pixels = _pack_input(reader, item, params)
             rows.append(row)
             packed.append(pixels)
     side = params.resolution
@@ -66,40 +66,40 @@ def pack_inputs(
     return rows, array.reshape(-1, side, side, params.channels)
 
 
-def _pack_input(reader: Reader, each: Input, params: Preprocess) -> tuple[Row, bytes]:
-    """The row of an input, and its pixels; none if it is unusable."""
+def _pack_input(reader: Reader, item: Input, params: Preprocess) -> tuple[Row, bytes]:
+    """The row of an input, and its packed pixels; b"" if it is unusable."""
     sha256 = ""
     try:
-        content = reader.read(each)
+        content = reader.read(item)
         sha256 = hashlib.sha256(content).hexdigest()
 
         def shrink(width: int, height: int) -> float:
             if min(width, height) < params.min_side:
-                return 1.0  # it is left out, and so needs no box
-            left, top, right, bottom = crop_box(width, height, params.crop, each.path)
+                return 1.0  # too small to use, and maybe for the crop box
+            left, top, right, bottom = crop_box(width, height, params.crop, item.path)
             return params.resolution / min(right - left, bottom - top)
 
         full = params.jpeg == "full"
         decoded = decode(
-            each, content, params.channels, params.background, None if full else shrink
+            item, content, params.channels, params.background, None if full else shrink
         )
     except Unusable as error:
-        return Row(each.path, sha256, status=str(error)), b""
+        return Row(item.path, sha256, status=str(error)), b""
     size = decoded.width, decoded.height
     if min(size) < params.min_side:
-        return Row(each.path, sha256, *size, "too-small"), b""
-    small = resize(decoded, params, each.path)
+        return Row(item.path, sha256, *size, "too-small"), b""
+    small = resize(decoded, params, item.path)
     pixels = small.tobytes()
     digest = hashlib.sha256(pixels).digest()[:16]
     perceptual = 0 if params.near_duplicates is None else _perceptual(small)
-    return Row(each.path, sha256, *size, None, digest, perceptual), pixels
+    return Row(item.path, sha256, *size, None, digest, perceptual), pixels
 
 
 def crop_box(width: int, height: int, crop: str, path: str) -> tuple[int, int, int, int]:
-    """The part of a photograph that is kept: (left, top, right, bottom), in pixels.
+    """The part of a photograph to keep: (left, top, right, bottom), in pixels.
 
     Raises:
-        FaceganError: if the photograph is smaller than the box.
+        FaceganError: if the photograph is smaller than the crop box.
     """
     if crop == "none":
         return 0, 0, width, height
@@ -107,29 +107,29 @@ def crop_box(width: int, height: int, crop: str, path: str) -> tuple[int, int, i
     if side > min(width, height):
         raise FaceganError(
             f"{shown(path)}: {width}x{height} pixels, smaller than preprocess.crop: {crop}; "
-            f"leave such photographs out with preprocess.min_side: {side}, or take another crop"
+            f"exclude such photographs with preprocess.min_side: {side}, or choose another crop"
         )
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
 
 
 def resize(decoded: Decoded, params: Preprocess, path: str) -> Image.Image:
-    """Crop and resize to (resolution, resolution), antialiased."""
+    """Crop and resize to (resolution, resolution) with antialiasing."""
     box = crop_box(decoded.width, decoded.height, params.crop, path)
-    begin = decoded.left, decoded.top
+    padding = decoded.left, decoded.top
     left, top, right, bottom = (
-        (edge + begin[axis % 2]) / decoded.reduction for axis, edge in enumerate(box)
+        (edge + padding[axis % 2]) / decoded.reduction for axis, edge in enumerate(box)
     )
-    # Cropped to whole pixels first, because the filter would reach beyond its box.
+    # Crop to whole pixels first, because the resampling filter reaches beyond its box.
     x, y = math.floor(left), math.floor(top)
-    whole = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    outer = decoded.image.crop((x, y, math.ceil(right), math.ceil(bottom)))
     inner = left - x, top - y, right - x, bottom - y
     side = params.resolution
-    return whole.resize((side, side), RESAMPLING[params.resample], box=inner)
+    return outer.resize((side, side), RESAMPLING[params.resample], box=inner)
 
 
 def _perceptual(image: Image.Image) -> int:
-    """pHash of what the generator will see, 64 bits."""
-    import imagehash  # loads scipy
+    """64-bit pHash of the packed image."""
+    import imagehash  # imports scipy
 
     return int(str(imagehash.phash(image)), 16)

@@ -1,4 +1,4 @@
-"""Photographs -> one packed uint8 array, a held-out part, an index and a report."""
+"""Photographs -> one packed uint8 array, a held-out array, an index and a report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import pack_inputs
 from facegan.preprocess.workers import PROCESSES, cores, in_order, open_executor
 
-# Inputs that a worker gets at a time, at most 257 because their pixels are summed in 16 bits; bytes
-# that it gives back, and bytes of inputs that had to be read before.
+# Limits of a chunk: inputs, at most 257 because their pixels are summed in 16 bits; bytes of packed
+# pixels; and bytes of inputs that had to be read in advance.
 CHUNK, PIXEL_BYTES, CONTENT_BYTES = 64, 2**20, 2**22
-# Chunks a worker that are begun before the next in order is there: with 2, workers stood idle.
+# Chunks in flight per worker; with 2, workers were idle at times.
 AHEAD = 4
 
 
@@ -30,23 +30,23 @@ def preprocess(
 ) -> None:
     """Pack every photograph below `data`, a folder or `s3://bucket/prefix`, into `out`.
 
-    Writes `images.npy` and `holdout.npy` (uint8, (N, resolution, resolution, channels)),
+    Writes `images.npy` and `holdout.npy` (uint8 (N, resolution, resolution, channels)),
     `dataset.json` and `holdout.json` (sha256, shape and preprocessing of each), `index.csv` (path,
-    sha256, width, height, status of every input, in order), `report.json`, the pictures
+    sha256, width, height and status of every input, in order), `report.json`, the pictures
     `preview.png` and `mean.png`, and histograms of the photographs' short sides and mean grey
-    levels for `dvc plots`. The bytes of all these don't depend on `executor` and `workers`.
+    levels for `dvc plots`. The outputs are byte-identical for any `executor` and `workers`.
 
     Args:
-        executor: `processes`, or a Dask scheduler's address, whose workers read `data` themselves.
-        workers: how many processes; as many as there are cores by default.
+        executor: `processes`, or the address of a Dask scheduler whose workers can read `data`.
+        workers: number of processes; all cores by default.
     Raises:
-        FaceganError: if there are no photographs, or too many of the inputs are unusable. `out`
-            is then untouched.
+        FaceganError: if there are no photographs, or too many inputs are unusable; `out` is
+            unchanged then.
     """
     root = shared = open_root(str(data))
     if isinstance(root, Folder):
         _refuse_overlap(root.path, out)
-        shared = Folder(root.path.absolute())  # workers may be at home elsewhere
+        shared = Folder(root.path.absolute())  # workers may have another working directory
     refuse_foreign(out, "report.json")
     total = discovery.count(root)
     size = min(CHUNK, PIXEL_BYTES // (params.resolution**2 * params.channels))
@@ -54,26 +54,26 @@ def preprocess(
     few = min(workers or cores(), -(-total // size) or 1)
     with replacing(out) as folder, open_executor(executor, few) as found:
         folder.mkdir()
-        with DatasetWriter(folder, params, discovery.manifest(root).get("originals", {})) as ledger:
+        with DatasetWriter(folder, params, discovery.manifest(root).get("originals", {})) as writer:
             for rows, pixels in in_order(found, AHEAD * found.tasks, pack_inputs, calls):
-                ledger.add(rows, pixels, on_event)
-                on_event(Progress(ledger.inputs, total))
-            ledger.finish(str(data))
+                writer.add(rows, pixels, on_event)
+                on_event(Progress(writer.inputs, total))
+            writer.finish(str(data))
 
 
 def _refuse_overlap(data: Path, out: Path) -> None:
-    source, place = data.resolve(), out.resolve()
-    if source == place or source in place.parents or place in source.parents:
-        raise FaceganError(f"{data}: is, contains or lies in {out}, where the images would go")
+    origin, target = data.resolve(), out.resolve()
+    if origin == target or origin in target.parents or target in origin.parents:
+        raise FaceganError(f"{data}: overlaps the output folder {out}")
 
 
-def _chunks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
+def _chunks(inputs: Iterator[Input], max_inputs: int) -> Iterator[list[Input]]:
     chunk: list[Input] = []
     size = 0
-    for each in inputs:
-        chunk.append(each)
-        size += len(each.content or b"")
-        if len(chunk) == most or size > CONTENT_BYTES:
+    for item in inputs:
+        chunk.append(item)
+        size += len(item.content or b"")
+        if len(chunk) == max_inputs or size > CONTENT_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:

@@ -1,4 +1,4 @@
-"""Many workers, one order: processes on this machine, or a Dask cluster's."""
+"""Parallel calls with ordered results, on local processes or a Dask cluster."""
 
 import logging
 import multiprocessing
@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 from facegan.core.errors import FaceganError
 
 PROCESSES = "processes"
-# Seconds in which a scheduler has to answer.
-PATIENCE = 10
+# Seconds to wait for a scheduler's answer.
+TIMEOUT = 10
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Workers:
-    """An executor, how many tasks it works on at a time, and whether it still can."""
+    """An executor, how many tasks it runs at a time, and whether it is still connected."""
 
     pool: Executor
     tasks: int
@@ -33,21 +33,22 @@ class Workers:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def open_executor(place: str, workers: int) -> Iterator[Workers]:
-    """
+def open_executor(address: str, workers: int) -> Iterator[Workers]:
+    """Start local processes, or connect to a Dask cluster, for the duration of the block.
+
     Args:
-        place: `processes`, or a Dask scheduler's address: `tcp://...`, `tls://...`.
-        workers: how many processes.
+        address: `processes`, or a Dask scheduler's `tcp://HOST:PORT` or `tls://HOST:PORT`.
+        workers: number of processes.
     Raises:
-        FaceganError: if `place` is neither, or its scheduler can't be reached.
+        FaceganError: if `address` is neither, or no scheduler answers.
     """
-    if place == PROCESSES:
-        # Spawned: a fork would copy the progress bar's thread in the middle of its work.
+    if address == PROCESSES:
+        # Spawned, because forking is unsafe while the progress bar's thread runs.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             try:
@@ -55,18 +56,18 @@ def open_executor(place: str, workers: int) -> Iterator[Workers]:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    elif re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d+", place):
-        with _dask(place) as cluster:
+    elif re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d+", address):
+        with _dask(address) as cluster:
             yield cluster
     else:
         raise FaceganError(
-            f"--executor {place}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
+            f"--executor {address}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
         )
 
 
 def _end_with_parent() -> None:
-    """A worker waits for its next task forever, also when its parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
+    """Exit when the parent was killed; a worker would wait for its next task forever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -85,31 +86,31 @@ def _dask(address: str) -> Iterator[Workers]:
         from distributed.client import ClosedClientError
     except ImportError:
         raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
-    # A line says enough where it would log a traceback.
+    # FaceganError reports in one line what it would log with a traceback.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    # Asked before, because a client that failed for it takes 20 seconds to go.
+    # Checked first, because a client that failed for this reason takes 20 seconds to close.
     if address.startswith("tls") and not Security().get_connection_args("client")["ssl_context"]:
         tls = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
         raise FaceganError(f"{address}: no certificates for TLS; set {tls}")
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise FaceganError(f"{address}: no Dask scheduler answers there ({reason})") from None
+        raise FaceganError(f"{address}: no Dask scheduler answers ({reason})") from None
     with client:
         threads = sum(client.nthreads().values())
         if threads == 0:
             raise FaceganError(f"{address}: the scheduler has no workers; start: dask worker")
-        # A photograph out of a compressed tar travels with its task; Dask warns of 10 MB.
+        # A task may carry a large photograph from a compressed tar; Dask warns above 10 MB.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
             try:
-                # Not pure: the same call later may find other photographs.
+                # Not pure, because files may change between equal calls.
                 pool, connection = client.get_executor(pure=False), client.scheduler_comm
                 yield Workers(pool, threads, lambda: client.scheduler_comm is connection)
             except (CancelledError, ClosedClientError, KilledWorker) as error:
                 reason = type(error).__name__
                 raise FaceganError(
-                    f"{address}: the scheduler, or too many of the workers, ended ({reason})"
+                    f"{address}: lost the scheduler or too many workers ({reason})"
                 ) from None
 
 
@@ -119,38 +120,38 @@ def in_order(
     function: Callable[..., Result],
     calls: Iterable[tuple[Any, ...]],
 ) -> Iterator[Result]:
-    """The results of `function(*call)`, in the order of `calls`, of which few are begun at a time.
+    """Yield the results of `function(*call)` in the order of `calls`, which are consumed lazily.
 
     Args:
-        ahead: how many results may wait for the one before them.
+        ahead: results that may be pending beyond the next one; bounds memory.
     Raises:
-        FaceganError: if a worker died.
-        CancelledError: if the workers can't be reached any more.
+        FaceganError: if a worker process was killed.
+        CancelledError: if the connection to the cluster is lost.
     """
-    waiting: deque[Future[Result]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
         for call in calls:
-            waiting.append(workers.pool.submit(function, *call))
-            if len(waiting) > ahead:
-                yield _result(waiting.popleft(), workers)
-        while waiting:
-            yield _result(waiting.popleft(), workers)
+            pending.append(workers.pool.submit(function, *call))
+            if len(pending) > ahead:
+                yield _result(pending.popleft(), workers)
+        while pending:
+            yield _result(pending.popleft(), workers)
     except BrokenProcessPool:
         raise FaceganError(
-            "a worker process was killed, perhaps for want of memory; fewer --workers need less"
+            "a worker process was killed, possibly out of memory; use fewer --workers"
         ) from None
     finally:
         if workers.connected():
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
 def _result(future: Future[Result], workers: Workers) -> Result:
-    # A Dask future that was on its way when the scheduler ended never comes, nor fails.
+    # A Dask future in flight when the scheduler exits never completes or fails.
     while workers.connected():
         try:
             return future.result(timeout=1)
         except TimeoutError:
-            if future.done():  # with the function's own, or just now
+            if future.done():  # raised by the function itself, or completed just now
                 return future.result()
     raise CancelledError
