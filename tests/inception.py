@@ -1,4 +1,4 @@
-"""Weights for the Inception network where the literature's can't be had: random ones."""
+"""Random weights for the Inception network, where the published ones are not available."""
 
 import hashlib
 import io
@@ -16,37 +16,40 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from facegan.features import inception_weights
 from samples import natural
 
-# BatchNorm's biases are random up to this one. With none, rounding grows some 300-fold on its way
-# through the network, as it does not in a trained one: bfloat16 features would be 20% off.
+# Upper bound of BatchNorm's random biases. With biases of 0, rounding errors grow some 300-fold
+# through the network, unlike in a trained one, and bfloat16 features would be off by 20%.
 BIAS = 2.0
 CALIBRATION = 8
 
 
 @contextmanager
 def random_weights(folder: Path) -> Iterator[Path]:
-    """While it lasts, random weights in a file in `folder` are those that `weights` looks for.
+    """Within the context, a file of random weights in `folder` stands in for the published ones.
 
-    They are the same each time. The file has the official one's form: a dict of all tensors but
-    BatchNorm's counts, in torch's old format; in the new one it would be larger than the official.
+    The weights are always the same. The file has the form of the published one: a dict of tensors
+    without BatchNorm's counters, in torch's legacy format; the new format would exceed SIZE.
     """
     path = folder / "inception.pth"
     state = _calibrated().state_dict()
     state = {name: value for name, value in state.items() if "num_batches" not in name}
     torch.save(state, path, _use_new_zipfile_serialization=False)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    named = {inception_weights.VARIABLE: str(path)}
-    with mock.patch.object(inception_weights, "SHA256", digest), mock.patch.dict(os.environ, named):
+    variables = {inception_weights.VARIABLE: str(path)}
+    with (
+        mock.patch.object(inception_weights, "SHA256", digest),
+        mock.patch.dict(os.environ, variables),
+    ):
         yield path
 
 
-def torch_fidelitys(path: Path) -> nn.Module:
-    """torch-fidelity's own extractor: uint8 (n, 3, H, W) -> a tuple with float32 (n, 2048)."""
+def fidelity_extractor(path: Path) -> nn.Module:
+    """torch-fidelity's extractor: uint8 (n, 3, H, W) -> a tuple of one float32 (n, 2048)."""
     network: nn.Module = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
     return network
 
 
 def pictures(seeds: range, blue: float = 1.0) -> Tensor:
-    """uint8 (n, 64, 64, 3), one for each seed; `blue` is what the third channel is multiplied by.
+    """uint8 (n, 64, 64, 3), one image per seed; `blue` scales the third channel.
 
     >>> pictures(range(100, 200), blue=0.97)
     """
@@ -56,17 +59,17 @@ def pictures(seeds: range, blue: float = 1.0) -> Tensor:
 
 @torch.no_grad()
 def _calibrated() -> nn.Module:
-    """Random convolutions, and the statistics that images have on their way through these."""
-    nothing = io.BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
+    """A network with random convolutions, and BatchNorm statistics of images passed through it."""
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         with mock.patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
-            network: nn.Module = FeatureExtractorInceptionV3("", ["2048"], nothing)
+            network: nn.Module = FeatureExtractorInceptionV3("", ["2048"], empty)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0  # the statistics become those of the one batch
+                module.momentum = 1.0  # running statistics become those of the batch
                 module.bias.uniform_(0, BIAS)
     network.train()(pictures(range(CALIBRATION)).permute(0, 3, 1, 2))  # NHWC => NCHW
     return network.eval()

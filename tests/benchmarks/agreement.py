@@ -1,4 +1,4 @@
-"""The scores, against those that other tools compute from the same images and weights."""
+"""Agreement with other tools, on the same images and weights."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from facegan.evaluate.neighbours import precision_and_recall
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import Moments, Statistics, frechet_distance
 from facegan.params import Extractor
-from inception import pictures, random_weights, torch_fidelitys
+from inception import fidelity_extractor, pictures, random_weights
 
-# Of each kind; Inception makes some 10 a second on a core.
+# Per side; Inception extracts about 10 images/s on a core.
 IMAGES = 200
-# More than EfficientNet-Lite0 has features, so that the covariance has full rank.
+# More than EfficientNet-Lite0's features, so that the covariance has full rank.
 MANY = 1_400
-# What the two kinds differ by: enough for a FID of about 60, little enough for them to overlap.
+# Scale of the fakes' blue channel: a FID of about 60, with overlapping distributions.
 BLUE = 0.97
 BATCHES = 1, 7, 64
 DIMENSIONS = 64, 512, 1280, 2048
@@ -38,7 +38,7 @@ FIDELITY, METRICS, SCIPY = (
 
 
 def run() -> Iterator[Line]:
-    """Features, FID, KID, precision and recall; the distance alone; bfloat16; sizes of batches."""
+    """Features, FID, KID, precision, recall; the distance alone; bfloat16; batch sizes."""
     inception, lite0 = settings("inception", 299), settings("efficientnet-lite0", 64)
     with TemporaryDirectory() as folder, random_weights(Path(folder)) as path:
         yield from _against_tools(inception, path)
@@ -49,40 +49,38 @@ def run() -> Iterator[Line]:
     yield _bfloat16()
 
 
-def settings(name: str, input_size: int, precision: str = "float32") -> Extractor:
-    return Extractor.model_validate(
-        {"extractor": name, "input_size": input_size, "dtype": precision}
-    )
+def settings(name: str, input_size: int, dtype: str = "float32") -> Extractor:
+    return Extractor.model_validate({"extractor": name, "input_size": input_size, "dtype": dtype})
 
 
-def _line(name: str, ours: float, theirs: float, most: float) -> Line:
-    """Holds where they differ by no more than `most` of theirs."""
+def _line(name: str, ours: float, theirs: float, tolerance: float) -> Line:
+    """Requires a relative difference of at most `tolerance`."""
     difference = abs(ours - theirs) / abs(theirs)
-    return _limited(name, ours, theirs, difference, most)
+    return _limited(name, ours, theirs, difference, tolerance)
 
 
-def _limited(name: str, ours: float, theirs: float, difference: float, most: float) -> Line:
-    values = f"{ours:.7g}", f"{theirs:.7g}", f"{difference:.1e}", f"<= {most:.2g}"
-    return Line(name, *values, difference <= most)
+def _limited(name: str, ours: float, theirs: float, difference: float, tolerance: float) -> Line:
+    values = f"{ours:.7g}", f"{theirs:.7g}", f"{difference:.1e}", f"<= {tolerance:.2g}"
+    return Line(name, *values, difference <= tolerance)
 
 
-class _Recorded(nn.Module):
-    """torch-fidelity's extractor for torchmetrics, which keeps what came out."""
+class _Recorder(nn.Module):
+    """torch-fidelity's extractor for torchmetrics; records its outputs."""
 
     num_features = 2048
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.network = torch_fidelitys(path)
+        self.network = fidelity_extractor(path)
         self.features = list[Tensor]()
 
     def forward(self, images: Tensor) -> Tensor:
         self.features += self.network(images)
-        return self.features[-1].double()  # or the distance comes back in float32
+        return self.features[-1].double()  # otherwise the distance is float32
 
 
 class _Pictures(Dataset[Tensor]):
-    """As torch-fidelity wants them."""
+    """Images in the form that torch-fidelity expects."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images.permute(0, 3, 1, 2)  # NHWC => NCHW
@@ -90,30 +88,30 @@ class _Pictures(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, number: int) -> Tensor:
-        return self.images[number]
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
 
 
-def _two_kinds(count: int) -> tuple[Tensor, Tensor]:
+def _real_and_fake(count: int) -> tuple[Tensor, Tensor]:
     return pictures(range(1000, 1000 + count)), pictures(range(5000, 5000 + count), BLUE)
 
 
 def _against_tools(inception: Extractor, path: Path) -> Iterator[Line]:
-    real, fake = _two_kinds(IMAGES)
+    real, fake = _real_and_fake(IMAGES)
     extraction = Extraction(inception, CPU, 2 * IMAGES)
     ours = extraction(real), extraction(fake)
-    recorded = _Recorded(path)
-    metric = FrechetInceptionDistance(recorded)
+    recorder = _Recorder(path)
+    metric = FrechetInceptionDistance(recorder)
     for images, is_real in ((real, True), (fake, False)):
         for batch in images.permute(0, 3, 1, 2).split(extraction.batch):
             metric.update(batch, is_real)
-    yield from _features(torch.cat(ours), torch.cat(recorded.features))
+    yield from _features(torch.cat(ours), torch.cat(recorder.features))
     fid, name = _fid(*ours), f"FID of {IMAGES} against {IMAGES} images, {{}}"
     yield _line(name.format(METRICS), fid, float(metric.compute()), 1e-3)
     found = calculate_metrics(
         input1=_Pictures(fake),
         input2=_Pictures(real),
-        feature_extractor="inception-v3-compat",  # for precision and recall too
+        feature_extractor="inception-v3-compat",  # else VGG for precision and recall
         feature_extractor_weights_path=str(path),
         fid=True,
         kid=True,
@@ -129,15 +127,15 @@ def _against_tools(inception: Extractor, path: Path) -> Iterator[Line]:
 
 
 def _features(ours: Tensor, theirs: Tensor) -> Iterator[Line]:
-    apart, norms = (ours - theirs).norm(dim=1), theirs.norm(dim=1)
-    name = f"inception's features of {len(ours)} images, {FIDELITY}: norm of an image's difference"
-    worst = int((apart / norms).argmax())
+    differences, norms = (ours - theirs).norm(dim=1), theirs.norm(dim=1)
+    worst = int((differences / norms).argmax())
     pair = float(ours[worst].norm()), float(norms[worst])
-    yield _limited(f"{name} over its norm, the largest", *pair, float(apart[worst]) / pair[1], 1e-3)
+    name = f"Inception features of {len(ours)} images, {FIDELITY}: largest relative difference"
+    yield _limited(f"{name} of an image", *pair, float(differences[worst]) / pair[1], 1e-3)
     relative = (ours - theirs).abs() / theirs.abs().max(1, keepdim=True).values
-    place = int(relative.argmax())
-    pair = float(ours.flatten()[place]), float(theirs.flatten()[place])
-    name = "of these, one feature's difference over its image's largest, the largest"
+    worst = int(relative.argmax())
+    pair = float(ours.flatten()[worst]), float(theirs.flatten()[worst])
+    name = "of these, largest difference of a feature, relative to its image's largest feature"
     yield _limited(name, *pair, float(relative.max()), 1e-3)
 
 
@@ -151,13 +149,13 @@ def _fid(real: Tensor, fake: Tensor) -> float:
 def _kid(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:
     size, (mean, spread) = subset_size(len(real), len(fake)), kernel_distance(real, fake, 0)
     theirs = found[metric_kid.KEY_METRIC_KID_MEAN]
-    name = f"KID over {SUBSETS} subsets of {size}, each tool's own, {FIDELITY}: in spreads"
+    name = f"KID over {SUBSETS} subsets of {size}, drawn by each tool, {FIDELITY}: in spreads"
     yield _limited(name, mean, theirs, abs(mean - theirs) / spread, 1)
     subset = torch.zeros(1, len(real), dtype=torch.float64)
     subset[:, ::2] = 1
     ours = float(squared_mmds(real, fake, subset, subset))
     x, y = real[::2].double(), fake[::2].double()
-    name = f"squared MMD of a subset of {len(x)}, the same, in float64"
+    name = f"squared MMD of the same subset of {len(x)}, float64"
     yield _line(f"{name}, {FIDELITY}", ours, metric_kid.kernel_mmd(x.numpy(), y.numpy()), 1e-9)
     yield _line(f"{name}, {METRICS}", ours, float(poly_mmd(x, y)), 1e-9)
 
@@ -165,27 +163,24 @@ def _kid(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:
 def _precision_and_recall(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:
     keys = metric_prc.KEY_METRIC_PRECISION, metric_prc.KEY_METRIC_RECALL
     for key, ours in zip(keys, precision_and_recall(real, fake), strict=True):
-        # It computes in float32, which can move an image over an edge.
+        # torch-fidelity computes in float32, which can move an image across a boundary.
         name = f"{key} of {len(fake)} against {len(real)} images, {FIDELITY}: difference"
         yield _limited(name, ours, found[key], abs(ours - found[key]), 1 / len(real))
 
 
 def _batches(chosen: Extractor, images: Tensor) -> Line:
     few, some, many = (Extraction(chosen, CPU, len(images), batch=n)(images) for n in BATCHES)
-    difference = max((each - many).abs().max() for each in (few, some))
-    name = f"{chosen.label}'s features in batches of {BATCHES[0]} and {BATCHES[1]}, against those"
+    difference = max((features - many).abs().max() for features in (few, some))
+    name = f"{chosen.label} features in batches of {BATCHES[0]} and {BATCHES[1]} vs {BATCHES[2]}"
     means = float(few.mean()), float(many.mean())
-    return _limited(
-        f"{name} in batches of {BATCHES[2]}: the mean, and one's largest difference",
-        *means, float(difference), 1e-4,
-    )  # fmt: skip
+    return _limited(f"{name}: mean, and largest difference", *means, float(difference), 1e-4)
 
 
 def _square_root(dimensions: int) -> Line:
-    """The formula with the root of the unsymmetric product, of well-conditioned features."""
-    source = torch.Generator().manual_seed(0)
-    real, fake = torch.randn(2, 3 * dimensions, dimensions, generator=source)
-    mixing = torch.randn(dimensions, dimensions, generator=source) / (2 * dimensions**0.5)
+    """Against the square root of the non-symmetric product, for well-conditioned features."""
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(2, 3 * dimensions, dimensions, generator=rng)
+    mixing = torch.randn(dimensions, dimensions, generator=rng) / (2 * dimensions**0.5)
     fake = fake + fake @ mixing + 0.1
     x, y = real.double().numpy(), fake.double().numpy()
     s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
@@ -196,15 +191,15 @@ def _square_root(dimensions: int) -> Line:
 
 
 def _bfloat16() -> Line:
-    images = _two_kinds(MANY)
+    images = _real_and_fake(MANY)
 
-    def fid(precision: str) -> float:
-        chosen = settings("efficientnet-lite0", 64, precision)
+    def fid(dtype: str) -> float:
+        chosen = settings("efficientnet-lite0", 64, dtype)
         extraction = Extraction(chosen, CPU, 2 * MANY)
         real, fake = map(extraction, images)
         return _fid(real, fake)
 
     name = f"FID of {MANY:,} against {MANY:,} images, efficientnet-lite0-64, bfloat16 and float32"
     line = _line(name, fid("bfloat16"), fid("float32"), 5e-3)
-    # It was 2.4e-02: hence float32 in the presets' official scores.
+    # Was 2.4e-02, hence float32 for the presets' official scores.
     return dataclasses.replace(line, demanded="- (0.005 for a default)", holds=True)

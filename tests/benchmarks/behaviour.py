@@ -1,4 +1,4 @@
-"""What the scores say of sets of images of which one knows what should be said."""
+"""Sanity checks: sets of images whose scores are predictable."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from facegan.reference.stage import reference
 from facegan.runtime.autocast import effective_dtype
 
 COUNT, SUBSET, INPUT_SIZE, SEED = 4_000, 5_000, 112, 19
-# A folder that train wrote, from these photographs and with the preset's split of them.
+# Environment variable: output folder of train, on these photographs with the preset's split.
 TRAINED = "TRAINED"
 
 
@@ -43,26 +43,26 @@ class Scores:
 
 
 Rule = tuple[str, Callable[[Scores, Scores], bool]]
-# What should be said of a set, and whether it is, beside the scores of another one.
+# An expectation, and whether a set's scores meet it, compared with those of another set.
 #
-# 0.01 is expected of photographs; with some 1,000 held-out ones as the yardstick and 4,000 images
-# that has a standard deviation of 0.004.
-HONEST: Rule = "memorised < 0.02", lambda own, _: own.memorised < 0.02
+# 0.01 is expected of unseen photographs; with some 1,000 held-out images and 4,000 samples, its
+# standard deviation is 0.004.
+UNSEEN: Rule = "memorised < 0.02", lambda own, _: own.memorised < 0.02
 COPIED: Rule = "memorised 1", lambda own, _: own.memorised == 1
-FURTHER: Rule = "a higher FID", lambda own, other: own.fid > other.fid
-ODDER: Rule = (
+WORSE: Rule = "a higher FID", lambda own, other: own.fid > other.fid
+LESS_REALISTIC: Rule = (
     "a higher FID, a lower precision",
     lambda own, other: own.fid > other.fid and own.precision < other.precision,
 )
-NARROWER: Rule = (
+LESS_DIVERSE: Rule = (
     "half the recall, memorised < 0.02",
     lambda own, other: own.recall < other.recall / 2 and own.memorised < 0.02,
 )
-LEARNT: Rule = (
+COPIED_LESS_DIVERSE: Rule = (
     "half the recall, memorised 1",
     lambda own, other: own.recall < other.recall / 2 and own.memorised == 1,
 )
-WORST: Rule = (
+UNRELATED: Rule = (
     "a higher FID, precision 0, recall 0",
     lambda own, other: own.fid > other.fid and own.precision == own.recall == 0,
 )
@@ -70,26 +70,27 @@ WORST: Rule = (
 
 @dataclass(frozen=True)
 class Set:
-    """Images, and what should be said of them.
+    """Images with an expectation.
 
     Attributes:
-        make: uint8 (COUNT, H, W, C).
-        beside: the set, an earlier one or itself, that they are compared with.
+        make: returns uint8 (COUNT, H, W, C).
+        baseline: name of the set to compare with: an earlier one or itself.
     """
 
     name: str
     make: Callable[[], Tensor]
-    beside: str
+    baseline: str
     rule: Rule
 
 
 def run() -> Iterator[Line]:
-    """The reference is of all photographs, and 5,000 of those that may be trained on are its
-    subset. New to this are the rest of them, 4,000 of which are the first set and make others. The
-    held-out ones, too few for a set, remain what memorisation is measured by.
+    """The reference covers all photographs; its subset is 5,000 training images.
+
+    4,000 of the remaining training images are the unseen ones, and other sets are derived from
+    them. The held-out images, too few for a set, calibrate memorisation.
     """
     if not SHARED_FACES.exists():
-        raise Skipped(f"{SHARED_FACES} is not there; it has the photographs")
+        raise Skipped(f"photographs not found: {SHARED_FACES}")
     with TemporaryDirectory() as folder:
         work = Path(folder)
         keep_freed_memory()
@@ -98,14 +99,14 @@ def run() -> Iterator[Line]:
         sets = _sets(load_images(work / "packed"), statistics.train_indices)
         scorer = Scorer(statistics, len(sets) * COUNT, choose_device())
         known: dict[str, Scores] = {}
-        for each in sets:
-            known[each.name] = _score(scorer, each.make())
-            yield _line(each, known[each.name], known[each.beside])
+        for images in sets:
+            known[images.name] = _score(scorer, images.make())
+            yield _line(images, known[images.name], known[images.baseline])
 
 
 def _measure(work: Path) -> Statistics:
-    possible = effective_dtype("bfloat16", choose_device(), silent)
-    lite = Extractor(extractor="efficientnet-lite0", input_size=INPUT_SIZE, dtype=possible)
+    dtype = effective_dtype("bfloat16", choose_device(), silent)
+    lite = Extractor(extractor="efficientnet-lite0", input_size=INPUT_SIZE, dtype=dtype)
     quick = lite.model_copy(update={"input_size": 32})
     params = Reference(quick=quick, official=lite, subset=SUBSET)
     files = work / "quick.safetensors", work / "official.safetensors"
@@ -120,41 +121,42 @@ def _score(scorer: Scorer, images: Tensor) -> Scores:
     return Scores(scorer.fid(sample), kid, precision, recall, memorised)
 
 
-def _line(each: Set, own: Scores, other: Scores) -> Line:
-    expectation, holds = each.rule
+def _line(images: Set, own: Scores, other: Scores) -> Line:
+    expectation, holds = images.rule
     return Line(
-        each.name,
+        images.name,
         f"FID {own.fid:.2f}, KID {own.kid:.4f}",
-        f"FID {other.fid:.2f}: {each.beside}",
+        f"FID {other.fid:.2f}: {images.baseline}",
         f"precision {own.precision:.3f}, recall {own.recall:.3f}, memorised {own.memorised:.4f}",
         expectation,
         holds(own, other),
     )
 
 
-def _sets(photographs: Tensor, rows: Tensor) -> list[Set]:
+def _sets(photographs: Tensor, train_indices: Tensor) -> list[Set]:
     """
     Args:
-        rows: of the photographs whose features the reference keeps.
+        train_indices: photographs whose features the reference stores.
     """
-    others = torch.ones(len(photographs), dtype=torch.bool)
-    others[rows] = False
-    new, seen = photographs[others][:COUNT], photographs[rows[:COUNT]]
+    unseen_mask = torch.ones(len(photographs), dtype=torch.bool)
+    unseen_mask[train_indices] = False
+    unseen, seen = photographs[unseen_mask][:COUNT], photographs[train_indices[:COUNT]]
+    new = "unseen photographs"
     sets = [
-        Set("new photographs", lambda: new, "new photographs", HONEST),
-        Set("blurred, radius 1", partial(_blur, new, 1), "new photographs", FURTHER),
-        Set("blurred, radius 2", partial(_blur, new, 2), "blurred, radius 1", FURTHER),
-        Set("noise, 8 levels", partial(_add_noise, new, 8), "new photographs", ODDER),
-        Set("noise, 24 levels", partial(_add_noise, new, 24), "noise, 8 levels", ODDER),
-        Set("a quarter of the new, four times", partial(_repeat, new), "new photographs", NARROWER),
-        Set("photographs trained on", lambda: seen, "new photographs", COPIED),
-        Set("a quarter of those, four times", partial(_repeat, seen), "new photographs", LEARNT),
-        Set("untrained generator", _draw_untrained, "noise, 24 levels", WORST),
+        Set(new, lambda: unseen, new, UNSEEN),
+        Set("blurred, radius 1", partial(_blur, unseen, 1), new, WORSE),
+        Set("blurred, radius 2", partial(_blur, unseen, 2), "blurred, radius 1", WORSE),
+        Set("noise, 8 levels", partial(_add_noise, unseen, 8), new, LESS_REALISTIC),
+        Set("noise, 24 levels", partial(_add_noise, unseen, 24), "noise, 8 levels", LESS_REALISTIC),
+        Set("a quarter of unseen, four times", partial(_repeat, unseen), new, LESS_DIVERSE),
+        Set("training images", lambda: seen, new, COPIED),
+        Set("a quarter of these, four times", partial(_repeat, seen), new, COPIED_LESS_DIVERSE),
+        Set("untrained generator", _sample_untrained, "noise, 24 levels", UNRELATED),
     ]
     if folder := os.environ.get(TRAINED):
-        draw_trained = partial(_draw_trained, Path(folder) / "generator.safetensors")
+        sample_trained = partial(_sample_trained, Path(folder) / "generator.safetensors")
         rule = ("a lower FID", lambda own, other: own.fid < other.fid)
-        sets.append(Set("trained generator", draw_trained, "untrained generator", rule))
+        sets.append(Set("trained generator", sample_trained, "untrained generator", rule))
     return sets
 
 
@@ -165,7 +167,7 @@ def _blur(images: Tensor, radius: float) -> Tensor:
 
 
 def _add_noise(images: Tensor, levels: float) -> Tensor:
-    """Gaussian noise of that standard deviation."""
+    """Add Gaussian noise with standard deviation `levels`."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(SEED))
     return (images + levels * noise).round().clamp(0, 255).to(torch.uint8)
 
@@ -174,7 +176,7 @@ def _repeat(images: Tensor) -> Tensor:
     return images[: COUNT // 4].repeat(4, 1, 1, 1)
 
 
-def _draw_untrained() -> Tensor:
+def _sample_untrained() -> Tensor:
     params = preset("celeba64").train
     config = {
         "size": SIZE,
@@ -184,13 +186,13 @@ def _draw_untrained() -> Tensor:
     }
     generator = build_generator(params.architecture, **config)
     initialise(params.architecture, generator, torch.Generator().manual_seed(SEED))
-    return _draw(generator.eval())
+    return _sample(generator.eval())
 
 
-def _draw_trained(path: Path) -> Tensor:
-    return _draw(load_generator(path, choose_device()))
+def _sample_trained(path: Path) -> Tensor:
+    return _sample(load_generator(path, choose_device()))
 
 
-def _draw(generator: Generator) -> Tensor:
-    latents = (latent_block(each, generator.latent_dim, SEED) for each in range(COUNT // BLOCK))
+def _sample(generator: Generator) -> Tensor:
+    latents = (latent_block(block, generator.latent_dim, SEED) for block in range(COUNT // BLOCK))
     return torch.cat([images.cpu() for z in latents for images in generate(generator, z)])

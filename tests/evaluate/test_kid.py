@@ -24,13 +24,13 @@ def features(count: int, dimensions: int, seed: int) -> Tensor:
 
 
 def squared_mmd(real: Tensor, fake: Tensor) -> float:
-    """Of one subset, that has all."""
+    """Of a single subset that contains everything."""
     ones = [torch.ones(1, len(side), dtype=torch.float64) for side in (real, fake)]
     return float(squared_mmds(real, fake, *ones))
 
 
 @given(count=st.integers(2, 60), dimensions=st.integers(1, 40), seed=seeds)
-def test_the_squared_mmd_is_that_of_torch_fidelity_and_torchmetrics(
+def test_the_squared_mmd_agrees_with_torch_fidelity_and_torchmetrics(
     count: int, dimensions: int, seed: int
 ) -> None:
     real, fake = features(count, dimensions, seed), features(count, dimensions, seed + 1) + 0.5
@@ -42,7 +42,7 @@ def test_the_squared_mmd_is_that_of_torch_fidelity_and_torchmetrics(
 
 
 @given(real=st.integers(2, 8), fake=st.integers(2, 8), seed=seeds)
-def test_the_squared_mmd_is_the_papers_sums_over_pairs(real: int, fake: int, seed: int) -> None:
+def test_the_squared_mmd_equals_the_papers_sums_over_pairs(real: int, fake: int, seed: int) -> None:
     x, y = features(real, 3, seed).double().tolist(), features(fake, 3, seed + 1).double().tolist()
 
     def mean(pairs: list[tuple[list[float], list[float]]]) -> float:
@@ -61,36 +61,36 @@ def test_the_squared_mmd_is_symmetric(real: int, fake: int, seed: int) -> None:
     assert squared_mmd(one, other) == pytest.approx(squared_mmd(other, one), rel=1e-9, abs=1e-12)
 
 
-def test_the_squared_mmd_of_float32_features_is_computed_in_float64() -> None:
+def test_the_squared_mmd_is_computed_in_float64() -> None:
     real, fake = features(50, 1280, 0) + 3, features(50, 1280, 1) + 3
     assert squared_mmd(real, fake) == squared_mmd(real.double(), fake.double())
 
 
-def test_the_squared_mmd_changes_no_feature() -> None:
+def test_the_squared_mmd_does_not_modify_its_inputs() -> None:
     real, fake = features(20, 4, 0).double(), features(20, 4, 1).double()
     before = real.clone(), fake.clone()
     squared_mmd(real, fake)
     assert all(map(torch.equal, before, (real, fake)))
 
 
-def test_the_estimate_has_no_bias() -> None:
-    # Two sets of one distribution, so that the mean over many is 0 within four standard errors.
+def test_the_estimate_is_unbiased() -> None:
+    # Both sides have one distribution: the mean is 0 within four standard errors.
     found = np.array([squared_mmd(features(10, 4, i), features(10, 4, -i)) for i in range(1, 501)])
     assert abs(found.mean()) < 4 * found.std() / len(found) ** 0.5
     assert (found < 0).any()
 
 
 @given(count=st.integers(8, 300), other=st.integers(8, 300), seed=seeds)
-def test_the_mean_over_subsets_is_near_the_value_over_all(
+def test_the_mean_over_subsets_is_close_to_the_value_over_all(
     count: int, other: int, seed: int
 ) -> None:
     real, fake = features(count, 8, seed), features(other, 8, seed + 1) + 0.5
     mean, spread = kernel_distance(real, fake, seed)
-    # With replacement an image would meet itself, and the estimate would be far too high.
+    # With replacement, images would be paired with themselves, and the estimate far too high.
     assert mean == pytest.approx(squared_mmd(real, fake), abs=5 * spread / SUBSETS**0.5)
 
 
-def test_mean_and_spread_are_torch_fidelitys_for_another_choice_of_subsets() -> None:
+def test_mean_and_spread_agree_with_torch_fidelity_on_other_subsets() -> None:
     real, fake = features(400, 16, 0), features(300, 16, 1) + 0.3
     theirs = metric_kid.kid_features_to_metric(
         real.double(),
@@ -108,7 +108,7 @@ def test_mean_and_spread_are_torch_fidelitys_for_another_choice_of_subsets() -> 
     assert spread == pytest.approx(theirs[metric_kid.KEY_METRIC_KID_STD], rel=0.3)
 
 
-def test_two_halves_of_one_distribution_are_at_no_distance() -> None:
+def test_two_samples_of_one_distribution_are_at_distance_zero() -> None:
     mean, spread = kernel_distance(features(2000, 16, 0), features(2000, 16, 1), 0)
     assert abs(mean) < spread
 
@@ -120,7 +120,7 @@ def test_the_distance_grows_with_a_shift() -> None:
     assert means[-1] > 10
 
 
-def test_a_lost_mode_is_seen() -> None:
+def test_a_dropped_mode_is_detected() -> None:
     modes = torch.cat([features(200, 16, 0) - 1, features(200, 16, 1) + 1])
     others = torch.cat([features(200, 16, 2) - 1, features(200, 16, 3) + 1])
     whole, _ = kernel_distance(modes, others, 0)
@@ -129,7 +129,7 @@ def test_a_lost_mode_is_seen() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_same_seed_gives_the_same_numbers(seed: int) -> None:
+def test_the_seed_determines_the_result_and_the_global_rng_is_untouched(seed: int) -> None:
     real, fake = features(40, 4, 0), features(50, 4, 1)
     torch.manual_seed(0)
     before = kernel_distance(real, fake, seed)
@@ -151,41 +151,41 @@ def test_the_same_seed_gives_the_same_numbers(seed: int) -> None:
         (60_000, 50_000, SUBSET_SIZE),
     ],
 )
-def test_subsets_are_the_literatures_or_half_of_the_smaller_side(
+def test_the_subset_size_is_as_published_or_half_of_the_smaller_side(
     real: int, fake: int, size: int
 ) -> None:
     assert subset_size(real, fake) == size
 
 
-def test_each_subset_has_the_size_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_to = list[tuple[Tensor, Tensor]]()
+def test_each_subset_has_the_reported_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[tuple[Tensor, Tensor]]()
 
-    def measured(real: Tensor, fake: Tensor, in_real: Tensor, in_fake: Tensor) -> Tensor:
-        given_to.append((in_real, in_fake))
+    def recording(real: Tensor, fake: Tensor, in_real: Tensor, in_fake: Tensor) -> Tensor:
+        calls.append((in_real, in_fake))
         return squared_mmds(real, fake, in_real, in_fake)
 
-    monkeypatch.setattr(kid, "squared_mmds", measured)
+    monkeypatch.setattr(kid, "squared_mmds", recording)
     kernel_distance(features(31, 3, 0), features(80, 3, 1), 0)
-    ((in_real, in_fake),) = given_to
+    ((in_real, in_fake),) = calls
     assert (in_real.shape, in_fake.shape) == ((SUBSETS, 31), (SUBSETS, 80))
-    for chosen in (in_real, in_fake):
-        assert set(chosen.unique().tolist()) == {0, 1} and set(chosen.sum(1).tolist()) == {15}
-        assert len(chosen.unique(dim=0)) == SUBSETS
+    for masks in (in_real, in_fake):
+        assert set(masks.unique().tolist()) == {0, 1} and set(masks.sum(1).tolist()) == {15}
+        assert len(masks.unique(dim=0)) == SUBSETS
 
 
 @given(seed=seeds)
-def test_the_squared_mmd_of_a_subset_is_that_of_its_features_alone(seed: int) -> None:
+def test_the_squared_mmd_of_a_subset_depends_on_its_members_only(seed: int) -> None:
     real, fake = features(30, 5, seed), features(20, 5, seed + 1)
-    source = torch.Generator().manual_seed(seed)
-    chosen = [torch.stack([torch.randperm(n, generator=source) < 7 for _ in range(3)])
-              for n in (30, 20)]  # fmt: skip
-    found = squared_mmds(real, fake, chosen[0].double(), chosen[1].double())
-    alone = [squared_mmd(real[a], fake[b]) for a, b in zip(*chosen, strict=True)]
-    assert found.tolist() == pytest.approx(alone, rel=1e-9, abs=1e-12)
+    rng = torch.Generator().manual_seed(seed)
+    masks = [torch.stack([torch.randperm(n, generator=rng) < 7 for _ in range(3)])
+             for n in (30, 20)]  # fmt: skip
+    batched = squared_mmds(real, fake, masks[0].double(), masks[1].double())
+    separate = [squared_mmd(real[a], fake[b]) for a, b in zip(*masks, strict=True)]
+    assert batched.tolist() == pytest.approx(separate, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_the_distance_does_not_depend_on_the_block(
+def test_the_distance_does_not_depend_on_the_block_size(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, fake = features(30, 5, 0), features(20, 5, 1)
@@ -194,5 +194,5 @@ def test_the_distance_does_not_depend_on_the_block(
     assert kernel_distance(real, fake, 0) == pytest.approx(before, rel=1e-9)
 
 
-def test_few_features_have_a_spread() -> None:
+def test_few_features_have_a_positive_spread() -> None:
     assert kernel_distance(features(40, 4, 0), features(40, 4, 1), 0)[1] > 0

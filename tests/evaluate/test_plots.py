@@ -1,4 +1,4 @@
-"""The plot of a training's course."""
+"""The plot of the quick FID over a training."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from facegan.evaluate.plots import save_course
+from facegan.evaluate.plots import plot_quick_fid
 
 
 def scores(fid: float) -> dict[str, Any]:
@@ -25,18 +25,18 @@ def plot(path: Path, fid: float, *quick: float) -> bytes:
         {"event": "score", "images_seen": 100 * number, "quick_fid": value}
         for number, value in enumerate(quick)
     ]
-    save_course(events, scores(fid), path)
+    plot_quick_fid(events, scores(fid), path)
     return path.read_bytes()
 
 
-def test_the_quick_fids_the_official_one_and_the_floor_are_drawn(tmp_path: Path) -> None:
+def test_quick_fid_official_fid_and_floor_are_drawn(tmp_path: Path) -> None:
     pixels = np.asarray(Image.open(_saved(tmp_path, 30.0, 900.0, 80.0)).convert("RGB")).astype(int)
     assert pixels.shape == (450, 800, 3)
     blue, red = (abs(pixels - colour).sum(2) < 60 for colour in ((31, 119, 180), (214, 39, 40)))
     assert blue.sum() > 300 and red.sum() > 300
 
 
-def test_each_score_moves_the_plot_and_nothing_else_does(tmp_path: Path) -> None:
+def test_the_plot_depends_on_the_scores_alone(tmp_path: Path) -> None:
     path = tmp_path / "plot.png"
     first = plot(path, 30.0, 900.0, 80.0)
     assert plot(path, 30.0, 900.0, 80.0) == first

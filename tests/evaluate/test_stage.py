@@ -1,4 +1,4 @@
-"""The official scores, the file that carries them, and the pictures beside it."""
+"""The evaluate stage: metrics.json and the pictures."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def make_evaluated(
     device: torch.device,
     tmp_path: Path,
 ) -> Evaluate:
-    """Scores `trained` with 40 fakes, or as the arguments say, and gives metrics.json back."""
+    """Evaluates `trained` with 40 samples, unless overridden, and returns metrics.json."""
 
     def run(**changes: Any) -> dict[str, Any]:
         small = make_params()
@@ -50,7 +50,7 @@ def make_evaluated(
             "out": tmp_path / "evaluation",
             "metrics": tmp_path / "metrics.json",
             "params": small.evaluate,
-            "asked": small.reference.official,
+            "requested": small.reference.official,
             "device": device,
         }
         evaluate(**arguments | changes)
@@ -60,7 +60,7 @@ def make_evaluated(
     return run
 
 
-def test_metrics_carry_scores_protocol_and_identities(
+def test_metrics_contain_scores_protocol_and_digests(
     evaluated: Evaluate, trained: Path, references: tuple[Path, Path]
 ) -> None:
     content = evaluated()
@@ -78,7 +78,7 @@ def test_metrics_carry_scores_protocol_and_identities(
         and protocol["shape"] == [32, 32, 1]
     )
     assert "lanczos" in protocol["preprocessing"] and "libjpeg" in protocol["preprocessing"]
-    # As many of each as the reference has single features of.
+    # As many images as the reference's subset has.
     for metric in ("kid", "precision", "recall", "memorised"):
         assert np.isfinite(content[f"{metric}20_efficientnet-lite0-32"])
     assert content["sample_metrics"]["images"] == 20
@@ -95,12 +95,12 @@ def test_the_fid_is_the_mean_over_three_sets_of_latents(
     assert content[FID] == pytest.approx(sum(fids) / 3, abs=1e-4)
     assert content[f"{FID}_spread"] == pytest.approx(np.std(fids, ddof=1), abs=1e-4)
     assert content[FID] == scorer.mean_fid(generator, 40)
-    initial = load_generator(trained / "untrained.safetensors", device)
-    untrained = scorer.fid(scorer.sample(initial, 40, 11))
-    assert content["untrained"] == pytest.approx(untrained, abs=1e-4)
+    untrained = load_generator(trained / "untrained.safetensors", device)
+    fid = scorer.fid(scorer.sample(untrained, 40, 11))
+    assert content["untrained"] == pytest.approx(fid, abs=1e-4)
 
 
-def test_a_second_evaluation_has_the_same_bytes(evaluated: Evaluate, tmp_path: Path) -> None:
+def test_a_second_evaluation_is_byte_identical(evaluated: Evaluate, tmp_path: Path) -> None:
     files = [tmp_path / "metrics.json", *(tmp_path / "evaluation" / n for n in PICTURES)]
     contents = []
     for _ in range(2):
@@ -109,28 +109,28 @@ def test_a_second_evaluation_has_the_same_bytes(evaluated: Evaluate, tmp_path: P
     assert contents[0] == contents[1]
 
 
-def test_an_evaluation_extracts_no_feature_of_a_photograph(
+def test_evaluate_extracts_no_features_of_real_images(
     evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    counts = []
 
-    class Counted(Extraction):
+    class Counting(Extraction):
         def __call__(self, images: torch.Tensor) -> torch.Tensor:
-            seen.append(len(images))
+            counts.append(len(images))
             return super().__call__(images)
 
-    monkeypatch.setattr(module, "Extraction", Counted)
+    monkeypatch.setattr(module, "Extraction", Counting)
     evaluated()
-    assert sum(seen) == 4 * 40  # three sets of fakes, and the untrained generator's
+    assert sum(counts) == 4 * 40  # three sets of latents, and the untrained generator
 
 
-def test_pictures_are_samples_nearest_pairs_and_the_course(
+def test_pictures_are_samples_nearest_pairs_and_quick_fid(
     evaluated: Evaluate, dataset: Path, tmp_path: Path
 ) -> None:
     evaluated()
     folder = tmp_path / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == list(PICTURES)
-    # 20 single features, so 20 pairs, each a generated image and a photograph at its right.
+    # 20 pairs of a generated image and, on its right, a training image.
     rows = -(-min(20, PAIRS) // ROW)
     pairs = np.asarray(Image.open(folder / "nearest.png"))
     assert pairs.shape == (32 * rows, 64 * ROW)
@@ -141,7 +141,7 @@ def test_pictures_are_samples_nearest_pairs_and_the_course(
         assert (photographs == right).all((1, 2)).any()
 
 
-def test_of_copies_the_nearest_pairs_are_twins(
+def test_the_nearest_neighbours_of_copies_are_their_originals(
     references: tuple[Path, Path], dataset: Path, device: torch.device
 ) -> None:
     from facegan.evaluate.sample_metrics import sample_metrics
@@ -151,12 +151,11 @@ def test_of_copies_the_nearest_pairs_are_twins(
     scorer = Scorer(statistics, len(images), device)
     others = sample_metrics(statistics, scorer.measure([(0, images)], len(images)))
     assert others.scores["memorised20_efficientnet-lite0-32"] == 1
-    assert torch.equal(others.copies.rows, torch.arange(len(images)))
-    # Rows of the reference, which `rows` leads back to the photographs.
+    assert torch.equal(others.memorisation.nearest, torch.arange(len(images)))
     assert others.scores["precision20_efficientnet-lite0-32"] == 1
 
 
-def test_without_held_out_photographs_there_is_no_share_of_copies(
+def test_without_held_out_images_there_is_no_memorisation_score(
     evaluated: Evaluate, digits: Path, device: torch.device, tmp_path: Path
 ) -> None:
     small = make_params(preprocess={"holdout": 0.0})
@@ -168,15 +167,15 @@ def test_without_held_out_photographs_there_is_no_share_of_copies(
     assert (tmp_path / "evaluation" / "nearest.png").exists()
 
 
-def refused(evaluated: Evaluate, tmp_path: Path, message: str, **changes: Any) -> None:
-    """One line, and nothing left behind."""
+def assert_rejected(evaluated: Evaluate, tmp_path: Path, message: str, **changes: Any) -> None:
+    """Fails with one line and leaves no outputs."""
     with pytest.raises(FaceganError, match=message) as caught:
         evaluated(**changes)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "evaluation").exists()
 
 
-def test_a_generator_of_another_shape_is_refused(
+def test_a_generator_of_another_shape_is_rejected(
     evaluated: Evaluate, trained: Path, tmp_path: Path
 ) -> None:
     config: dict[str, Any] = {
@@ -188,46 +187,49 @@ def test_a_generator_of_another_shape_is_refused(
     }
     network = build_generator(**config)
     save_network(network.state_dict(), config, trained / "generator.safetensors")
-    refused(evaluated, tmp_path, r"\[64, 64, 3\].*\[32, 32, 1\]")
+    assert_rejected(evaluated, tmp_path, r"\[32, 32, 1\].*\[64, 64, 3\]")
 
 
-def test_a_generator_that_makes_nan_is_refused(
+def test_a_generator_whose_output_contains_nan_is_rejected(
     evaluated: Evaluate, trained: Path, tmp_path: Path
 ) -> None:
     state, config = load_network(trained / "generator.safetensors")
     state["layers.1.running_var"] = torch.full_like(state["layers.1.running_var"], -1.0)
     save_network(state, config, trained / "generator.safetensors")
-    refused(evaluated, tmp_path, "generator output contains NaN")
+    assert_rejected(evaluated, tmp_path, "generator output contains NaN")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"input_size": 64}, "another protocol: input_size 32, not 64; make it again: dvc repro"),
-        ({"extractor": "inception", "input_size": 299}, "extractor efficientnet-lite0, not incep"),
+        ({"input_size": 64}, "settings: input_size is 32, expected 64; run again: dvc repro"),
+        (
+            {"extractor": "inception", "input_size": 299},
+            "extractor is efficientnet-lite0, expected inception; input_size is 32, expected 299",
+        ),
     ],
 )
-def test_a_reference_of_another_protocol_is_refused(
+def test_a_reference_with_other_settings_is_rejected(
     change: dict[str, Any], message: str, evaluated: Evaluate, tmp_path: Path
 ) -> None:
-    asked = make_params().reference.official.model_dump() | change
-    refused(evaluated, tmp_path, message, asked=Extractor.model_validate(asked))
+    requested = Extractor.model_validate(make_params().reference.official.model_dump() | change)
+    assert_rejected(evaluated, tmp_path, message, requested=requested)
 
 
-def test_float32_that_took_bfloat16s_place_is_no_other_protocol(evaluated: Evaluate) -> None:
-    asked = make_params().reference.official.model_copy(update={"dtype": "bfloat16"})
-    assert evaluated(asked=asked)["protocol"]["dtype"] == "float32"
+def test_a_float32_fallback_for_bfloat16_is_accepted(evaluated: Evaluate) -> None:
+    requested = make_params().reference.official.model_copy(update={"dtype": "bfloat16"})
+    assert evaluated(requested=requested)["protocol"]["dtype"] == "float32"
 
 
-def test_a_reference_of_other_photographs_is_refused(
+def test_a_reference_of_a_different_dataset_is_rejected(
     evaluated: Evaluate, digits: Path, tmp_path: Path
 ) -> None:
     preprocess(digits, tmp_path / "other", make_params(preprocess={"holdout": 0.5}).preprocess)
-    message = "of other photographs than .*other; make it again: dvc repro reference"
-    refused(evaluated, tmp_path, message, dataset=tmp_path / "other")
+    message = "computed on a different dataset than .*other; run again: dvc repro reference"
+    assert_rejected(evaluated, tmp_path, message, dataset=tmp_path / "other")
 
 
-def test_fewer_images_than_features_get_a_warning_with_both_counts(evaluated: Evaluate) -> None:
+def test_fewer_images_than_features_cause_a_warning_with_both_numbers(evaluated: Evaluate) -> None:
     events: list[Any] = []
     evaluated(on_event=events.append)
     texts = {event.text for event in events if isinstance(event, Message)}

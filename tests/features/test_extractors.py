@@ -10,7 +10,7 @@ from facegan.core.errors import FaceganError
 from facegan.features import inception_weights
 from facegan.features.extractors import EfficientNetLite0, Inception, load_extractor
 from facegan.params import Extractor
-from inception import pictures, random_weights, torch_fidelitys
+from inception import fidelity_extractor, pictures, random_weights
 
 AnExtractor = EfficientNetLite0 | Inception
 
@@ -42,25 +42,25 @@ def inception(inception_file: Path) -> AnExtractor:
 
 
 @pytest.fixture(scope="module")
-def theirs(inception_file: Path) -> nn.Module:
-    return torch_fidelitys(inception_file)
+def fidelity(inception_file: Path) -> nn.Module:
+    return fidelity_extractor(inception_file)
 
 
 @pytest.fixture(params=["extractor", "inception"])
-def each(request: pytest.FixtureRequest) -> AnExtractor:
-    """One after the other."""
+def any_extractor(request: pytest.FixtureRequest) -> AnExtractor:
+    """Both, in turn."""
     chosen: AnExtractor = request.getfixturevalue(request.param)
     return chosen
 
 
 def noise(count: int, channels: int = 3, size: int = 40) -> Tensor:
-    source = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, size, size, channels), generator=source).byte()
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, size, size, channels), generator=rng).byte()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [28, 32, 64])
-def test_images_of_any_size_become_1280_floats_each(
+def test_images_of_any_size_give_1280_features(
     channels: int, size: int, extractor: AnExtractor
 ) -> None:
     features = extractor(noise(3, channels, size))
@@ -69,16 +69,15 @@ def test_images_of_any_size_become_1280_floats_each(
     assert features.isfinite().all()
 
 
-def test_a_grey_image_has_the_features_of_the_same_image_as_rgb(
-    each: AnExtractor,
-) -> None:
+def test_greyscale_and_rgb_versions_have_the_same_features(any_extractor: AnExtractor) -> None:
     grey = noise(4, channels=1)
-    assert torch.equal(each(grey), each(grey.expand(-1, -1, -1, 3).contiguous()))
+    rgb = grey.expand(-1, -1, -1, 3).contiguous()
+    assert torch.equal(any_extractor(grey), any_extractor(rgb))
 
 
-def test_other_images_have_other_features(each: AnExtractor) -> None:
+def test_different_images_have_different_features(any_extractor: AnExtractor) -> None:
     images = noise(4)
-    features = each(torch.cat([images, images.flip(3)]))  # and BGR is another image
+    features = any_extractor(torch.cat([images, images.flip(3)]))  # RGB and BGR differ too
     distances = torch.cdist(features, features) + torch.eye(8) * 1e9
     assert distances.min() > 0.1
 
@@ -91,21 +90,21 @@ def test_features_do_not_depend_on_the_batch(batch: int, extractor: AnExtractor)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
 
 
-def test_no_images_have_no_features(each: AnExtractor) -> None:
-    # A data set of which nothing is held out has an empty part.
-    assert each(noise(0)).shape == (0, each.num_features)
+def test_zero_images_give_zero_rows(any_extractor: AnExtractor) -> None:
+    # A dataset without held-out images has an empty part.
+    assert any_extractor(noise(0)).shape == (0, any_extractor.num_features)
 
 
-def test_the_extractor_neither_trains_nor_keeps_gradients(each: AnExtractor) -> None:
-    assert not any(module.training for module in each.modules())
-    assert not any(parameter.requires_grad for parameter in each.parameters())
-    before = [buffer.clone() for buffer in each.buffers()]
-    assert not each(noise(2)).requires_grad
-    assert all(map(torch.equal, each.buffers(), before))
+def test_the_extractor_is_frozen(any_extractor: AnExtractor) -> None:
+    assert not any(module.training for module in any_extractor.modules())
+    assert not any(parameter.requires_grad for parameter in any_extractor.parameters())
+    before = [buffer.clone() for buffer in any_extractor.buffers()]
+    assert not any_extractor(noise(2)).requires_grad
+    assert all(map(torch.equal, any_extractor.buffers(), before))
 
 
 def test_large_images_are_antialiased(extractor: AnExtractor) -> None:
-    # Inverted in the two columns of eight where a resize by 8 without a filter would look.
+    # Inverted in those two of eight columns that a resize by 8 without antialiasing samples.
     plain = noise(1, size=4).repeat_interleave(64, 1).repeat_interleave(64, 2)
     striped = plain.clone()
     for column in (3, 4):
@@ -115,9 +114,9 @@ def test_large_images_are_antialiased(extractor: AnExtractor) -> None:
     assert (seen - extractor(average)).norm() < 0.2 * (seen - extractor(255 - plain)).norm()
 
 
-def test_features_are_the_mean_over_places_of_an_input_scaled_as_in_training() -> None:
+def test_features_are_the_spatial_mean_of_an_input_scaled_as_in_training() -> None:
     extractor = load_extractor(settings(input_size=64), torch.device("cpu"))
-    images = noise(2, size=64)  # the extractor's own size, so that nothing is resized
+    images = noise(2, size=64)  # the input size, so nothing is resized
     x = (images.permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
         maps = extractor.network.extract_features(x)
@@ -126,7 +125,7 @@ def test_features_are_the_mean_over_places_of_an_input_scaled_as_in_training() -
 
 
 def test_the_weights_are_pretrained() -> None:
-    # A network with random weights starts its classifier near 0; ImageNet's knows 1000 classes.
+    # A new network's running means are 0.
     network = load_extractor(settings(), torch.device("cpu")).network
     statistics = [b for name, b in network.named_buffers() if name.endswith("running_mean")]
     assert all(bool(buffer.any()) for buffer in statistics)
@@ -135,7 +134,7 @@ def test_the_weights_are_pretrained() -> None:
 @pytest.mark.parametrize(
     "change", [lambda: settings(input_size=64), lambda: settings(dtype="bfloat16")]
 )
-def test_every_setting_moves_the_features(
+def test_every_setting_changes_the_features(
     change: Callable[[], Extractor], extractor: AnExtractor
 ) -> None:
     other = load_extractor(change(), torch.device("cpu"))(noise(2))
@@ -143,37 +142,37 @@ def test_every_setting_moves_the_features(
     assert not torch.equal(other, extractor(noise(2)))
 
 
-def test_bfloat16_features_are_near_those_of_float32(extractor: AnExtractor) -> None:
+def test_bfloat16_features_are_close_to_float32(extractor: AnExtractor) -> None:
     features = extractor(noise(8))
-    short = load_extractor(settings(dtype="bfloat16"), torch.device("cpu"))(noise(8))
-    assert (short - features).norm() < 0.1 * features.norm()
+    bfloat16 = load_extractor(settings(dtype="bfloat16"), torch.device("cpu"))(noise(8))
+    assert (bfloat16 - features).norm() < 0.1 * features.norm()
 
 
 @pytest.mark.parametrize("size", [28, 299, 320])
-def test_inceptions_features_are_torch_fidelitys(
-    size: int, inception: AnExtractor, theirs: nn.Module
+def test_inception_features_equal_those_of_torch_fidelity(
+    size: int, inception: AnExtractor, fidelity: nn.Module
 ) -> None:
     images = noise(2, size=size)
-    (expected,) = theirs(images.permute(0, 3, 1, 2))
+    (expected,) = fidelity(images.permute(0, 3, 1, 2))
     features = inception(images)
     assert (features.shape, features.dtype) == ((2, inception.num_features), torch.float32)
     differences = (features - expected).norm(dim=1) / expected.norm(dim=1)
     assert differences.max() < 1e-4
 
 
-def test_inceptions_bfloat16_features_are_near_those_of_float32(
+def test_bfloat16_inception_features_are_close_to_float32(
     inception_file: Path, inception: AnExtractor
 ) -> None:
     images = pictures(range(100, 103))
     features = inception(images)
-    short = load_extractor(inception_settings("bfloat16"), torch.device("cpu"))(images)
-    assert short.dtype == torch.float32
-    assert not torch.equal(short, features)
-    assert (short - features).norm(dim=1).max() < 0.3 * torch.pdist(features).min()
+    bfloat16 = load_extractor(inception_settings("bfloat16"), torch.device("cpu"))(images)
+    assert bfloat16.dtype == torch.float32
+    assert not torch.equal(bfloat16, features)
+    assert (bfloat16 - features).norm(dim=1).max() < 0.3 * torch.pdist(features).min()
 
 
 @pytest.mark.parametrize("change", ["missing", "another shape"])
-def test_the_weights_of_another_network_are_refused_in_one_line(
+def test_weights_of_another_network_are_rejected_in_one_line(
     change: str, inception_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = torch.load(inception_file, weights_only=True)
@@ -185,21 +184,21 @@ def test_the_weights_of_another_network_are_refused_in_one_line(
     torch.save(state, path, _use_new_zipfile_serialization=False)
     monkeypatch.setattr(inception_weights, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setenv(inception_weights.VARIABLE, str(path))
-    assert "the weights are another network's" in refusal()
+    assert "the weights don't fit the network" in error_line()
 
 
-def test_missing_weights_are_named_with_the_way_to_them(
+def test_missing_weights_are_reported_with_the_command_that_fetches_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "none.pth"
     monkeypatch.setenv(inception_weights.VARIABLE, str(path))
-    message = refusal()
-    assert message.startswith(f"{path}: not there")
+    message = error_line()
+    assert message.startswith(f"{path}: not found")
     assert "facegan fetch inception" in message
 
 
-def refusal() -> str:
-    """The one line in which loading the Inception network ends."""
+def error_line() -> str:
+    """Load the Inception network, which must fail with one line."""
     with pytest.raises(FaceganError) as caught:
         load_extractor(inception_settings(), torch.device("cpu"))
     assert len(str(caught.value).splitlines()) == 1

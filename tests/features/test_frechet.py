@@ -20,11 +20,11 @@ seeds = st.integers(0, 10_000)
 
 
 def features(count: int, dimensions: int, seed: int) -> Tensor:
-    """Correlated, well-conditioned features with a mean of their own."""
-    source = torch.Generator().manual_seed(seed)
-    mixing = torch.eye(dimensions) + 0.3 * torch.randn(dimensions, dimensions, generator=source)
-    shift = torch.randn(dimensions, generator=source)
-    return torch.randn(count, dimensions, generator=source) @ mixing + shift
+    """Correlated, well-conditioned features with a non-zero mean."""
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.eye(dimensions) + 0.3 * torch.randn(dimensions, dimensions, generator=rng)
+    shift = torch.randn(dimensions, generator=rng)
+    return torch.randn(count, dimensions, generator=rng) @ mixing + shift
 
 
 def moments(values: Tensor) -> Moments:
@@ -42,7 +42,7 @@ def distance(real: Tensor, fake: Tensor) -> float:
 
 
 def by_scipy(real: Tensor, fake: Tensor) -> float:
-    """The formula of the paper, with the root of the unsymmetric product."""
+    """The paper's formula, with the square root of the non-symmetric product."""
     x, y = real.double().numpy(), fake.double().numpy()
     s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     root = scipy.linalg.sqrtm(s1 @ s2).real
@@ -50,14 +50,14 @@ def by_scipy(real: Tensor, fake: Tensor) -> float:
 
 
 @given(dimensions=st.integers(2, 12), seed=seeds)
-def test_the_distance_is_that_of_scipys_square_root(dimensions: int, seed: int) -> None:
+def test_the_distance_agrees_with_scipys_sqrtm(dimensions: int, seed: int) -> None:
     real = features(20 * dimensions, dimensions, seed)
     fake = features(30 * dimensions, dimensions, seed + 1)
     assert distance(real, fake) == pytest.approx(by_scipy(real, fake), rel=1e-6)
 
 
 class Pixels(nn.Module):
-    """An extractor whose features are the pixels."""
+    """Extractor that returns the pixels."""
 
     num_features = 12
 
@@ -66,10 +66,10 @@ class Pixels(nn.Module):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_distance_is_torchmetrics(seed: int) -> None:
-    source = torch.Generator().manual_seed(seed)
-    real = torch.randint(0, 256, (200, 3, 2, 2), generator=source, dtype=torch.uint8)
-    fake = torch.randint(0, 200, (150, 3, 2, 2), generator=source, dtype=torch.uint8)
+def test_the_distance_agrees_with_torchmetrics(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    real = torch.randint(0, 256, (200, 3, 2, 2), generator=rng, dtype=torch.uint8)
+    fake = torch.randint(0, 200, (150, 3, 2, 2), generator=rng, dtype=torch.uint8)
     metric = FrechetInceptionDistance(feature=Pixels())
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
@@ -78,7 +78,7 @@ def test_the_distance_is_torchmetrics(seed: int) -> None:
     assert ours == pytest.approx(float(metric.compute()), rel=1e-6)
 
 
-def test_the_distance_of_known_normals_is_the_closed_form() -> None:
+def test_the_distance_between_normals_has_the_closed_form() -> None:
     # In one dimension: (m1 - m2)^2 + (s1 - s2)^2.
     real = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) * 3 * (3 / 4) ** 0.5
     fake = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) * 5 * (3 / 4) ** 0.5 + 7
@@ -86,7 +86,7 @@ def test_the_distance_of_known_normals_is_the_closed_form() -> None:
 
 
 @given(dimensions=st.integers(1, 12), seed=seeds)
-def test_the_distance_to_itself_is_nothing(dimensions: int, seed: int) -> None:
+def test_the_distance_to_itself_is_zero(dimensions: int, seed: int) -> None:
     values = features(10 * dimensions, dimensions, seed)
     assert distance(values, values) == pytest.approx(0, abs=1e-8)
 
@@ -100,7 +100,7 @@ def test_the_distance_is_symmetric_and_positive(dimensions: int, seed: int) -> N
 
 
 @given(shift=st.floats(-50, 50), seed=seeds)
-def test_a_shift_adds_its_square(shift: float, seed: int) -> None:
+def test_a_shift_adds_its_squared_norm(shift: float, seed: int) -> None:
     values = features(50, 4, seed).double()
     assert distance(values, values + shift) == pytest.approx(4 * shift**2, abs=1e-8)
 
@@ -117,7 +117,7 @@ def test_fewer_images_than_features_give_a_finite_distance(count: int) -> None:
 @pytest.mark.parametrize("constant", [0.0, 1.0, 0.1])
 @pytest.mark.parametrize("alive", [0, 1, 40])
 def test_constant_features_give_a_finite_distance(constant: float, alive: int) -> None:
-    # Many of the features of black-and-white digits are always 0.
+    # Many features of black-and-white digits are always 0.
     real, fake = torch.full((2, 100, 400), constant)
     real[:, :alive], fake[:, :alive] = features(100, alive, 0), features(100, alive, 1)
     between = distance(real, fake)
@@ -126,7 +126,7 @@ def test_constant_features_give_a_finite_distance(constant: float, alive: int) -
     assert between == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_the_same_image_over_and_over_gives_a_finite_distance() -> None:
+def test_identical_images_give_a_finite_distance() -> None:
     real, fake = features(50, 30, 0), features(1, 30, 1).expand(50, 30)
     assert np.isfinite(distance(real, fake))
     assert np.isfinite(distance(fake, real))
@@ -144,24 +144,24 @@ def test_the_root_is_symmetric_and_squares_to_the_matrix(
 
 
 @given(dimensions=st.integers(1, 6), cuts=st.lists(st.integers(0, 40), max_size=4), seed=seeds)
-def test_moments_of_any_split_are_those_of_the_whole(
+def test_moments_do_not_depend_on_how_features_are_split(
     dimensions: int, cuts: list[int], seed: int
 ) -> None:
     values = features(40, dimensions, seed)
     parts = values.tensor_split(sorted(cuts))
-    in_turn, added = Moments(dimensions), Moments(dimensions)
+    batched, added = Moments(dimensions), Moments(dimensions)
     for part in parts:
-        in_turn.update(part)
+        batched.update(part)
         added += moments(part)
     expected = values.double().numpy()
-    for result in (moments(values), in_turn, added):
+    for result in (moments(values), batched, added):
         assert result.count == 40
         assert result.mean.numpy() == pytest.approx(expected.mean(0), abs=1e-12)
         covariance = np.cov(expected, rowvar=False).reshape(dimensions, dimensions)
         assert result.covariance.numpy() == pytest.approx(covariance, abs=1e-10)
 
 
-def test_adding_changes_neither_summand() -> None:
+def test_addition_changes_neither_operand() -> None:
     one, other = moments(features(10, 3, 0)), moments(features(20, 3, 1))
     before = one.sum.clone(), one.outer.clone(), other.sum.clone(), other.outer.clone()
     assert (one + other).count == 30
@@ -170,7 +170,7 @@ def test_adding_changes_neither_summand() -> None:
     assert all(map(torch.equal, before, after))
 
 
-def test_moments_of_short_floats_are_summed_in_float64() -> None:
+def test_bfloat16_features_are_summed_in_float64() -> None:
     values = torch.full((3000, 1), 1.0, dtype=torch.bfloat16)
     values[0] = 3
     result = Moments(1)
@@ -180,11 +180,11 @@ def test_moments_of_short_floats_are_summed_in_float64() -> None:
     assert result.mean.item() == 3002 / 3000
 
 
-def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
+def test_saved_statistics_load_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "below" / "reference.safetensors"
-    about = {"count": 50, "floor": 0.1, "shape": [2]}
-    single = features(4, 6, 1).float(), torch.tensor([3, 0, 7, 1]), features(2, 6, 2).float()
-    before = Statistics.from_moments(moments(features(50, 6, 0)), about, *single)
+    metadata = {"count": 50, "floor": 0.1, "shape": [2]}
+    kept = features(4, 6, 1).float(), torch.tensor([3, 0, 7, 1]), features(2, 6, 2).float()
+    before = Statistics.from_moments(moments(features(50, 6, 0)), metadata, *kept)
     before.save(path)
     after = Statistics.load(path)
     for name in ("mean", "covariance", "covariance_sqrt", "subset", "train_indices", "holdout"):
@@ -197,13 +197,13 @@ def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
     assert frechet_distance(after, fake) == frechet_distance(before, fake)
 
 
-def test_statistics_have_one_metadata_key_and_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_statistics_files_are_byte_identical_and_have_one_metadata_key(tmp_path: Path) -> None:
     contents = set()
     for number in range(5):
         path = tmp_path / f"{number}.safetensors"
-        about = {"count": 50, "floor": 0.5}
-        about = dict(reversed(about.items())) if number % 2 else about
-        Statistics.from_moments(moments(features(50, 6, 0)), about).save(path)
+        metadata = {"count": 50, "floor": 0.5}
+        metadata = dict(reversed(metadata.items())) if number % 2 else metadata
+        Statistics.from_moments(moments(features(50, 6, 0)), metadata).save(path)
         contents.add(path.read_bytes())
     assert len(contents) == 1
     with safe_open(path, "pt") as file:
@@ -213,7 +213,7 @@ def test_statistics_have_one_metadata_key_and_the_same_bytes_each_time(tmp_path:
 @pytest.mark.parametrize(
     "kind", ["missing", "text", "folder", "no metadata", "no json", "other tensors", "too few"]
 )
-def test_a_file_that_holds_no_statistics_is_named_with_the_way_on(
+def test_a_file_without_statistics_is_reported_with_the_command_that_makes_them(
     kind: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.safetensors"
@@ -233,12 +233,12 @@ def test_a_file_that_holds_no_statistics_is_named_with_the_way_on(
         case "too few":
             del tensors["covariance_sqrt"]
             save_file(tensors, path, {"facegan": json.dumps({"count": 4})})
-    with pytest.raises(FaceganError, match=f"^{path}: no reference statistics .*dvc repro") as got:
+    with pytest.raises(FaceganError, match=f"^{path}: not reference statistics .*dvc repro") as got:
         Statistics.load(path)
     assert len(str(got.value).splitlines()) == 1
 
 
-def test_no_distance_warns() -> None:
+def test_a_rank_deficient_covariance_raises_no_python_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distance(features(50, 6, 0), torch.zeros(10, 6))

@@ -24,12 +24,12 @@ PARAMS = make_params().reference
 
 
 def pack(folder: Path, count: int, holdout: float) -> Path:
-    """A preprocessed folder of `count` small RGB images."""
+    """A preprocessed dataset of `count` small RGB images."""
     data = folder / "data"
     data.mkdir(parents=True)
-    source = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(count):
-        blocks = source.integers(0, 256, (4, 4, 3), np.uint8)
+        blocks = rng.integers(0, 256, (4, 4, 3), np.uint8)
         Image.fromarray(blocks).resize((32, 32)).save(data / f"{number:02}.png")
     settings = make_params(preprocess={"channels": 3, "holdout": holdout}).preprocess
     preprocess(data, folder / "dataset", settings, workers=1)
@@ -57,7 +57,7 @@ Measured = tuple[Path, Path, list[dict[str, Any]]]
 
 
 def all_features(images: Path) -> torch.Tensor:
-    """In the order of the two parts."""
+    """Training images first, then held-out ones."""
     both = torch.cat([load_images(images, part) for part in ("images", "holdout")])
     features: torch.Tensor = load_extractor(PARAMS.quick, CPU)(both)
     return features
@@ -69,7 +69,7 @@ def moments(features: torch.Tensor) -> Moments:
     return result
 
 
-def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
+def test_statistics_include_held_out_images(images: Path, measured: Measured) -> None:
     held_out = len(load_images(images, "holdout"))
     assert 0 < held_out < COUNT
     statistics = Statistics.load(measured[0])
@@ -79,13 +79,13 @@ def test_held_out_images_count_too(images: Path, measured: Measured) -> None:
     torch.testing.assert_close(statistics.covariance, expected.covariance, rtol=1e-3, atol=1e-4)
 
 
-def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured) -> None:
+def test_metadata_records_dataset_and_protocol(images: Path, measured: Measured) -> None:
     records = [json.loads((images / f"{part}.json").read_text()) for part in ("dataset", "holdout")]
     for path, settings in zip(measured[:2], (PARAMS.quick, PARAMS.official), strict=True):
-        about = Statistics.load(path).metadata
-        floor = about.pop("floor")
+        metadata = Statistics.load(path).metadata
+        floor = metadata.pop("floor")
         assert floor > 0
-        assert about == {
+        assert metadata == {
             "count": COUNT,
             "shape": [32, 32, 3],
             "preprocessing": records[0]["preprocessing"],
@@ -97,18 +97,18 @@ def test_what_was_measured_and_how_is_on_record(images: Path, measured: Measured
 
 def test_the_floor_is_the_distance_between_random_halves(images: Path, measured: Measured) -> None:
     floor = Statistics.load(measured[0]).metadata["floor"]
-    # In coordinates of the space that the 60 images span, distances are the same, and quick.
-    features, source = all_features(images).double(), torch.Generator().manual_seed(99)
+    # Projected onto the span of the 60 images: the same distances, computed faster.
+    features, rng = all_features(images).double(), torch.Generator().manual_seed(99)
     features = features @ torch.linalg.svd(features, full_matrices=False).Vh.T
     floors = []
     for _ in range(5):
-        order = torch.randperm(COUNT, generator=source)
+        order = torch.randperm(COUNT, generator=rng)
         halves = [moments(features[half]) for half in (order[: COUNT // 2], order[COUNT // 2 :])]
         floors.append(frechet_distance(Statistics.from_moments(halves[0], {}), halves[1]))
     assert 0.5 * min(floors) < floor < 2 * max(floors)
 
 
-def test_single_features_are_those_of_the_rows_named(images: Path, measured: Measured) -> None:
+def test_the_subset_holds_the_features_of_train_indices(images: Path, measured: Measured) -> None:
     statistics = Statistics.load(measured[1])
     assert (statistics.subset.shape, statistics.subset.dtype) == (
         (PARAMS.subset, 1280),
@@ -121,13 +121,15 @@ def test_single_features_are_those_of_the_rows_named(images: Path, measured: Mea
     )
 
 
-def test_the_first_rows_are_a_random_choice(measured: Measured) -> None:
-    # KID, precision and recall take the first ones, and photographs may be sorted.
-    rows = Statistics.load(measured[1]).train_indices.tolist()
-    assert rows != sorted(rows)
+def test_the_subset_is_in_random_order(measured: Measured) -> None:
+    # KID, precision and recall take a prefix, and photographs may be sorted.
+    indices = Statistics.load(measured[1]).train_indices.tolist()
+    assert indices != sorted(indices)
 
 
-def test_as_many_held_out_ones_are_kept_as_there_are(images: Path, measured: Measured) -> None:
+def test_features_of_all_held_out_images_are_kept_up_to_the_limit(
+    images: Path, measured: Measured
+) -> None:
     held_out = load_images(images, "holdout")
     kept = Statistics.load(measured[1]).holdout
     assert len(kept) == min(PARAMS.subset, len(held_out))
@@ -136,17 +138,17 @@ def test_as_many_held_out_ones_are_kept_as_there_are(images: Path, measured: Mea
     assert len(set(nearest.tolist())) == len(kept)
 
 
-def test_the_quick_statistics_have_no_single_features(measured: Measured) -> None:
+def test_the_quick_statistics_have_no_per_image_features(measured: Measured) -> None:
     statistics = Statistics.load(measured[0])
     assert len(statistics.subset) == len(statistics.train_indices) == len(statistics.holdout) == 0
 
 
-def test_photographs_that_are_fewer_than_features_get_a_warning(measured: Measured) -> None:
+def test_fewer_images_than_features_cause_a_warning(measured: Measured) -> None:
     texts = [event.text for event in measured[2] if isinstance(event, Message)]
     assert texts and all("60 photographs for 1,280 features" in text for text in texts)
 
 
-def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
+def test_the_same_inputs_give_the_same_bytes_and_other_settings_do_not(
     images: Path, measured: Measured, tmp_path: Path
 ) -> None:
     settings = PARAMS.model_dump()
@@ -161,7 +163,7 @@ def test_the_same_images_and_settings_give_the_same_bytes_and_others_others(
         assert not torch.equal(getattr(before, name), getattr(after, name))
 
 
-def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
+def test_progress_counts_all_images_twice(measured: Measured) -> None:
     events = [event for event in measured[2] if isinstance(event, Progress)]
     assert {event.total for event in events} == {2 * COUNT}
     done = [event.done for event in events]
@@ -170,14 +172,14 @@ def test_progress_goes_through_all_images_twice(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_too_few_images_for_scores_are_refused(count: int, tmp_path: Path) -> None:
+def test_too_few_images_for_scores_are_rejected(count: int, tmp_path: Path) -> None:
     data = pack(tmp_path, count, holdout=0.0)
     with pytest.raises(FaceganError, match=f"^{data}: {count} images; scores need at least 8"):
         reference(data, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
     assert not (tmp_path / "quick").exists()
 
 
-def test_a_damaged_data_set_is_refused_and_nothing_is_written(images: Path, tmp_path: Path) -> None:
+def test_a_damaged_dataset_is_rejected_and_nothing_is_written(images: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(images, tmp_path / "copy")
     (copy / "holdout.npy").write_bytes(b"")
     with pytest.raises(FaceganError, match=f"^{copy}/holdout.npy: not usable"):

@@ -1,72 +1,71 @@
-"""The Kernel Inception Distance between two sets of features."""
+"""Kernel Inception Distance between two sets of features."""
 
 import torch
 from torch import Tensor
 
-# The literature's, and what torch-fidelity and torchmetrics take.
+# As published, and the defaults of torch-fidelity and torchmetrics.
 SUBSETS, SUBSET_SIZE = 100, 1000
-# The kernel's values exist for so many rows at a time: 40 MB at 10,000 columns.
+# Rows of the kernel matrix in memory at a time: 40 MB at 10,000 columns.
 BLOCK = 500
 
 
 def kernel_distance(real: Tensor, fake: Tensor, seed: int) -> tuple[float, float]:
-    """The mean and the standard deviation of the squared MMD over SUBSETS random subsets.
+    """Mean and standard deviation of the squared MMD over SUBSETS random subsets.
 
-    Bińkowski et al. 2018, section 4. It is unbiased, so that it may fall a little below 0. Every
-    subset is drawn anew, without replacement, and holds `subset_size` features of each side.
+    Bińkowski et al. 2018, section 4. The estimate is unbiased, so it can be slightly negative. Each
+    subset is drawn independently, without replacement, with `subset_size` features per side.
 
     Args:
-        real, fake: float32 (n, d) and (m, d), on the CPU, with four or more rows each.
-        seed: of the choice of subsets.
+        real, fake: float32 (n, d) and (m, d), on the CPU; n, m >= 4.
+        seed: seed for the subsets.
     """
     size = subset_size(len(real), len(fake))
-    source = torch.Generator().manual_seed(seed)
-    chosen = [torch.zeros(SUBSETS, len(side), dtype=torch.float64) for side in (real, fake)]
-    for number in range(SUBSETS):
-        for side in chosen:
-            side[number, torch.randperm(side.shape[1], generator=source)[:size]] = 1
-    distances = squared_mmds(real, fake, *chosen)
+    rng = torch.Generator().manual_seed(seed)
+    masks = [torch.zeros(SUBSETS, len(side), dtype=torch.float64) for side in (real, fake)]
+    for subset in range(SUBSETS):
+        for mask in masks:
+            mask[subset, torch.randperm(mask.shape[1], generator=rng)[:size]] = 1
+    distances = squared_mmds(real, fake, *masks)
     return float(distances.mean()), float(distances.std(correction=0))
 
 
-def subset_size(real: int, fake: int) -> int:
-    """How many features a subset has of each side, where there are `real` and `fake` in all.
+def subset_size(n_real: int, n_fake: int) -> int:
+    """Features per side in a subset: SUBSET_SIZE, but at most half of the smaller side.
 
-    SUBSET_SIZE, or half of the smaller side where that is less: subsets that held nearly all
-    features would be nearly the same, and their spread would say nothing.
+    Larger subsets would overlap almost completely, and their spread would be meaningless.
     """
-    return min(SUBSET_SIZE, min(real, fake) // 2)
+    return min(SUBSET_SIZE, min(n_real, n_fake) // 2)
 
 
 def squared_mmds(real: Tensor, fake: Tensor, in_real: Tensor, in_fake: Tensor) -> Tensor:
-    """Unbiased estimates of the squared maximum mean discrepancy of subsets: float64 (s,).
+    """Unbiased estimates of the squared maximum mean discrepancy of s subsets: float64 (s,).
 
     Gretton et al. 2012, eq. 3, with the kernel k(x, y) = (x·y / d + 1)^3 of Bińkowski et al. 2018.
-    The kernel of two features is computed once for all subsets: with 2,000 of each side, that is a
-    twentieth of the work.
+    The kernel matrix is computed once for all subsets: with 2,000 features per side, a twentieth of
+    the work.
 
     Args:
         real, fake: (n, d) and (m, d).
-        in_real, in_fake: float64 (s, n) and (s, m): 1 for what is in a subset, 0 for the rest;
-            two or more ones in a row.
+        in_real, in_fake: float64 (s, n) and (s, m), masks of the subsets: 1 for members, 0 for the
+            rest; at least two ones per row.
     """
     real, fake = real.double(), fake.double()
-    here, there = in_real.sum(1), in_fake.sum(1)
-    within_real = _sums(real, real, in_real, in_real) - in_real @ _kernel_of_itself(real)
-    within_fake = _sums(fake, fake, in_fake, in_fake) - in_fake @ _kernel_of_itself(fake)
-    between = _sums(real, fake, in_real, in_fake)
-    within = within_real / (here * (here - 1)) + within_fake / (there * (there - 1))
-    return within - 2 * between / (here * there)
+    n_real, n_fake = in_real.sum(1), in_fake.sum(1)
+    within_real = _kernel_sums(real, real, in_real, in_real) - in_real @ _kernel_diagonal(real)
+    within_fake = _kernel_sums(fake, fake, in_fake, in_fake) - in_fake @ _kernel_diagonal(fake)
+    between = _kernel_sums(real, fake, in_real, in_fake)
+    within = within_real / (n_real * (n_real - 1)) + within_fake / (n_fake * (n_fake - 1))
+    return within - 2 * between / (n_real * n_fake)
 
 
-def _sums(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
-    """The kernel's sum over all pairs of a subset of `x` and one of `y`."""
+def _kernel_sums(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
+    """Per subset, the sum of the kernel over all pairs of a member of `x` and one of `y`: (s,)."""
     sums = torch.zeros(len(in_x), dtype=torch.float64)
-    for rows, chosen in zip(x.split(BLOCK), in_x.split(BLOCK, 1), strict=True):
-        kernel = (rows @ y.T).div_(x.shape[1]).add_(1).pow_(3)
-        sums += ((chosen @ kernel) * in_y).sum(1)
+    for block, mask in zip(x.split(BLOCK), in_x.split(BLOCK, 1), strict=True):
+        kernel = (block @ y.T).div_(x.shape[1]).add_(1).pow_(3)
+        sums += ((mask @ kernel) * in_y).sum(1)
     return sums
 
 
-def _kernel_of_itself(x: Tensor) -> Tensor:
+def _kernel_diagonal(x: Tensor) -> Tensor:
     return (x.square().sum(1) / x.shape[1] + 1) ** 3

@@ -1,4 +1,4 @@
-"""Plots as PNGs."""
+"""Plots of the scores, as PNGs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import Any
 from facegan.core.atomic import replacing
 
 
-def save_course(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: Path) -> None:
-    """The quick FID over the images seen, and with an axis of its own, because it is of another
-    protocol, the official one of the best snapshot beside the floor.
+def plot_quick_fid(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: Path) -> None:
+    """Plot the quick FID over images seen, and the best snapshot's official FID with the floor.
+
+    The official FID has an axis of its own, because its protocol differs.
 
     Args:
-        events: a training's history.
-        scores: what `evaluate` writes.
+        events: history of the training.
+        scores: content of `metrics.json`.
     """
-    # Here, because it takes a second; without pyplot, which looks for a screen.
+    # Imported late: it takes a second. Without pyplot, which looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What a score is a score of: its name, and everything that can move it."""
+"""A score's protocol: its name, and everything that can change its value."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from facegan.features import extractors
 from facegan.features.frechet import Statistics
 from facegan.params import Extractor
 
-# Sets of latents whose mean FID is the FID; other ones than the quick FID's, on which the snapshot
-# was chosen.
+# Seeds of the sets of latents that the FID is averaged over. The quick FID, which selects the
+# snapshot, uses another one.
 SEEDS = (11, 13, 17)
 
 
 def score_name(metric: str, num_samples: int, statistics: Statistics) -> str:
-    """A metric's name with the main part of its protocol.
+    """Name of a metric, with the main part of its protocol.
 
     >>> score_name("fid", 5000, statistics)
     'fid5k_efficientnet-lite0-224'
@@ -23,10 +23,10 @@ def score_name(metric: str, num_samples: int, statistics: Statistics) -> str:
 
 
 def describe_protocol(statistics: Statistics, num_samples: int) -> dict[str, Any]:
-    """The FID's name, everything that can move it, and the digest of that as `id`.
+    """The FID's name, everything that can change its value, and a digest of these as `id`.
 
-    `comparability_note` says what has to stand beside a score of this protocol: nothing where it
-    compares with published FIDs.
+    `comparability_note` is to accompany each score of this protocol; it is empty if the protocol is
+    that of published FIDs.
     """
     metadata = statistics.metadata
     extractor = extractors.EXTRACTORS[metadata["extractor"]["extractor"]]

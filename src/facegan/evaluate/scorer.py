@@ -1,4 +1,4 @@
-"""Images on their way to scores: their features, and the Fréchet distance to real ones."""
+"""Features of generated images, and their Fréchet distance to the real ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from facegan.runtime.distributed import SINGLE, Group
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Images as their features.
+class FeatureSample:
+    """Features of a set of images.
 
     Attributes:
-        moments: of all of them.
-        features: float32 (k, d), of the first ones, as many as the reference has single ones.
+        moments: moments of all features.
+        features: float32 (k, d), features of the first k images; k is at most the size of the
+            reference's `subset`.
     """
 
     moments: Moments
@@ -32,11 +33,11 @@ class Sample:
 
 
 class Scorer:
-    """Scores images against the real ones in `statistics`.
+    """Scores images against the reference `statistics`.
 
     Args:
-        images: how many there will be to score, all sets together.
-        group: the processes that share them; the first one tells how far they are.
+        images: total number of images that will be scored, over all sets; for progress events.
+        group: processes that the images are distributed over; process 0 reports progress.
     Raises:
         FaceganError: if the extractor's weights are missing.
     """
@@ -55,16 +56,18 @@ class Scorer:
         settings = Extractor(**statistics.metadata["extractor"])
         self.extraction = Extraction(settings, device, images, self.on_event)
 
-    def sample(self, generator: Generator, num_samples: int, seed: int) -> Sample:
-        """The features of `num_samples` generated images.
+    def sample(self, generator: Generator, num_samples: int, seed: int) -> FeatureSample:
+        """Generate `num_samples` images and extract their features.
 
         Raises:
-            FaceganError: if they have another shape than the real ones, or are no images.
+            FaceganError: if their shape is not that of the real images, or they contain NaN.
         """
-        shape, real = [generator.size, generator.size, generator.channels], self.statistics.metadata
-        if shape != real["shape"]:
+        shape = [generator.size, generator.size, generator.channels]
+        expected = self.statistics.metadata["shape"]
+        if shape != expected:
             raise FaceganError(
-                f"the generator makes images {shape}, the reference is of {real['shape']}"
+                f"the reference was computed for images of shape {expected}; "
+                f"the generator makes {shape}"
             )
         if warning := rank_warning(num_samples, self.extraction.num_features, "generated images"):
             self.on_event(Message(warning))
@@ -73,36 +76,36 @@ class Scorer:
     def _generated(
         self, generator: Generator, num_samples: int, seed: int
     ) -> Iterator[tuple[int, Tensor]]:
-        for here in self.group.slices(num_samples, BLOCK):
-            z = latent_block(here.start // BLOCK, generator.latent_dim, seed)
-            yield here.start, torch.cat(list(generate(generator, z[: here.stop - here.start])))
+        for part in self.group.slices(num_samples, BLOCK):
+            z = latent_block(part.start // BLOCK, generator.latent_dim, seed)
+            yield part.start, torch.cat(list(generate(generator, z[: part.stop - part.start])))
 
-    def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> Sample:
-        """The features of `count` images.
+    def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> FeatureSample:
+        """Extract the features of `count` images.
 
         Args:
-            batches: this process's: the number of the first image, uint8 (n, H, W, C).
+            batches: this process's share, as pairs: index of the first image, uint8 (n, H, W, C).
         """
         dimensions = self.extraction.num_features
         moments = Moments(dimensions, self.device)
         features = torch.zeros(min(count, len(self.statistics.subset)), dimensions)
         for first, images in batches:
-            here = self.extraction(images)
-            moments.update(here)
-            room = features[first : first + len(here)]
-            room.copy_(here[: len(room)])
+            extracted = self.extraction(images)
+            moments.update(extracted)
+            window = features[first : first + len(extracted)]
+            window.copy_(extracted[: len(window)])
             self.done += len(images) * self.group.size
             done = min(self.done, self.total)
             self.on_event(Progress(done, self.total))
         moments.all_reduce(self.group)
         self.group.all_reduce_sum([features])
-        return Sample(moments, features)
+        return FeatureSample(moments, features)
 
-    def fid(self, sample: Sample) -> float:
-        """The Fréchet distance to the real images; lower is better."""
+    def fid(self, sample: FeatureSample) -> float:
+        """Fréchet distance to the real images; lower is better."""
         return frechet_distance(self.statistics, sample.moments)
 
     def mean_fid(self, generator: Generator, num_samples: int) -> float:
-        """What promotion goes by: the mean over three sets of latents."""
+        """Mean over three sets of latents, which promotion uses."""
         samples = (self.sample(generator, num_samples, seed) for seed in SEEDS)
         return round(mean(map(self.fid, samples)), 4)

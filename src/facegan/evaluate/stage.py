@@ -1,4 +1,4 @@
-"""The official scores, under a named protocol."""
+"""The evaluate stage: official scores under a named protocol, and pictures."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from facegan.runtime import distributed
 
 SAMPLE_SEED = 12
 SAMPLES = 144
-# Generated images with the photograph nearest to each, the nearest first; pairs in a row.
+# Pairs of a generated image and its nearest training image, closest first; pairs per row.
 PAIRS, ROW = 24, 6
 PICTURE, NEAREST, PLOT = "samples.png", "nearest.png", "quick_fid.png"
 
@@ -43,29 +43,29 @@ def evaluate(
     out: Path,
     metrics: Path,
     params: Evaluate,
-    asked: Extractor,
+    requested: Extractor,
     device: torch.device,
     on_event: OnEvent = silent,
 ) -> None:
-    """Score the generator in the folder `trained`, and the untrained one that it began as.
+    """Score the trained generator in the folder `trained`, and the untrained one.
 
-    Writes pictures into the folder `out`: samples, the generated images that lie nearest to
-    photographs beside those, and the quick FID over the training; and to `metrics` the scores with
-    their protocol. Processes that `torchrun` started share the images.
+    Writes the scores and their protocol to `metrics`, and pictures into the folder `out`: samples,
+    the generated images closest to training images beside these, and the quick FID over the
+    training. Under `torchrun`, the images are distributed over the processes.
 
     Args:
-        asked: the extractor that `official` has to be measured with.
+        requested: the extractor that `official` must have been computed with.
     Raises:
-        FaceganError: if an input is missing, if generator, reference and photographs don't fit, or
-            if the generator makes no images.
+        FaceganError: if an input is missing, if generator, reference and dataset don't match, or
+            if the generator's output contains NaN.
     """
     refuse_foreign(out, PICTURE)
     statistics = Statistics.load(official)
-    _refuse_other(statistics, official, dataset, asked)
+    _check_reference(statistics, official, dataset, requested)
     events = read_history(trained / NAME)
     generator = load_generator(trained / "generator.safetensors", device)
-    initial = load_generator(trained / "untrained.safetensors", device)
-    sets = [(generator, seed) for seed in SEEDS] + [(initial, SEEDS[0])]
+    untrained = load_generator(trained / "untrained.safetensors", device)
+    sets = [(generator, seed) for seed in SEEDS] + [(untrained, SEEDS[0])]
     with distributed.process_group(device) as group:
         scorer = Scorer(statistics, len(sets) * params.num_samples, device, group, on_event)
         samples = [scorer.sample(network, params.num_samples, seed) for network, seed in sets]
@@ -76,7 +76,7 @@ def evaluate(
         **_fids(describe_protocol(statistics, params.num_samples), list(map(scorer.fid, samples))),
         **others.scores,
         "floor": round(statistics.metadata["floor"], 4),
-        **_course(events),
+        **_training_summary(events),
         "sample_metrics": others.protocol,
         "generator": file_sha256(trained / "generator.safetensors"),
         "reference": file_sha256(official),
@@ -84,46 +84,51 @@ def evaluate(
     with replacing(out) as folder:
         folder.mkdir()
         save_picture(_samples(generator), folder / PICTURE)
-        save_picture(_pairs(generator, others.copies, statistics, dataset), folder / NEAREST)
-        plots.save_course(events, content, folder / PLOT)
+        save_picture(_pairs(generator, others.memorisation, statistics, dataset), folder / NEAREST)
+        plots.plot_quick_fid(events, content, folder / PLOT)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def _fids(protocol: dict[str, Any], all_fids: Sequence[float]) -> dict[str, Any]:
-    """What promotion goes by, how much it depends on the latents, the untrained generator's, which
-    comes last in `all_fids`, and what they are scores of.
+    """Mean and spread of the FID over the sets of latents, the untrained generator's FID, protocol.
+
+    Args:
+        all_fids: the trained generator's, one per set of latents; then the untrained one's.
     """
     *fids, untrained = all_fids
-    numbers = {"": mean(fids), "_spread": stdev(fids)}
-    scores = {f"{protocol['name']}{key}": round(value, 4) for key, value in numbers.items()}
+    values = {"": mean(fids), "_spread": stdev(fids)}
+    scores = {f"{protocol['name']}{suffix}": round(value, 4) for suffix, value in values.items()}
     return {**scores, "untrained": round(untrained, 4), "protocol": protocol}
 
 
-def _refuse_other(statistics: Statistics, official: Path, dataset: Path, asked: Extractor) -> None:
+def _check_reference(
+    statistics: Statistics, official: Path, dataset: Path, requested: Extractor
+) -> None:
     """
     Raises:
-        FaceganError: if `official` is of other photographs, or measured otherwise than `asked`.
+        FaceganError: if `official` was computed on a different dataset or with other settings.
     """
-    about, again = statistics.metadata, "make it again: dvc repro reference"
-    if (about["data"], about["holdout"]) != tuple(
+    metadata, advice = statistics.metadata, "run again: dvc repro reference"
+    if (metadata["data"], metadata["holdout"]) != tuple(
         data_sha256(dataset, part) for part in ("images", "holdout")
     ):
-        raise FaceganError(f"{official}: of other photographs than {dataset}; {again}")
-    measured, wanted = about["extractor"], asked.model_dump()
-    if measured["dtype"] == "float32":  # which takes bfloat16's place where there is none
-        wanted["dtype"] = "float32"
-    differs = [
-        f"{key} {measured[key]}, not {wanted[key]}"
-        for key in wanted
-        if measured[key] != wanted[key]
+        raise FaceganError(f"{official}: computed on a different dataset than {dataset}; {advice}")
+    actual, expected = metadata["extractor"], requested.model_dump()
+    if actual["dtype"] == "float32":  # the fallback on devices without native bfloat16
+        expected["dtype"] = "float32"
+    differences = [
+        f"{key} is {actual[key]}, expected {expected[key]}"
+        for key in expected
+        if actual[key] != expected[key]
     ]
-    if differs:
-        raise FaceganError(f"{official}: of another protocol: {'; '.join(differs)}; {again}")
+    if differences:
+        details = "; ".join(differences)
+        raise FaceganError(f"{official}: computed with other settings: {details}; {advice}")
 
 
-def _course(events: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """When the best snapshot was taken, and how often the training collapsed."""
+def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Images seen at the best snapshot, and number of collapses."""
     scores = [event for event in events if event["event"] == "score"]
     best = min(scores, key=lambda event: event["quick_fid"])
     collapses = sum(event["event"] == "collapse" for event in events)
@@ -136,14 +141,14 @@ def _samples(generator: Generator) -> NDArray[np.uint8]:
 
 
 def _pairs(
-    generator: Generator, copies: Memorisation, statistics: Statistics, dataset: Path
+    generator: Generator, found: Memorisation, statistics: Statistics, dataset: Path
 ) -> NDArray[np.uint8]:
-    """Generated images, each with the photograph nearest to it at its right."""
-    chosen = copies.order[:PAIRS]
+    """Grid of the generated images closest to the training set, each left of its neighbour."""
+    closest = found.order[:PAIRS]
     z = [
-        latent_block(number // BLOCK, generator.latent_dim, SEEDS[0])[number % BLOCK]
-        for number in chosen.tolist()
+        latent_block(index // BLOCK, generator.latent_dim, SEEDS[0])[index % BLOCK]
+        for index in closest.tolist()
     ]
     fakes = torch.cat(list(generate(generator, torch.stack(z)))).cpu()
-    photographs = load_images(dataset)[statistics.train_indices[copies.rows[chosen]]]
-    return grid(torch.cat([fakes, photographs], dim=2), ROW)
+    neighbours = load_images(dataset)[statistics.train_indices[found.nearest[closest]]]
+    return grid(torch.cat([fakes, neighbours], dim=2), ROW)

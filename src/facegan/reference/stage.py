@@ -1,4 +1,4 @@
-"""Feature statistics of the real images, for the quick and the official score."""
+"""The reference stage: feature statistics of the real images, for quick and official FID."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ from facegan.runtime import distributed
 from facegan.runtime.autocast import effective_dtype
 from facegan.runtime.distributed import Group
 
-# Which images make a half, and which the subsets, is drawn once and for all.
+# Seed of the random halves and subsets; fixed, so that statistics are comparable.
 SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """Which images are measured how: of all, in the order of the parts.
+class _Split:
+    """Random halves and subsets of all n images, training images before held-out ones.
 
     Attributes:
-        in_first: bool (n,), the first half; the floor is its distance to the second.
-        places: int64 (n,), where an image's features are kept among the single ones; -1: nowhere.
-        train_indices: int64 (k,), the kept images of the training part.
-        kept: how many single features there are, those of the training part first.
+        in_first: bool (n,), mask of the first half; the floor is its distance to the second.
+        slots: int64 (n,), row of an image's features among the kept ones; -1 if not kept.
+        train_indices: int64 (k,), training images whose features are kept.
+        num_kept: number of kept features, those of training images first.
     """
 
     in_first: Tensor
-    places: Tensor
+    slots: Tensor
     train_indices: Tensor
-    kept: int
+    num_kept: int
 
 
 def reference(
@@ -48,22 +48,22 @@ def reference(
     device: torch.device,
     on_event: OnEvent = silent,
 ) -> None:
-    """Write the statistics of all photographs, held-out ones included, to `quick` and `official`.
+    """Compute statistics of all images, held-out ones included, and write `quick` and `official`.
 
-    `official` also has the features of single images: at most `params.subset` of those that are
-    trained on, and as many held-out ones. Processes that `torchrun` started share the images.
+    `official` also stores per-image features of at most `params.subset` training images and as many
+    held-out ones. Under `torchrun`, the images are distributed over the processes.
 
     Raises:
-        FaceganError: if the data set is unusable or too small for the floor, or an extractor's
-            weights are missing.
+        FaceganError: if the dataset is unusable or too small, or an extractor's weights are
+            missing.
     """
     parts = [load_images(dataset, part) for part in ("images", "holdout")]
     metadata = _describe(dataset, parts)
     count = metadata["count"]
     with distributed.process_group(device) as group:
         listener = on_event if group.rank == 0 else silent
-        wanted = {params.quick.dtype, params.official.dtype}
-        possible = {each: effective_dtype(each, device, listener) for each in wanted}
+        requested = {params.quick.dtype, params.official.dtype}
+        effective = {dtype: effective_dtype(dtype, device, listener) for dtype in requested}
         done = 0
 
         def on_images(images: int) -> None:
@@ -71,19 +71,19 @@ def reference(
             done += images
             listener(Progress(min(done, 2 * count), 2 * count))
 
-        for path, asked, subset in (
+        for path, extractor, subset in (
             (quick, params.quick, 0),
             (official, params.official, params.subset),
         ):
-            settings = asked.model_copy(update={"dtype": possible[asked.dtype]})
-            work = _Measurement(settings, _choose(parts, subset), device, group, listener)
-            statistics = work.measure(parts, metadata, on_images)
+            settings = extractor.model_copy(update={"dtype": effective[extractor.dtype]})
+            measurement = _Measurement(settings, _split(parts, subset), device, group, listener)
+            statistics = measurement.run(parts, metadata, on_images)
             if group.rank == 0:
                 statistics.save(path)
 
 
 def _describe(dataset: Path, parts: list[Tensor]) -> dict[str, Any]:
-    """What is measured, whichever the extractor."""
+    """Metadata of the dataset, which does not depend on the extractor."""
     if len(parts[0]) < MIN_IMAGES:
         raise FaceganError(f"{dataset}: {len(parts[0])} images; scores need at least {MIN_IMAGES}")
     return {
@@ -95,48 +95,47 @@ def _describe(dataset: Path, parts: list[Tensor]) -> dict[str, Any]:
     }
 
 
-def _choose(parts: list[Tensor], subset: int) -> _Choice:
-    source = torch.Generator().manual_seed(SPLIT_SEED)
-    train, count = len(parts[0]), sum(map(len, parts))
-    order = torch.randperm(count, generator=source)
+def _split(parts: list[Tensor], subset: int) -> _Split:
+    rng = torch.Generator().manual_seed(SPLIT_SEED)
+    n_train, count = len(parts[0]), sum(map(len, parts))
+    order = torch.randperm(count, generator=rng)
     in_first = torch.zeros(count, dtype=torch.bool)
     in_first[order[: count // 2]] = True
-    # In random order, so that any first ones are as good a choice as all.
-    train_indices, held_out = order[order < train][:subset], order[order >= train][:subset]
-    places = torch.full((count,), -1)
-    places[train_indices] = torch.arange(len(train_indices))
-    places[held_out] = torch.arange(len(held_out)) + len(train_indices)
-    return _Choice(in_first, places, train_indices, len(train_indices) + len(held_out))
+    # In random order, so that any prefix is a random subset.
+    train_indices, held_out = order[order < n_train][:subset], order[order >= n_train][:subset]
+    slots = torch.full((count,), -1)
+    slots[train_indices] = torch.arange(len(train_indices))
+    slots[held_out] = torch.arange(len(held_out)) + len(train_indices)
+    return _Split(in_first, slots, train_indices, len(train_indices) + len(held_out))
 
 
 class _Measurement:
-    """All images through one extractor."""
+    """Statistics of all images under one extractor."""
 
     def __init__(
         self,
         settings: Extractor,
-        choice: _Choice,
+        split: _Split,
         device: torch.device,
         group: Group,
         on_event: OnEvent,
     ) -> None:
-        self.settings, self.choice, self.group, self.on_event = settings, choice, group, on_event
-        count = len(choice.places)
-        self.extraction = Extraction(settings, device, count, on_event)
+        self.settings, self.split, self.group, self.on_event = settings, split, group, on_event
+        self.extraction = Extraction(settings, device, len(split.slots), on_event)
         dimensions = self.extraction.num_features
         self.halves = Moments(dimensions, device), Moments(dimensions, device)
-        self.single = torch.zeros(choice.kept, dimensions)
+        self.kept = torch.zeros(split.num_kept, dimensions)
 
-    def measure(
+    def run(
         self, parts: list[Tensor], metadata: dict[str, Any], on_images: Callable[[int], None]
     ) -> Statistics:
-        begin = 0
+        offset = 0
         for part in parts:
-            for here in self.group.slices(len(part), BATCH):
-                self._add(self.extraction(part[here]), begin + here.start)
-                on_images(len(part[here]) * self.group.size)
-            begin += len(part)
-        self.group.all_reduce_sum([self.single])
+            for window in self.group.slices(len(part), BATCH):
+                self._add(self.extraction(part[window]), offset + window.start)
+                on_images(len(part[window]) * self.group.size)
+            offset += len(part)
+        self.group.all_reduce_sum([self.kept])
         for half in self.halves:
             half.all_reduce(self.group)
         first, second = self.halves
@@ -145,20 +144,15 @@ class _Measurement:
             self.on_event(Message(warning))
         floor = frechet_distance(Statistics.from_moments(first, {}), second)
         metadata = {**metadata, "extractor": self.settings.model_dump(), "floor": floor}
-        train_indices = self.choice.train_indices
-        return Statistics.from_moments(
-            both,
-            metadata,
-            self.single[: len(train_indices)],
-            train_indices,
-            self.single[len(train_indices) :],
-        )
+        train_indices = self.split.train_indices
+        subset, holdout = self.kept.tensor_split([len(train_indices)])
+        return Statistics.from_moments(both, metadata, subset, train_indices, holdout)
 
     def _add(self, features: Tensor, first: int) -> None:
-        here = slice(first, first + len(features))
-        in_first = self.choice.in_first[here].to(features.device)
+        window = slice(first, first + len(features))
+        in_first = self.split.in_first[window].to(features.device)
         self.halves[0].update(features[in_first])
         self.halves[1].update(features[~in_first])
-        places = self.choice.places[here]
-        kept = places >= 0
-        self.single[places[kept]] = features.cpu()[kept]
+        slots = self.split.slots[window]
+        keep = slots >= 0
+        self.kept[slots[keep]] = features.cpu()[keep]
