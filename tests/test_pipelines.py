@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from servers import answers, free_port, wait
 
 ROOT = Path(__file__).parents[1]
 Run = subprocess.CompletedProcess[str]
@@ -83,9 +81,7 @@ def prefect_server(
     environment: dict[str, str], folder: Path, **settings: str
 ) -> Iterator[dict[str, str]]:
     """Start a real Prefect server, and yield the environment with its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     quiet = environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
@@ -135,21 +131,6 @@ def scheduled(served: dict[str, str], copy: Callable[..., Path]) -> Iterator[tup
     root = copy()
     with serving(served, root) as log:
         yield root, log
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, TimeoutError):
-        return False
-
-
-def wait(ready: Callable[[], bool], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"not ready after {seconds} s"
-        time.sleep(0.1)
 
 
 def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run:

@@ -5,17 +5,23 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 
 from conftest import make_params
+from consumer import generate_without_facegan
 from facegan.params import Params
+from servers import answers, free_port, wait
 
 ROOT = Path(__file__).parents[2]
 SMALL = make_params(train={"eval_interval": 540})  # two scores
@@ -125,6 +131,59 @@ def test_the_summary_shows_the_scores_and_the_registered_version(project: Projec
     assert "floor" in output and "600 real images" in output
     assert "facegan-test version 1, Production, @champion" in output
     assert "artifacts/evaluation/samples.png" in output
+
+
+@contextmanager
+def mlflow_ui(folder: Path) -> Iterator[str]:
+    """Start MLflow's UI in `folder`, as the README does, and yield its URL."""
+    port = free_port()
+    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--port", str(port))
+    command = [str(Path(sys.executable).with_name("mlflow")), "ui", *options]
+    environment = os.environ | {"MLFLOW_WORKERS": "1"}  # 7 s of CPU time instead of 16
+    with (folder.parent / "ui.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait(lambda: answers(url), 120)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def get(url: str, **query: str) -> bytes:
+    with urllib.request.urlopen(f"{url}?{urlencode(query)}", timeout=30) as response:
+        content: bytes = response.read()
+    return content
+
+
+def test_the_mlflow_ui_shows_the_run_its_scores_and_the_production_version(
+    project: Project,
+) -> None:
+    scores = json.loads((project.folder / "artifacts" / "metrics.json").read_text())
+    metric = scores["protocol"]["name"]
+    with mlflow_ui(project.folder) as url:
+        assert b"<title>MLflow</title>" in get(url)
+        api = f"{url}/ajax-api/2.0/mlflow"  # what the page calls
+        model = json.loads(get(f"{api}/registered-models/get", name="facegan-test"))
+        versions = {v["version"]: v for v in model["registered_model"]["latest_versions"]}
+        (champion,) = (v for v in versions.values() if v["current_stage"] == "Production")
+        assert {"alias": "champion", "version": "1"} in model["registered_model"]["aliases"]
+        assert champion["version"] == "1" and champion["description"].startswith(metric)
+        run = json.loads(get(f"{api}/runs/get", run_id=champion["run_id"]))["run"]
+        assert run["info"]["status"] == "FINISHED"
+        metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}
+        assert metrics[metric] == scores[metric]
+        listed = json.loads(get(f"{api}/artifacts/list", run_id=champion["run_id"], path="images"))
+        grid = next(f["path"] for f in listed["files"] if f["path"].endswith(".png"))
+        picture = get(f"{url}/get-artifact", run_id=champion["run_id"], path=grid)
+        assert picture.startswith(b"\x89PNG")
+
+
+def test_the_model_loads_in_a_process_without_this_package(project: Project) -> None:
+    generate_without_facegan(project.folder, "facegan-test", SMALL.train.latent_dim)
 
 
 def test_the_flows_outputs_are_identical_to_repros(
