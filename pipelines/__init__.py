@@ -6,7 +6,7 @@ The package is optional: `dvc repro` does the same work.
 import os
 
 # Prefect reads these once, when it is imported. The stages inherit them.
-os.environ.setdefault("DO_NOT_TRACK", "1")  # for Prefect's client, whatever its server's setting
+os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client, regardless of its server
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

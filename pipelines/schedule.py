@@ -40,7 +40,7 @@ START = "run `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:42
 def server_problem() -> str | None:
     """Return why no Prefect server can be used, or None if one can."""
     url = PREFECT_API_URL.value()
-    if not url:  # Prefect would start a temporary server, whose UI and state nobody finds again
+    if not url:  # Prefect would start a temporary server, which ends with this process
         return "no Prefect server, because PREFECT_API_URL is not set"
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()

@@ -281,7 +281,7 @@ def test_schedule_reports_a_server_that_schedules_nothing(
     environment: dict[str, str], copy: Callable[..., Path], tmp_path: Path
 ) -> None:
     off = {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
-    alone = environment | {"PREFECT_HOME": str(tmp_path / "home")}  # a database of its own
+    alone = environment | {"PREFECT_HOME": str(tmp_path / "home")}  # a separate database
     with (
         prefect_server(alone, tmp_path, **off) as broken,
         serving(broken, copy()) as log,

@@ -77,7 +77,7 @@ class Extractor(_Section):
         if self.extractor == "inception" and self.input_size != INCEPTION_SIZE:
             raise ValueError(
                 f"input_size is {self.input_size}; valid: {INCEPTION_SIZE} with extractor "
-                "inception, which has a resize of its own"
+                "inception, which resizes images itself"
             )
         return self
 

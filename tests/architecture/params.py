@@ -24,7 +24,7 @@ def _params_model(root: Path) -> Model:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic resolves postponed annotations there
+    sys.modules[spec.name] = module  # where pydantic resolves postponed annotations
     spec.loader.exec_module(module)
     model: Model = module.Params
     return model

@@ -48,16 +48,16 @@ def first(
     return folder / "train"
 
 
-@pytest.fixture(name="begin")
-def make_begin(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> Run:
+@pytest.fixture(name="start")
+def make_start(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> Run:
     """Starts a training in `checkpoints`, and ends it at its first step."""
 
-    def begin(params: Params, init: Path | None) -> None:
+    def start(params: Params, init: Path | None) -> None:
         out, checkpoints = tmp_path / "out", tmp_path / "checkpoints"
         with pytest.raises(Started):
             train(dataset, references[0], out, params.train, 0, CPU, checkpoints, stop, init=init)
 
-    return begin
+    return start
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def version(
 
 
 def test_a_training_starts_from_a_registered_version(
-    version: Path, begin: Run, params: MakeParams, tmp_path: Path
+    version: Path, start: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     settings = params(train={"init_from": "models:/faces/1", "lr": 0.0001})
     with init_from.pretrained_networks(settings.train.init_from) as folder:
         assert folder is not None
         for name in NETWORKS:
             assert file_sha256(folder / name) == file_sha256(version / name)
-        begin(settings, folder)
+        start(settings, folder)
     assert not folder.exists()
     (second,) = (tmp_path / "checkpoints").iterdir()
     untrained, _ = load_network(second / "untrained.safetensors")
@@ -107,11 +107,11 @@ def test_a_training_starts_from_a_registered_version(
 
 
 def test_different_networks_start_a_different_training(
-    first: Path, begin: Run, params: MakeParams, tmp_path: Path
+    first: Path, start: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(first, tmp_path / "copy")
     for init in (None, first, copy):
-        begin(params(), init)
+        start(params(), init)
     # A copy has the same networks.
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
@@ -131,14 +131,14 @@ def test_different_networks_start_a_different_training(
     ],
 )
 def test_networks_of_another_configuration_are_refused(
-    train: dict[str, object], line: str, first: Path, begin: Run, params: MakeParams
+    train: dict[str, object], line: str, first: Path, start: Run, params: MakeParams
 ) -> None:
     with pytest.raises(FaceganError, match=line):
-        begin(params(train=train), first)
+        start(params(train=train), first)
 
 
 def test_networks_with_other_layers_are_refused(
-    first: Path, begin: Run, params: MakeParams, tmp_path: Path
+    first: Path, start: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     older = shutil.copytree(first, tmp_path / "older")
     path = older / "discriminator.safetensors"
@@ -146,14 +146,14 @@ def test_networks_with_other_layers_are_refused(
     state["layers.99.weight"] = state.pop("layers.0.weight")
     save_network(state, config, path)
     with pytest.raises(FaceganError, match=r"discriminator.*: its layers are .* another version"):
-        begin(params(), older)
+        start(params(), older)
 
 
 def test_a_folder_without_networks_is_refused(
-    begin: Run, params: MakeParams, tmp_path: Path
+    start: Run, params: MakeParams, tmp_path: Path
 ) -> None:
     with pytest.raises(FaceganError, match=r"generator\.safetensors: cannot be read"):
-        begin(params(), tmp_path)
+        start(params(), tmp_path)
 
 
 def test_a_missing_version_is_refused(store: Path) -> None:

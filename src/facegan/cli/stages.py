@@ -24,8 +24,9 @@ def fetch(
     out: Annotated[Path, typer.Option(help="Folder for the photographs.")] = Path("data"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched.")] = False,
 ) -> None:
-    """Fetch photographs into data/. An archive stays an archive; an interrupted s3:// fetch
-    resumes. `inception` fetches the Inception weights that published FIDs use.
+    """Fetch photographs into data/. An interrupted s3:// fetch resumes.
+
+    An archive stays an archive. `inception` fetches the Inception weights that published FIDs use.
 
     Example: facegan fetch s3://bucket/faces --dry-run
     """
