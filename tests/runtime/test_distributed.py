@@ -23,9 +23,10 @@ from facegan.data.dataset import load_images
 from facegan.evaluate.stage import evaluate
 from facegan.features.frechet import Statistics
 from facegan.params import Params
-from facegan.runtime.distributed import SINGLE, Command, Group, process_group
+from facegan.runtime.distributed import SINGLE, Group, process_group
 from facegan.train.checkpoint import load_checkpoint
 from facegan.train.gan_state import GANState
+from facegan.train.stage import train
 
 MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
@@ -80,6 +81,38 @@ with distributed.process_group(device) as group:
     distributed.process_group = lambda device: contextlib.nullcontext(group)
     reference(dataset, out / "quick", out / "official", settings.reference, device)
     evaluate(trained, dataset, official, out / "e", out / "together.json", few, requested, device)
+"""
+
+
+# A training in which process 1 alone gets NaN weights, right before a check; its final state.
+ROLLBACK = """
+import json, sys
+from pathlib import Path
+import torch
+from facegan.params import load_params
+from facegan.train.gan_state import GANState
+from facegan.train.stage import train
+from facegan.train.trainer import Trainer
+dataset, quick, params, out = map(Path, sys.argv[1:])
+settings, steps = load_params(params), 0
+train_step, run = GANState.train_step, Trainer.run
+def step(gan, images):
+    global steps
+    steps += 1
+    metrics = train_step(gan, images)
+    if steps == 17 and gan.group.rank == 1:
+        with torch.no_grad():
+            next(gan.generator.parameters()).fill_(float("nan"))
+    return metrics
+def run_and_record(trainer):
+    run(trainer)
+    weights = [float(w.double().sum()) for w in trainer.gan.generator.parameters()]
+    decisions = trainer.rollbacks, trainer.unimproved, trainer.best["quick_fid"], trainer.diversity
+    (out / f"{trainer.group.rank}.json").write_text(json.dumps([weights, decisions]))
+GANState.train_step, Trainer.run = step, run_and_record
+checkpoints = out / "checkpoints"
+device = torch.device("cpu")
+train(dataset, quick, out / "out", settings.train, settings.seed, device, checkpoints)
 """
 
 
@@ -152,6 +185,30 @@ def test_losses_of_two_processes_equal_those_of_one(
     assert difference < 1e-3
 
 
+def test_nan_in_one_process_rolls_all_back_and_quick_fids_equal_those_of_one(
+    write: Callable[..., Params], dataset: Path, references: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = write(**NORM_FREE)
+    (tmp_path / "rollback.py").write_text(ROLLBACK)
+    paths = (dataset, references[0], tmp_path / "params.yaml", tmp_path)
+    output, _ = (process := torchrun(tmp_path / "rollback.py", *paths)).communicate()
+    assert process.returncode == 0, output
+    main, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert main == other
+    events = read_history(tmp_path / "out" / "history.jsonl")
+    rollbacks = [event for event in events if event["event"] == "rollback"]
+    assert rollbacks == [{"event": "rollback", "images_seen": 280, "attempt": 1}]
+    single = tmp_path / "single"
+    train(dataset, references[0], single, settings.train, settings.seed, CPU, tmp_path / "other")
+    scores = [
+        [event["quick_fid"] for event in history if event["event"] == "score"]
+        for history in (events, read_history(single / "history.jsonl"))
+    ]
+    # The first one is of the same weights; the others are of trainings that may round differently.
+    assert scores[0][0] == pytest.approx(scores[1][0], rel=1e-6)
+    assert len(scores[0]) == len(scores[1]) == 3
+
+
 @pytest.fixture(name="start")
 def make_start(
     store: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
@@ -209,17 +266,19 @@ def test_if_a_process_dies_the_others_exit_and_the_same_command_resumes(
 
 
 @pytest.mark.faults
-def test_sigterm_writes_a_checkpoint_and_says_how_to_resume(
-    write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+@pytest.mark.parametrize("rank", [None, 1])
+def test_sigterm_to_all_or_to_one_process_writes_a_checkpoint_and_says_how_to_resume(
+    rank: int | None, write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     write(**NORM_FREE, epochs=50, eval_interval=27_000)
     launcher = start()
     wait_for_sample(launcher, tmp_path, "0000003*")
-    launcher.send_signal(signal.SIGTERM)
+    os.kill(launcher.pid if rank is None else workers(launcher.pid)[rank], signal.SIGTERM)
     began = time.monotonic()
     output, _ = launcher.communicate()
     assert time.monotonic() - began < 15
-    assert "to resume: torchrun --nproc-per-node=2 -m facegan train" in output
+    assert output.count("to resume: torchrun --nproc-per-node=2 -m facegan train") == 1
     (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
     assert load_checkpoint(path, CPU)["images_seen"] > 3000
 
@@ -235,8 +294,11 @@ def test_parts_partition_a_batch(size: int) -> None:
 def test_collectives_of_a_single_process_are_no_ops() -> None:
     ones = torch.ones(3)
     SINGLE.all_reduce_mean([ones])
-    SINGLE.lead(Command.STEP)
     SINGLE.require_same("00ff")
+    state = {"images_seen": 1, "weights": ones}
+    assert SINGLE.broadcast(state, CPU) is state
+    assert SINGLE.all_reduce_max(3) == 3
+    assert SINGLE.any(True) and not SINGLE.any(False)
     assert torch.equal(ones, torch.ones(3))
     with process_group(CPU) as group:
         assert group is SINGLE

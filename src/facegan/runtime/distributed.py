@@ -1,6 +1,5 @@
-"""One piece of work in several processes, started by `torchrun`: each takes its part of it.
-
-Process 0 alone writes anything. In a training it leads: it decides what comes next, and says so.
+"""Work of several processes, started by `torchrun`. All run the same code (SPMD) on their parts of
+the data; only process 0 writes files and messages.
 """
 
 import io
@@ -9,7 +8,6 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from typing import Any
 
 import torch
@@ -17,14 +15,6 @@ from torch import Tensor
 from torch import distributed as dist
 
 from facegan.core.errors import FaceganError
-
-
-class Command(IntEnum):
-    """What process 0 tells the others to do."""
-
-    STEP = 0
-    LOAD = 1  # the state that comes with it
-    END = 2
 
 
 class Group:
@@ -39,6 +29,11 @@ class Group:
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is process 0, the one that writes."""
+        return self.rank == 0
 
     def part(self, total: int) -> slice:
         """This process's part of a global batch of `total` images."""
@@ -71,6 +66,40 @@ class Group:
                 dist.all_reduce(total)
                 tensor.copy_(total)
 
+    def all_reduce_max(self, value: int) -> int:
+        """The largest value of all processes, for decisions that all must take alike."""
+        if self.size == 1:
+            return value
+        largest = torch.tensor(value)
+        with self._translate_errors():
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process has the flag set."""
+        return self.all_reduce_max(int(flag)) > 0
+
+    def broadcast(
+        self, state: dict[str, Any] | None, device: torch.device
+    ) -> dict[str, Any] | None:
+        """Process 0's `state`, a nested dict of tensors and plain numbers, on every process.
+
+        Args:
+            state: ignored on the other processes.
+            device: of the tensors that these receive.
+        """
+        if self.size == 1:
+            return state
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = self._broadcast_bytes(buffer.getvalue())
+        if self.is_main:
+            return state
+        received: dict[str, Any] | None = torch.load(
+            io.BytesIO(content), map_location=device, weights_only=True
+        )
+        return received
+
     def require_same(self, fingerprint: str) -> None:
         """Check that all processes compute the same.
 
@@ -79,43 +108,20 @@ class Group:
         Raises:
             FaceganError: if it differs from process 0's.
         """
-        content = self._broadcast(bytes.fromhex(fingerprint))
-        if content.hex() != fingerprint:
+        if self._broadcast_bytes(bytes.fromhex(fingerprint)).hex() != fingerprint:
             raise FaceganError(
                 f"process {self.rank}: data, params, code, torch version or number of threads "
                 "differ from process 0's"
             )
 
-    def lead(self, command: Command, state: dict[str, Any] | None = None) -> None:
-        """Tell the other processes what to do; only process 0 may."""
-        if self.size == 1:
-            return
-        buffer = io.BytesIO()
-        if state is not None:
-            torch.save(state, buffer)
-        self._broadcast(bytes([command]) + buffer.getvalue())
-
-    def follow(self, device: torch.device) -> tuple[Command, dict[str, Any]]:
-        """Wait for what process 0 says.
-
-        Returns:
-            The command, and the state that came with it: tensors and plain numbers.
-        """
-        content = self._broadcast(b"")
-        command, state = Command(content[0]), io.BytesIO(content[1:])
-        if command != Command.LOAD:
-            return command, {}
-        return command, torch.load(state, map_location=device, weights_only=True)
-
-    def _broadcast(self, content: bytes) -> bytes:
-        """Process 0's bytes."""
+    def _broadcast_bytes(self, content: bytes) -> bytes:
         if self.size == 1:
             return content
         with self._translate_errors():
             length = torch.tensor(len(content))
             dist.broadcast(length, 0)
             message = torch.empty(int(length), dtype=torch.uint8)
-            if self.rank == 0:
+            if self.is_main:
                 message = torch.frombuffer(bytearray(content), dtype=torch.uint8)
             dist.broadcast(message, 0)
         return message.numpy().tobytes()
@@ -152,7 +158,7 @@ def process_group(device: torch.device) -> Iterator[Group]:
         return
     if device.type == "mps":
         raise FaceganError("torchrun: mps supports a single process only; run facegan train")
-    # Commands go between CPUs, so that no process waits for its GPU.
+    # CPU tensors go over Gloo, so that decisions do not synchronise with a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size())

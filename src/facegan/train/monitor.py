@@ -10,11 +10,15 @@ from facegan.core import pictures
 from facegan.features import extraction, frechet
 from facegan.models import sampling
 from facegan.params import Extractor
+from facegan.runtime.distributed import SINGLE, Group
 
 # The same latents in every run, so that samples of two runs are comparable. The official score and
 # BatchNorm's calibration have other latents.
 SAMPLE_SEED, QUICK_SEED = 1, 2
 SAMPLES = 64
+# Collapse: diversity below, discriminator accuracy above, or quick FID over the best above these.
+# The FID is needed, because one face in 64 shades of brightness has a diversity of 0.9.
+MIN_DIVERSITY, MAX_ACCURACY, MAX_FID_RATIO = 0.1, 0.999, 2.0
 
 
 class Monitor:
@@ -26,6 +30,7 @@ class Monitor:
         latent_dim: of the generators.
         num_samples: generated images per quick FID.
         device: of the feature extractor.
+        group: the processes that share the images of a quick FID.
     """
 
     def __init__(
@@ -35,8 +40,10 @@ class Monitor:
         latent_dim: int,
         num_samples: int,
         device: torch.device,
+        group: Group = SINGLE,
     ) -> None:
         settings = Extractor(**quick.metadata["extractor"])
+        self.group = group
         self.quick, self.latent_dim, self.num_samples = quick, latent_dim, num_samples
         self.name = f"quick_fid{num_samples}_{settings.label}"
         # Never compiled, so that scores do not depend on the length of the training.
@@ -50,23 +57,47 @@ class Monitor:
         return note and f"{self.name} is {note}"
 
     def save_samples(self, network: nn.Module, path: Path) -> float:
-        """Write a sample grid of the fixed latents.
+        """Draw samples of the fixed latents; process 0 writes them as a grid.
 
         Returns:
             Diversity: mean pairwise distance of the samples, divided by that of real images.
         """
         z = sampling.latents(SAMPLES, self.latent_dim, SAMPLE_SEED)
         images = torch.cat(list(sampling.generate(network, z)))
-        pictures.save_picture(pictures.grid(images), path)
+        if self.group.is_main:
+            pictures.save_picture(pictures.grid(images), path)
         return round(_mean_distance(images) / max(self.real_distance, 1e-9), 4)
 
     def quick_fid(self, network: nn.Module) -> float:
-        """Fréchet distance between `num_samples` generated and all real images."""
-        moments = frechet.Moments(self.extraction.num_features)
+        """Fréchet distance between `num_samples` generated and all real images.
+
+        Each process generates its part of the images; all return the same value.
+        """
+        moments = frechet.Moments(self.extraction.num_features, torch.device("cpu"))
         z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
-        for images in sampling.generate(network, z):
-            moments.update(self.extraction(images))
+        for window in self.group.slices(self.num_samples, sampling.BATCH):
+            for images in sampling.generate(network, z[window]):
+                moments.update(self.extraction(images))
+        moments.all_reduce(self.group)
         return round(frechet.frechet_distance(self.quick, moments), 6)
+
+
+def collapse_reason(diversity: float, accuracy: float, fid: float, best_fid: float) -> str:
+    """Why these metrics mean a collapse; empty if they do not.
+
+    Args:
+        diversity: of `Monitor.save_samples`.
+        accuracy: of the discriminator, in [0, 1].
+        fid, best_fid: the current and the best quick FID.
+    """
+    reasons = []
+    if diversity < MIN_DIVERSITY:
+        reasons.append(f"the diversity of samples is {diversity:.1%} of the photographs'")
+    if accuracy > MAX_ACCURACY:
+        reasons.append(f"the discriminator's accuracy is {accuracy:.2%}")
+    if fid > MAX_FID_RATIO * best_fid:
+        reasons.append(f"the quick FID of {fid:.1f} is {fid / best_fid:.1f} times the best")
+    return " and ".join(reasons)
 
 
 def _mean_distance(images: Tensor) -> float:

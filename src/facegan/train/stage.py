@@ -16,8 +16,8 @@ from facegan.features import frechet
 from facegan.models import sizes
 from facegan.params import Train
 from facegan.runtime import autocast, distributed
-from facegan.runtime.distributed import Command, Group
-from facegan.train import gan_state, monitor, run_folder, signals, trainer
+from facegan.runtime.distributed import Group
+from facegan.train import gan_state, monitor, run_folder, trainer
 
 PACKAGE = Path(__file__).parents[1]
 # Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
@@ -59,8 +59,8 @@ def train(
     images, statistics = _load(data, quick)
     size, channels = images.shape[2:]
     with distributed.process_group(device) as group, _translate_out_of_memory():
-        listener = on_event if group.rank == 0 else events.silent
-        dtype = autocast.effective_dtype(params.dtype, device, listener)
+        on_event = on_event if group.is_main else events.silent
+        dtype = autocast.effective_dtype(params.dtype, device, on_event)
         params = params.model_copy(update={"dtype": dtype})
         identity = _identity(data, quick, init, seed, params, device, group)
         group.require_same(digests.fingerprint(identity))
@@ -69,16 +69,12 @@ def train(
         gan = gan_state.GANState(params, size, channels, seed, device, group)
         if init is not None:
             gan.load_pretrained(init)
-        if group.rank > 0:
-            _follow(group, gan, batches)
-            return
-        folder = run_folder.RunFolder(checkpoints, identity, resume)
-        quality = monitor.Monitor(
-            statistics, images, params.latent_dim, params.quick_num_samples, device
+        # Other machines do not have the folder to resume.
+        folder = run_folder.RunFolder(checkpoints, identity, resume if group.is_main else None)
+        scorer = monitor.Monitor(
+            statistics, images, params.latent_dim, params.quick_num_samples, device, group
         )
-        run = trainer.Trainer(folder, gan, batches, quality, params, on_event)
-        _lead(group, run)
-        run.export(out)
+        _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
 
 
 def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
@@ -125,26 +121,16 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {name: digests.file_sha256(folder / f"{name}.safetensors") for name in names}
 
 
-def _lead(group: Group, run: trainer.Trainer) -> None:
+def _run(run: trainer.Trainer, out: Path) -> None:
     try:
         run.resume()
         run.run()
     except Interrupted:
-        group.lead(Command.END)
-        raise
-    group.lead(Command.END)
-
-
-def _follow(group: Group, gan: gan_state.GANState, batches: Batches) -> None:
-    """Do as process 0 says, to the end; what it does with a signal holds for all."""
-    with signals.stop_signals():
-        while (message := group.follow(gan.device))[0] != Command.END:
-            command, state = message
-            if command == Command.LOAD:
-                gan.load_state_dict(state["trainer"])
-                batches.seen = state["images_seen"]
-            else:
-                gan.train_step(next(batches))
+        if run.group.is_main:
+            raise
+        return  # one message is enough, and torchrun stops all others after a failure
+    if run.group.is_main:
+        run.export(out)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""The training loop."""
+"""The training loop, which every process runs; process 0 writes the files."""
 
 import copy
 import json
 import math
 import shutil
 import time
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from facegan.core.errors import FaceganError, Interrupted
 from facegan.data.batches import Batches
 from facegan.models import files
 from facegan.params import Train
-from facegan.runtime.distributed import Command
-from facegan.train import monitor, run_folder, signals
+from facegan.train import signals
 from facegan.train.gan_state import GANState
+from facegan.train.monitor import Monitor, collapse_reason
+from facegan.train.run_folder import SAMPLES, UNTRAINED, RunFolder
 
 # Records of losses and samples per evaluation interval.
 RECORDS = 8
@@ -27,9 +29,6 @@ RECORDS = 8
 MAX_SCORING_SHARE = 0.1
 # Rollbacks after which NaN or infinite weights end a training.
 MAX_ROLLBACKS = 3
-# Collapse: diversity below, discriminator accuracy above, or quick FID over the best above these.
-# The FID is needed, because one face in 64 shades of brightness has a diversity of 0.9.
-MIN_DIVERSITY, MAX_ACCURACY, MAX_FID_RATIO = 0.1, 0.999, 2.0
 # Parameters that affect when a training stops, but nothing that it computes until then.
 STOPPING_PARAMS = {"epochs", "patience", "on_collapse"}
 # Attributes of a Trainer in a checkpoint, besides the networks.
@@ -37,6 +36,14 @@ CHECKPOINTED = (
     *("sums", "count", "best", "unimproved", "collapsed", "rollbacks", "diversity", "accuracy"),
     "events",
 )
+
+
+class Stop(IntEnum):
+    """Whether and why a training stops; the highest value of all processes counts."""
+
+    NO = 0
+    EARLY = 1
+    SIGNAL = 2
 
 
 class Trainer:
@@ -47,28 +54,28 @@ class Trainer:
 
     def __init__(
         self,
-        folder: run_folder.RunFolder,
+        run_folder: RunFolder,
         gan: GANState,
         batches: Batches,
-        quality: monitor.Monitor,
+        monitor: Monitor,
         params: Train,
         on_event: events.OnEvent,
     ) -> None:
-        self.run_folder, self.gan, self.batches = folder, gan, batches
-        self.monitor, self.params, self.on_event = quality, params, on_event
-        self.folder = folder.folder
+        self.run_folder, self.gan, self.batches = run_folder, gan, batches
+        self.monitor, self.params, self.on_event = monitor, params, on_event
+        self.group, self.folder = gan.group, run_folder.folder
         self.history = self.folder / history.NAME
         self.total = params.epochs * batches.steps_per_epoch * params.batch_size
         stopping_params = params.model_dump(include=STOPPING_PARAMS)
         self.start = {
             "event": "start",
-            "fingerprint": digests.fingerprint({**folder.identity, **stopping_params}),
-            "data": folder.identity["data"],
+            "fingerprint": digests.fingerprint({**run_folder.identity, **stopping_params}),
+            "data": run_folder.identity["data"],
             "images": len(batches.images),
             "shape": list(batches.images.shape[1:]),
-            "seed": folder.identity["seed"],
+            "seed": run_folder.identity["seed"],
             "train": params.model_dump(),
-            "quick_fid": quality.name,
+            "quick_fid": monitor.name,
         }
         self.sums, self.count = torch.zeros(3, device=gan.device), 0
         self.best: dict[str, Any] = {"quick_fid": math.inf}
@@ -80,25 +87,32 @@ class Trainer:
     def resume(self) -> None:
         """Resume from the checkpoint if there is one and the training is unfinished; else start
         from scratch."""
-        state = self.run_folder.load(self.gan.device, self.on_event)
+        state = self._load()
         stopping_params = self.params.model_dump(include=STOPPING_PARAMS)
-        finished = self.run_folder.finished_params() == stopping_params
-        if state is None or state["images_seen"] > self.total or finished:
+        finished = self.group.is_main and self.run_folder.finished_params() == stopping_params
+        if state is None or state["images_seen"] > self.total or self.group.any(finished):
             self._start_from_scratch()
             return
         self._restore(state)
-        self._align()
         self._message(f"resuming from {self.batches.seen:,} of {self.total:,} images seen")
 
+    def _load(self) -> dict[str, Any] | None:
+        """Process 0's last checkpoint, on every process."""
+        device, state = self.gan.device, None
+        if self.group.is_main:
+            state = self.run_folder.load(device, self.on_event)
+        return self.group.broadcast(state, device)
+
     def _start_from_scratch(self) -> None:
-        self.run_folder.start(self.on_event)
-        history.start_history(self.history, [self.start])
+        if self.group.is_main:
+            self.run_folder.start(self.on_event)
+            history.start_history(self.history, [self.start])
         network = self._sample()
-        config = self.gan.generator_config
-        files.save_network(network.state_dict(), config, self.folder / run_folder.UNTRAINED)
+        if self.group.is_main:
+            config = self.gan.generator_config
+            files.save_network(network.state_dict(), config, self.folder / UNTRAINED)
         self._score(network)
         self._save()
-        self._align()
 
     def run(self) -> None:
         """Train until all images are seen, or to an early end.
@@ -109,13 +123,15 @@ class Trainer:
         """
         if note := self.monitor.comparability_note:
             self._message(note)
-        with signals.stop_signals() as stop:
-            while self.batches.seen < self.total and not self._is_ended():
+        with signals.stop_signals() as received:
+            stop = self._agree_to_stop(received)
+            while self.batches.seen < self.total and stop == Stop.NO:
                 self._advance()
-                if stop:
-                    if self.gan.is_finite():
-                        self._save()
-                    raise Interrupted(f"stopped at {self.batches.seen:,} images seen")
+                stop = self._agree_to_stop(received)
+            if stop == Stop.SIGNAL:
+                if self.gan.is_finite():
+                    self._save()
+                raise Interrupted(f"stopped at {self.batches.seen:,} images seen")
         if self.batches.seen < self.total:
             self._message(f"stopped early, at {self.batches.seen:,} of {self.total:,} images seen")
         elif not self._is_due(self.params.eval_interval):
@@ -124,9 +140,13 @@ class Trainer:
             self._score(self._log_losses() if self.count else self.gan.calibrated_ema())
         self._report_share()
 
+    def _agree_to_stop(self, received: list[int]) -> Stop:
+        """Whether to stop: the same on every process, whichever has a reason."""
+        stop = Stop.SIGNAL if received else Stop.EARLY if self._is_ended() else Stop.NO
+        return Stop(self.group.all_reduce_max(stop))
+
     def _advance(self) -> None:
         """Take a step; record, score and save if due."""
-        self.gan.group.lead(Command.STEP)
         self.sums += self.gan.train_step(next(self.batches))
         self.count += 1
         self.clock.images += self.params.batch_size
@@ -136,7 +156,7 @@ class Trainer:
         at_record = at_score or self._is_due(max(interval // RECORDS, self.params.batch_size))
         if not (at_record or self.batches.seen == self.total):
             return
-        if not self.gan.is_finite():
+        if self.group.any(not self.gan.is_finite()):
             self._roll_back()
         elif at_record:
             network = self._log_losses()
@@ -145,10 +165,6 @@ class Trainer:
                 self._save()
                 self.clock = _Clock()
 
-    def _align(self) -> None:
-        """Have the other processes go on from this one's state."""
-        self.gan.group.lead(Command.LOAD, self._networks())
-
     def _is_due(self, images: int) -> bool:
         """Whether another multiple of `images` has been seen."""
         return self.batches.seen % images < self.params.batch_size
@@ -156,7 +172,7 @@ class Trainer:
     def _roll_back(self) -> None:
         """Restore the last checkpoint and continue with other random numbers."""
         seen = f"{self.batches.seen:,} images seen"
-        state = self.run_folder.load(self.gan.device, self.on_event)
+        state = self._load()
         if self.rollbacks == MAX_ROLLBACKS or state is None:
             raise FaceganError(
                 f"weights became NaN or infinite at {seen}, after {self.rollbacks} rollbacks; "
@@ -167,7 +183,6 @@ class Trainer:
         self.rollbacks = attempt
         restored = self.batches.seen
         self.gan.rng.reseed([self.run_folder.identity["seed"], restored, attempt])
-        self._align()
         self._log_event({"event": "rollback", "images_seen": restored, "attempt": attempt})
         self._message(
             f"weights became NaN or infinite at {seen}; back to {restored:,}, with other latents"
@@ -187,7 +202,7 @@ class Trainer:
     def _sample(self) -> nn.Module:
         """Record samples of the EMA generator, and return it."""
         network, seen = self.gan.calibrated_ema(), self.batches.seen
-        picture = f"{run_folder.SAMPLES}/{seen:010d}.png"
+        picture = f"{SAMPLES}/{seen:010d}.png"
         self.diversity = self.monitor.save_samples(network, self.folder / picture)
         event = {"event": "samples", "images_seen": seen, "picture": picture}
         self._log_event({**event, "diversity": self.diversity})
@@ -211,26 +226,17 @@ class Trainer:
         self.on_event(events.Scored(self.folder, seen, self.clock.speed))
 
     def _note_collapse(self, fid: float) -> None:
-        reasons, best = [], self.best["quick_fid"]
-        if self.diversity < MIN_DIVERSITY:
-            reasons.append(f"the diversity of samples is {self.diversity:.1%} of the photographs'")
-        if self.accuracy > MAX_ACCURACY:
-            reasons.append(f"the discriminator's accuracy is {self.accuracy:.2%}")
-        if fid > MAX_FID_RATIO * best:
-            reasons.append(f"the quick FID of {fid:.1f} is {fid / best:.1f} times the best")
-        if reasons:
-            reason = " and ".join(reasons)
-            self._log_event(
-                {"event": "collapse", "images_seen": self.batches.seen, "reason": reason}
-            )
+        reason = collapse_reason(self.diversity, self.accuracy, fid, self.best["quick_fid"])
+        if reason:
+            event = {"event": "collapse", "images_seen": self.batches.seen, "reason": reason}
+            self._log_event(event)
             self._message(f"collapse: {reason}; lower train.lr or train.discriminator_lr")
-        self.collapsed = bool(reasons)
+        self.collapsed = bool(reason)
 
     def _is_ended(self) -> bool:
         """Whether patience or a collapse ends the training early."""
-        out_of_patience = (
-            self.params.patience is not None and self.unimproved >= self.params.patience
-        )
+        patience = self.params.patience
+        out_of_patience = patience is not None and self.unimproved >= patience
         return out_of_patience or (self.collapsed and self.params.on_collapse == "stop")
 
     def _report_share(self) -> None:
@@ -242,22 +248,23 @@ class Trainer:
         self.on_event(events.Message(text))
 
     def _log_event(self, event: dict[str, Any]) -> None:
-        history.append_history(self.history, event)
+        if self.group.is_main:
+            history.append_history(self.history, event)
         self.events.append(json.dumps(event))
 
     def _save(self) -> None:
-        state = {name: getattr(self, name) for name in CHECKPOINTED}
-        self.run_folder.save({**state, **self._networks()})
-
-    def _networks(self) -> dict[str, Any]:
-        return {"trainer": self.gan.state_dict(), "images_seen": self.batches.seen}
+        if self.group.is_main:
+            state = {name: getattr(self, name) for name in CHECKPOINTED}
+            networks = {"trainer": self.gan.state_dict(), "images_seen": self.batches.seen}
+            self.run_folder.save({**state, **networks})
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.gan.load_state_dict(state["trainer"])
         self.batches.seen = state["images_seen"]
         for name in CHECKPOINTED:
             setattr(self, name, state[name])
-        history.start_history(self.history, [self.start, *map(json.loads, self.events)])
+        if self.group.is_main:
+            history.start_history(self.history, [self.start, *map(json.loads, self.events)])
 
     def export(self, out: Path) -> None:
         """Write the folder `out`: best and untrained networks, history, samples, animation."""
@@ -270,9 +277,9 @@ class Trainer:
             folder.mkdir()
             for name, config in configs.items():
                 files.save_network(self.best[name], config, folder / f"{name}.safetensors")
-            for name in (history.NAME, run_folder.UNTRAINED):
+            for name in (history.NAME, UNTRAINED):
                 shutil.copyfile(self.folder / name, folder / name)
-            (folder / run_folder.SAMPLES).mkdir()
+            (folder / SAMPLES).mkdir()
             samples = [line["picture"] for line in lines if line["event"] == "samples"]
             for name in samples:
                 shutil.copyfile(self.folder / name, folder / name)
