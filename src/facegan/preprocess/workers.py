@@ -128,6 +128,8 @@ def in_order(
         FaceganError: if a worker process was killed.
         CancelledError: if the connection to the cluster is lost.
     """
+    # Not joblib.Parallel(return_as="generator"): it starts calls as others complete, also when no
+    # result is taken, so that results pile up when the consumer is the slower side.
     pending: deque[Future[Result]] = deque()
     try:
         for call in calls:
