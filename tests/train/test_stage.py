@@ -174,6 +174,70 @@ def test_changed_params_start_from_scratch_and_are_named(
     assert messages[0] == "starting from scratch: train.lr changed since the last run"
 
 
+def test_a_shorter_run_keeps_the_longer_training(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[2] / "checkpoints", tmp_path / "checkpoints")
+    (longer,) = (tmp_path / "checkpoints").iterdir()
+    before = digests(longer)
+    messages: list[str] = []
+    out = run(params(train={"epochs": 1}), on_event=collect(messages))
+    assert digests(out) == digests(finished[1] / "out")
+    assert digests(longer).items() >= before.items()
+    assert messages[0].startswith(f"{longer}: has seen 1,080 images, more than the 540 of")
+    assert digests(run(params(train={"epochs": 2}), "again")) == digests(finished[2] / "out")
+
+
+def test_a_longer_training_is_not_resumed_to_fewer_epochs(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[2] / "checkpoints", tmp_path / "checkpoints")
+    (longer,) = (tmp_path / "checkpoints").iterdir()
+    with pytest.raises(FaceganError, match=r"1,080 images, more than .* train\.epochs: 1; raise"):
+        run(params(train={"epochs": 1}), resume=longer)
+
+
+def test_a_training_that_is_running_is_not_started_again(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    """The second one runs in the middle of the first, which its lock keeps whole."""
+    refused: list[str] = []
+
+    def start_again(event: Any) -> None:
+        if isinstance(event, Progress) and event.done == 300:
+            with pytest.raises(FaceganError, match="this training is running already") as error:
+                run(params(), "second")
+            refused.append(str(error.value))
+
+    out = run(params(), on_event=start_again)
+    assert len(refused) == 1
+    seen = [e["images_seen"] for e in read_history(out / "history.jsonl") if "images_seen" in e]
+    assert seen == sorted(seen)
+
+
+def test_unfinished_trainings_outlive_many_others(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(280))
+    (unfinished,) = (tmp_path / "checkpoints").iterdir()
+    for seed in range(1, 7):
+        with pytest.raises(PowerFailure):
+            run(params(seed=seed), on_event=stop_at(0))
+    assert (unfinished / "checkpoint.pt").exists()
+
+
+def test_finished_trainings_go_by_their_size(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    (old,) = (tmp_path / "checkpoints").iterdir()
+    for budget, exists in ((10**9, True), (0, False)):
+        with pytest.raises(PowerFailure):
+            run(params(seed=1), on_event=stop_at(0), budget=budget)
+        assert old.exists() == exists
+
+
 def test_after_a_signal_the_same_command_resumes(
     params: MakeParams,
     dataset: Path,

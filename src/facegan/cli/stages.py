@@ -131,6 +131,15 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Resume the training in this folder, or fail.")
     ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            "--checkpoints-budget",
+            envvar="FACEGAN_CHECKPOINTS_BUDGET",
+            min=0,
+            help="GB that finished trainings may keep in the folder of checkpoints.",
+        ),
+    ] = 10.0,
 ) -> None:
     """Train a generator. An interrupted training resumes from its last checkpoint.
 
@@ -153,7 +162,7 @@ def train(
     ):
         step.train(
             dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,
-            resume, init,
+            resume, init, int(budget * 1e9),
         )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """What stays in `checkpoints/`: locks for trainings in use, a budget for finished ones."""
 
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -14,9 +13,10 @@ from stat import S_ISREG
 from typing import Literal
 
 from facegan.core.errors import FaceganError
-from facegan.core.history import NAME
-from facegan.train.run_folder import FINISHED, IDENTITY, LOCK
+from facegan.train.run_folder import FINISHED, IDENTITY, LOCK, images_seen
 
+# Bytes that finished trainings may keep.
+BUDGET = 10**10
 # A tenth of a second each: `list_runs` holds a lock for a moment to see whether it is free.
 TRIES = 5
 
@@ -114,7 +114,7 @@ def _describe(folder: Path) -> Run:
     elif (folder / FINISHED).exists():
         state = "finished"
     size = sum(s.st_size for s in stats if S_ISREG(s.st_mode))
-    return Run(folder, state, _images_seen(folder), size, max(s.st_mtime for s in stats))
+    return Run(folder, state, images_seen(folder), size, max(s.st_mtime for s in stats))
 
 
 def _is_locked(folder: Path) -> bool:
@@ -126,11 +126,3 @@ def _is_locked(folder: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def _images_seen(folder: Path) -> int:
-    seen = 0
-    with suppress(OSError, ValueError):  # none yet, or a line is being written
-        for line in (folder / NAME).read_text("utf-8").splitlines():
-            seen = max(seen, json.loads(line).get("images_seen", 0))
-    return seen

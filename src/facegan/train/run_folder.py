@@ -16,6 +16,7 @@ from facegan.core import digests
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent
+from facegan.core.history import NAME
 from facegan.train import checkpoint
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
@@ -96,6 +97,10 @@ class RunFolder:
         with replacing(self.folder / IDENTITY) as temporary:
             temporary.write_text(json.dumps(self.identity), "utf-8")
 
+    def for_epochs(self, epochs: int) -> "RunFolder":
+        """A folder of its own for a run of so many epochs."""
+        return RunFolder(self.folder.parent, {**self.identity, "epochs": epochs})
+
     def _last_other(self) -> dict[str, Any] | None:
         """The identity of the training that was used last, this one apart."""
         folders = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
@@ -104,6 +109,15 @@ class RunFolder:
                 with suppress(FaceganError):  # a damaged one is no reason not to train
                     return read_identity(folder)
         return None
+
+
+def images_seen(folder: Path) -> int:
+    """The images that a training has seen by its history; 0 where it has none."""
+    seen = 0
+    with suppress(OSError, ValueError):  # none yet, or a line is being written
+        for line in (folder / NAME).read_text("utf-8").splitlines():
+            seen = max(seen, json.loads(line).get("images_seen", 0))
+    return seen
 
 
 def read_identity(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Packed images -> the generator with the best quick FID."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from facegan.models import sizes
 from facegan.params import Train
 from facegan.runtime import autocast, distributed
 from facegan.runtime.distributed import Group
-from facegan.train import gan_state, monitor, run_folder, trainer
+from facegan.train import gan_state, monitor, retention, run_folder, trainer
 
 PACKAGE = Path(__file__).parents[1]
 # Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
@@ -35,6 +35,7 @@ def train(
     on_event: events.OnEvent = events.silent,
     resume: Path | None = None,
     init: Path | None = None,
+    budget: int = retention.BUDGET,
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
@@ -49,10 +50,11 @@ def train(
         checkpoints: folder with one folder per training.
         resume: the training's folder that must be resumed.
         init: folder of a generator and a discriminator to start from.
+        budget: bytes that finished trainings may keep in `checkpoints`.
     Raises:
-        FaceganError: if an input is unusable, the networks do not support the image size, `resume`
-            is another training's, the weights became NaN or infinite too often, or memory is
-            exhausted.
+        FaceganError: if an input is unusable, the networks do not support the image size, the
+            training is running already, `resume` is another training's, the weights became NaN or
+            infinite too often, or memory is exhausted.
         Interrupted: on SIGINT and SIGTERM.
     """
     atomic.refuse_foreign(out, history.NAME)
@@ -71,10 +73,15 @@ def train(
             gan.load_pretrained(init)
         # Other machines do not have the folder to resume.
         folder = run_folder.RunFolder(checkpoints, identity, resume if group.is_main else None)
+        if group.is_main:
+            total = params.epochs * batches.steps_per_epoch * params.batch_size
+            folder = _keep_longer(folder, total, params.epochs, on_event)
         scorer = monitor.Monitor(
             statistics, images, params.latent_dim, params.quick_num_samples, device, group
         )
-        _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
+        with retention.lock(folder.folder) if group.is_main else nullcontext():
+            retention.remove_finished(checkpoints, budget)
+            _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
 
 
 def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
@@ -119,6 +126,25 @@ def _identity(
 def _hashes(folder: Path) -> dict[str, str]:
     names = ("generator", "discriminator")
     return {name: digests.file_sha256(folder / f"{name}.safetensors") for name in names}
+
+
+def _keep_longer(
+    folder: run_folder.RunFolder, total: int, epochs: int, on_event: events.OnEvent
+) -> run_folder.RunFolder:
+    """Another folder for a run that is shorter than the training in `folder`.
+
+    Raises:
+        FaceganError: if `folder` must be resumed.
+    """
+    seen = run_folder.images_seen(folder.folder)
+    if seen <= total:
+        return folder
+    text = f"{folder.folder}: has seen {seen:,} images, more than the {total:,} of train.epochs: "
+    if folder.must_resume:
+        raise FaceganError(f"{text}{epochs}; raise train.epochs to resume it")
+    shorter = folder.for_epochs(epochs)
+    on_event(events.Message(f"{text}{epochs}; it is kept, this run uses {shorter.folder}"))
+    return shorter
 
 
 def _run(run: trainer.Trainer, out: Path) -> None:
