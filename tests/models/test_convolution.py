@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from facegan.models.convolution import Conv2d, ConvTranspose2d
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 # Kernel, stride and padding of the networks' layers.
 HALVING, SAME, WHOLE, POINT = (4, 2, 1), (3, 1, 1), (4, 1, 0), (1, 1, 0)
+CPUINFO, HAS_AMX = Path("/proc/cpuinfo"), convolution.has_amx
 KINDS = {Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d}
+
+
+@pytest.fixture(autouse=True)
+def with_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU with AMX, whatever this one has."""
+    monkeypatch.setattr(convolution, "has_amx", lambda: True)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -97,6 +105,22 @@ def test_other_feature_maps_use_torchs_convolution(
     ours, theirs = pair(kind, *geometry, bias=True)
     x = normal(2, 3, side, side)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(("kind", "side"), [(Conv2d, 8), (ConvTranspose2d, 4)])
+def test_without_amx_all_feature_maps_use_torchs_convolution(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Convolution], side: int
+) -> None:
+    monkeypatch.setattr(convolution, "has_amx", lambda: False)
+    monkeypatch.setattr(convolution, "_product", never)
+    ours, theirs = pair(kind, *HALVING, bias=True)
+    x = normal(2, 3, side, side)
+    torch.testing.assert_close(output_and_gradients(ours, x), output_and_gradients(theirs, x))
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="needs /proc/cpuinfo")
+def test_amx_is_detected_as_linux_reports_it() -> None:
+    assert HAS_AMX() == ("amx_bf16" in CPUINFO.read_text().split())
 
 
 def test_an_output_size_is_respected() -> None:

@@ -1,9 +1,10 @@
-"""nn.Conv2d and nn.ConvTranspose2d that compute small feature maps on a CPU as matrix products.
+"""nn.Conv2d and nn.ConvTranspose2d that compute small feature maps as matrix products on AMX.
 
-oneDNN's convolutions of such maps, in particular the gradients of their weights, take several times
-as long as the equivalent matrix products (docs/performance.md, "Training on a CPU").
+There, oneDNN's convolutions of such maps, in particular the gradients of their weights, take
+several times as long as the equivalent matrix products (docs/performance.md, "Training on a CPU").
 """
 
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,13 @@ from torch.nn.functional import pad
 # Largest feature map, in pixels, that is computed as a product: 4 x 4. At 8 x 8 the difference was
 # within the noise.
 MAX_PIXELS = 16
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether this CPU has AMX. A machine always takes the same path, so that its outputs are
+    reproducible."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 class Conv2d(nn.Conv2d):
@@ -55,7 +63,7 @@ def _can_multiply(convolution: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> boo
     kernel, stride, _ = _geometry(convolution)
     # An exported network has torch's own layers, whatever device it will run on.
     eager_on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
-    return eager_on_cpu and kernel % stride == 0
+    return eager_on_cpu and kernel % stride == 0 and has_amx()
 
 
 def _cast(x: Tensor) -> Tensor:
