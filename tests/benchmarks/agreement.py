@@ -19,7 +19,7 @@ from benchmarks.harness import Line
 from facegan.evaluate.kid import SUBSETS, kernel_distance, squared_mmds, subset_size
 from facegan.evaluate.neighbours import precision_and_recall
 from facegan.features.extraction import Extraction
-from facegan.features.frechet import Moments, Statistics, frechet_distance
+from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
 from facegan.params import Extractor
 from inception import fidelity_extractor, pictures, random_weights
 
@@ -140,10 +140,11 @@ def _features(ours: Tensor, theirs: Tensor) -> Iterator[Line]:
 
 
 def _fid(real: Tensor, fake: Tensor) -> float:
-    one, other = Moments(real.shape[1]), Moments(fake.shape[1])
-    one.update(real)
-    other.update(fake)
-    return frechet_distance(Statistics.from_moments(one, {}), other)
+    moments = FeatureMoments(real.shape[1])
+    moments.update(real)
+    distance = FrechetDistance(Statistics.from_moments(moments))
+    distance.update(fake)
+    return float(distance.compute())
 
 
 def _kid(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:

@@ -118,7 +118,7 @@ def _score(scorer: Scorer, images: Tensor) -> Scores:
     batches = ((first, images[first : first + BLOCK]) for first in range(0, COUNT, BLOCK))
     sample = scorer.measure(batches, COUNT)
     kid, _, precision, recall, memorised = sample_metrics(scorer.statistics, sample).scores.values()
-    return Scores(scorer.fid(sample), kid, precision, recall, memorised)
+    return Scores(sample.fid, kid, precision, recall, memorised)
 
 
 def _line(images: Set, own: Scores, other: Scores) -> Line:

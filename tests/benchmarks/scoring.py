@@ -47,7 +47,7 @@ from facegan.evaluate.scorer import FeatureSample, Scorer
 from facegan.features import extraction, inception_weights
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH, EXTRACTORS, EfficientNetLite0
-from facegan.features.frechet import Moments, Statistics
+from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
 from facegan.models.architectures import build_generator, initialise
 from facegan.models.files import save_network
 from facegan.models.sampling import BLOCK
@@ -123,7 +123,7 @@ def extract(packed: str) -> None:
     keep_freed_memory()
     settings = lite(SIDE, effective_dtype("bfloat16", device, silent))
     extraction = Extraction(settings, device, len(images))
-    moments = Moments(extraction.num_features, device)
+    moments = FeatureMoments(extraction.num_features).to(device)
     for block in images.split(BLOCK):
         moments.update(extraction(block))
 
@@ -260,7 +260,7 @@ def _write_training(folder: Path, base_channels: int) -> None:
 def _write_official(packed: Path, settings: Extractor, count: int, path: Path) -> Statistics:
     """Statistics of `count` random features instead of photographs'."""
     dimensions, images = EXTRACTORS[settings.extractor].num_features, load_images(packed)
-    features, moments = torch.randn(count, dimensions), Moments(dimensions)
+    features, moments = torch.randn(count, dimensions), FeatureMoments(dimensions)
     moments.update(features)
     metadata = {
         "count": count,
@@ -288,7 +288,7 @@ def _evaluation(work: Path, packed: Path) -> Line:
     watched = (
         (Extraction, "__call__"),
         (Scorer, "sample"),
-        (Scorer, "fid"),
+        (FrechetDistance, "compute"),
         (step, "sample_metrics"),
     )
     with mock.patch.object(extraction, "WORTH_COMPILING", 0), timing(*watched) as spent:
@@ -296,12 +296,12 @@ def _evaluation(work: Path, packed: Path) -> Line:
     calls, sampling, fids, others = (spent[name] for _, name in watched)
     growth, block = EVALUATION / FAKES, fmean(calls[1:])
     alone = calls[0] - block + growth * len(calls) * block
-    sample = FeatureSample(Moments(1), torch.randn(EVALUATION, statistics.subset.shape[1]))
+    sample = FeatureSample(0.0, torch.randn(EVALUATION, statistics.subset.shape[1]))
     parts = {
-        "generating": growth * (sum(sampling) - sum(calls)),
+        "generating": growth * (sum(sampling) - sum(calls) - sum(fids)),
         "distances": sum(fids),
         "sample metrics": seconds(lambda: sample_metrics(statistics, sample)),
-        "rest": measured - sum(sampling) - sum(fids) - sum(others),
+        "rest": measured - sum(sampling) - sum(others),
     }
     ratio = 1 + sum(parts.values()) / alone
     details = ", ".join(f"{name} {value:.0f} s" for name, value in parts.items())

@@ -91,12 +91,12 @@ def test_the_fid_is_the_mean_over_three_sets_of_latents(
     content = evaluated()
     generator = load_generator(trained / "generator.safetensors", device)
     scorer = Scorer(Statistics.load(references[1]), 160, device)
-    fids = [scorer.fid(scorer.sample(generator, 40, seed)) for seed in (11, 13, 17)]
+    fids = [scorer.sample(generator, 40, seed).fid for seed in (11, 13, 17)]
     assert content[FID] == pytest.approx(sum(fids) / 3, abs=1e-4)
     assert content[f"{FID}_spread"] == pytest.approx(np.std(fids, ddof=1), abs=1e-4)
     assert content[FID] == scorer.mean_fid(generator, 40)
     untrained = load_generator(trained / "untrained.safetensors", device)
-    fid = scorer.fid(scorer.sample(untrained, 40, 11))
+    fid = scorer.sample(untrained, 40, 11).fid
     assert content["untrained"] == pytest.approx(fid, abs=1e-4)
 
 

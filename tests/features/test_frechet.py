@@ -1,6 +1,12 @@
+import doctest
 import json
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +17,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from facegan.core.errors import FaceganError
-from facegan.features.frechet import Moments, Statistics, frechet_distance, symmetric_root
+from facegan.features import FeatureMoments, FrechetDistance, Statistics, frechet
+from facegan.features.frechet import symmetric_root
 
 seeds = st.integers(0, 10_000)
 
@@ -27,8 +35,8 @@ def features(count: int, dimensions: int, seed: int) -> Tensor:
     return torch.randn(count, dimensions, generator=rng) @ mixing + shift
 
 
-def moments(values: Tensor) -> Moments:
-    result = Moments(values.shape[1])
+def moments(values: Tensor) -> FeatureMoments:
+    result = FeatureMoments(values.shape[1])
     result.update(values)
     return result
 
@@ -37,8 +45,14 @@ def statistics(values: Tensor) -> Statistics:
     return Statistics.from_moments(moments(values), {"count": len(values)})
 
 
+def metric(real: Tensor, **options: Any) -> FrechetDistance:
+    return FrechetDistance(statistics(real), **options)
+
+
 def distance(real: Tensor, fake: Tensor) -> float:
-    return frechet_distance(statistics(real), moments(fake))
+    result = metric(real)
+    result.update(fake)
+    return float(result.compute())
 
 
 def by_scipy(real: Tensor, fake: Tensor) -> float:
@@ -70,12 +84,12 @@ def test_the_distance_agrees_with_torchmetrics(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     real = torch.randint(0, 256, (200, 3, 2, 2), generator=rng, dtype=torch.uint8)
     fake = torch.randint(0, 200, (150, 3, 2, 2), generator=rng, dtype=torch.uint8)
-    metric = FrechetInceptionDistance(feature=Pixels())
-    metric.set_dtype(torch.float64)
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
+    theirs = FrechetInceptionDistance(feature=Pixels())
+    theirs.set_dtype(torch.float64)
+    theirs.update(real, real=True)
+    theirs.update(fake, real=False)
     ours = distance(real.flatten(1).float(), fake.flatten(1).float())
-    assert ours == pytest.approx(float(metric.compute()), rel=1e-6)
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 
 def test_the_distance_between_normals_has_the_closed_form() -> None:
@@ -149,35 +163,161 @@ def test_moments_do_not_depend_on_how_features_are_split(
 ) -> None:
     values = features(40, dimensions, seed)
     parts = values.tensor_split(sorted(cuts))
-    batched, added = Moments(dimensions), Moments(dimensions)
+    batched, merged = FeatureMoments(dimensions), FeatureMoments(dimensions)
     for part in parts:
         batched.update(part)
-        added += moments(part)
+        merged.merge_state(moments(part))
     expected = values.double().numpy()
-    for result in (moments(values), batched, added):
+    for result in (moments(values), batched, merged):
         assert result.count == 40
         assert result.mean.numpy() == pytest.approx(expected.mean(0), abs=1e-12)
         covariance = np.cov(expected, rowvar=False).reshape(dimensions, dimensions)
         assert result.covariance.numpy() == pytest.approx(covariance, abs=1e-10)
 
 
-def test_addition_changes_neither_operand() -> None:
-    one, other = moments(features(10, 3, 0)), moments(features(20, 3, 1))
-    before = one.sum.clone(), one.outer.clone(), other.sum.clone(), other.outer.clone()
-    assert (one + other).count == 30
-    assert (one.count, other.count) == (10, 20)
-    after = one.sum, one.outer, other.sum, other.outer
-    assert all(map(torch.equal, before, after))
-
-
 def test_bfloat16_features_are_summed_in_float64() -> None:
     values = torch.full((3000, 1), 1.0, dtype=torch.bfloat16)
     values[0] = 3
-    result = Moments(1)
+    result = FeatureMoments(1)
     for part in values.split(7):
         result.update(part)
     assert result.sum.dtype == result.outer.dtype == torch.float64
     assert result.mean.item() == 3002 / 3000
+
+
+def to_half(metric: FrechetDistance) -> object:
+    return metric.to(torch.float16)
+
+
+def set_dtype(metric: FrechetDistance) -> object:
+    return metric.set_dtype(torch.float32)
+
+
+def cast_parent(metric: FrechetDistance) -> object:
+    return nn.ModuleList([metric]).bfloat16()
+
+
+@pytest.mark.parametrize("cast", [to_half, set_dtype, cast_parent])
+def test_casts_do_not_change_the_sums(cast: Callable[[FrechetDistance], object]) -> None:
+    real, fake = features(50, 6, 0), features(50, 6, 1)
+    expected, result = distance(real, fake), metric(real)
+    result.update(fake[:20])
+    cast(result)
+    result.update(fake[20:])
+    assert float(result.compute()) == pytest.approx(expected, rel=1e-12)
+    result.reset()
+    assert result.sum.dtype == result.outer.dtype == torch.float64
+
+
+def test_states_follow_the_device() -> None:
+    result = metric(features(50, 6, 0)).to("meta")
+    assert {state.device.type for state in (result.count, result.sum, result.outer)} == {"meta"}
+
+
+def test_features_may_come_from_a_gpu(gpu: torch.device) -> None:
+    real, fake = features(50, 6, 0), features(50, 6, 1)
+    expected = distance(real, fake)
+    for result in (metric(real), metric(real).to(gpu)):
+        result.update(fake.to(gpu))
+        assert float(result.compute()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_call_returns_the_batchs_distance_and_accumulates() -> None:
+    real, fake = features(50, 6, 0), features(60, 6, 1)
+    result = metric(real)
+    for batch in fake.split(30):
+        assert float(result(batch)) == distance(real, batch)
+    assert float(result.compute()) == pytest.approx(distance(real, fake), rel=1e-12)
+
+
+def test_reset_forgets_all_features() -> None:
+    real, fake = features(50, 6, 0), features(50, 6, 1)
+    result = metric(real)
+    result.update(features(50, 6, 2))
+    result.compute()
+    result.reset()
+    result.update(fake)
+    assert float(result.compute()) == distance(real, fake)
+
+
+def test_a_collection_takes_two_distances_of_the_same_features() -> None:
+    real, other, fake = (features(50, 6, seed) for seed in range(3))
+    collection = MetricCollection({"real": metric(real), "other": metric(other)})
+    for batch in fake.split(20):
+        collection.update(batch)
+    scores = {name: float(value) for name, value in collection.compute().items()}
+    expected = {"real": distance(real, fake), "other": distance(other, fake)}
+    assert scores == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_copy_has_sums_of_its_own() -> None:
+    real, fake = features(50, 6, 0), features(50, 6, 1)
+    result = metric(real)
+    result.update(fake[:20])
+    copy = deepcopy(result)
+    copy.update(fake[20:])
+    assert float(copy.compute()) == pytest.approx(distance(real, fake), rel=1e-12)
+    assert float(result.compute()) == distance(real, fake[:20])
+
+
+def test_features_keep_no_graph() -> None:
+    result = metric(features(50, 6, 0))
+    result(features(50, 6, 1).requires_grad_())
+    assert not result.sum.requires_grad and not result.outer.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 1), (4, 5), (4, 6, 1)])
+def test_features_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected \(n, 6\)"):
+        metric(features(50, 6, 0)).update(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_features_have_no_distance(count: int) -> None:
+    result = metric(features(50, 6, 0))
+    result.update(torch.zeros(count, 6))
+    with pytest.raises(ValueError, match=f"^{count} features"):
+        result.compute()
+
+
+# One process of two: the distance of its share of 50 features, the second's possibly empty.
+PROGRAM = """
+import sys
+import torch
+from torch import distributed
+from facegan.features import FeatureMoments, FrechetDistance, Statistics
+from facegan.features.frechet import summed_over
+from facegan.runtime.distributed import Group
+distributed.init_process_group("gloo")
+real, fake = torch.randn(2, 50, 6, generator=torch.Generator().manual_seed(0))
+moments = FeatureMoments(6, sync_on_compute=False)
+moments.update(real)
+statistics, rank = Statistics.from_moments(moments), distributed.get_rank()
+alone = FrechetDistance(statistics, sync_on_compute=False)
+alone.update(fake)
+for first in (30, 50):
+    for options in ({}, {"dist_sync_fn": summed_over(Group(rank, 2))}):
+        metric = FrechetDistance(statistics, **options)
+        share = (fake[:first], fake[first:])[rank]
+        metric.update(share)
+        torch.testing.assert_close(metric.compute(), alone.compute())
+        assert metric.count == len(share)  # each process keeps its own sums
+distributed.destroy_process_group()
+"""
+
+
+def test_processes_sum_up_their_features(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_documented_examples_run() -> None:
+    result = doctest.testmod(frechet, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_saved_statistics_load_unchanged(tmp_path: Path) -> None:
@@ -193,8 +333,8 @@ def test_saved_statistics_load_unchanged(tmp_path: Path) -> None:
         assert torch.equal(one, other)
     assert after.metadata == before.metadata
     assert after.subset.dtype == torch.float32
-    fake = moments(features(50, 6, 2))
-    assert frechet_distance(after, fake) == frechet_distance(before, fake)
+    fake = features(50, 6, 2)
+    assert FrechetDistance(after)(fake) == FrechetDistance(before)(fake)
 
 
 def test_statistics_files_are_byte_identical_and_have_one_metadata_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
 from facegan.data.dataset import load_images
 from facegan.features.extractors import load_extractor
-from facegan.features.frechet import Moments, Statistics, frechet_distance
+from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
 from facegan.params import Reference
 from facegan.preprocess.stage import preprocess
 from facegan.reference.stage import reference
@@ -63,8 +63,8 @@ def all_features(images: Path) -> torch.Tensor:
     return features
 
 
-def moments(features: torch.Tensor) -> Moments:
-    result = Moments(features.shape[1])
+def moments(features: torch.Tensor) -> FeatureMoments:
+    result = FeatureMoments(features.shape[1])
     result.update(features)
     return result
 
@@ -103,8 +103,10 @@ def test_the_floor_is_the_distance_between_random_halves(images: Path, measured:
     floors = []
     for _ in range(5):
         order = torch.randperm(COUNT, generator=rng)
-        halves = [moments(features[half]) for half in (order[: COUNT // 2], order[COUNT // 2 :])]
-        floors.append(frechet_distance(Statistics.from_moments(halves[0], {}), halves[1]))
+        first, second = features[order].split(COUNT // 2)
+        distance = FrechetDistance(Statistics.from_moments(moments(first)))
+        distance.update(second)
+        floors.append(float(distance.compute()))
     assert 0.5 * min(floors) < floor < 2 * max(floors)
 
 

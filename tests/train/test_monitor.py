@@ -2,7 +2,7 @@
 
 import torch
 
-from facegan.features.frechet import Moments, Statistics
+from facegan.features.frechet import FeatureMoments, Statistics
 from facegan.models.architectures import build_generator
 from facegan.train.monitor import Monitor
 
@@ -24,7 +24,7 @@ def test_the_quick_fid_of_a_long_training_is_not_compiled() -> None:
 
 def make_monitor(num_samples: int = 8) -> Monitor:
     features = torch.rand(16, FEATURES)
-    moments = Moments(FEATURES)
+    moments = FeatureMoments(FEATURES)
     moments.update(features)
     extractor = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
     metadata = {"extractor": extractor, "count": len(features)}

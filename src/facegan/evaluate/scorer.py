@@ -11,7 +11,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.evaluate.protocol import SEEDS
 from facegan.features.extraction import Extraction
-from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
+from facegan.features.frechet import FrechetDistance, Statistics, rank_warning, summed_over
 from facegan.models.architectures import Generator
 from facegan.models.sampling import BLOCK, generate, latent_block
 from facegan.params import Extractor
@@ -20,15 +20,15 @@ from facegan.runtime.distributed import SINGLE, Group
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Features of a set of images.
+    """FID of a set of images, and their features.
 
     Attributes:
-        moments: moments of all features.
+        fid: Fréchet distance to the real images; lower is better.
         features: float32 (k, d), features of the first k images; k is at most the size of the
             reference's `subset`.
     """
 
-    moments: Moments
+    fid: float
     features: Tensor
 
 
@@ -57,7 +57,7 @@ class Scorer:
         self.extraction = Extraction(settings, device, images, self.on_event)
 
     def sample(self, generator: Generator, num_samples: int, seed: int) -> FeatureSample:
-        """Generate `num_samples` images and extract their features.
+        """Generate `num_samples` images and measure them.
 
         Raises:
             FaceganError: if their shape is not that of the real images, or they contain NaN.
@@ -81,31 +81,26 @@ class Scorer:
             yield part.start, torch.cat(list(generate(generator, z[: part.stop - part.start])))
 
     def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> FeatureSample:
-        """Extract the features of `count` images.
+        """Extract the features of `count` images, and compute their FID.
 
         Args:
             batches: this process's share, as pairs: index of the first image, uint8 (n, H, W, C).
         """
-        dimensions = self.extraction.num_features
-        moments = Moments(dimensions, self.device)
-        features = torch.zeros(min(count, len(self.statistics.subset)), dimensions)
+        distance = FrechetDistance(self.statistics, dist_sync_fn=summed_over(self.group))
+        distance.to(self.device)
+        kept = min(count, len(self.statistics.subset))
+        features = torch.zeros(kept, self.extraction.num_features)
         for first, images in batches:
             extracted = self.extraction(images)
-            moments.update(extracted)
+            distance.update(extracted)
             window = features[first : first + len(extracted)]
             window.copy_(extracted[: len(window)])
             self.done += len(images) * self.group.size
             done = min(self.done, self.total)
             self.on_event(Progress(done, self.total))
-        moments.all_reduce(self.group)
         self.group.all_reduce_sum([features])
-        return FeatureSample(moments, features)
-
-    def fid(self, sample: FeatureSample) -> float:
-        """Fréchet distance to the real images; lower is better."""
-        return frechet_distance(self.statistics, sample.moments)
+        return FeatureSample(float(distance.compute()), features)
 
     def mean_fid(self, generator: Generator, num_samples: int) -> float:
         """Mean over three sets of latents, which promotion uses."""
-        samples = (self.sample(generator, num_samples, seed) for seed in SEEDS)
-        return round(mean(map(self.fid, samples)), 4)
+        return round(mean(self.sample(generator, num_samples, seed).fid for seed in SEEDS), 4)

@@ -71,9 +71,9 @@ def evaluate(
         samples = [scorer.sample(network, params.num_samples, seed) for network, seed in sets]
     if group.rank > 0:
         return
-    others = sample_metrics(statistics, samples[0])
+    others, fids = sample_metrics(statistics, samples[0]), [sample.fid for sample in samples]
     content = {
-        **_fids(describe_protocol(statistics, params.num_samples), list(map(scorer.fid, samples))),
+        **_fids(describe_protocol(statistics, params.num_samples), fids),
         **others.scores,
         "floor": round(statistics.metadata["floor"], 4),
         **_training_summary(events),

@@ -1,6 +1,7 @@
 """Fréchet distance between two sets of features, and the statistics it needs."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,54 +11,129 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Module
+from torchmetrics import Metric
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.runtime.distributed import Group
 
-CPU = torch.device("cpu")
 
-
-class Moments:
+class _FeatureSums(Metric):
     """Running float64 sums over features (n, d); memory does not depend on n.
 
     Args:
-        device: device of the features; the sums stay there.
+        dimensions: d.
+        kwargs: torchmetrics' own, such as `dist_sync_fn` and `sync_on_compute`.
     """
 
-    def __init__(self, dimensions: int, device: torch.device = CPU) -> None:
-        self.device = CPU if device.type == "mps" else device  # which has no float64
-        self.count = 0
-        self.sum = torch.zeros(dimensions, dtype=torch.float64, device=self.device)
-        self.outer = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=self.device)
+    full_state_update = False
+    is_differentiable = False
+    count: Tensor
+    sum: Tensor
+    outer: Tensor
+
+    def __init__(self, dimensions: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("count", torch.tensor(0), "sum")
+        self.add_state("sum", torch.zeros(dimensions, dtype=torch.float64), "sum")
+        self.add_state("outer", torch.zeros(dimensions, dimensions, dtype=torch.float64), "sum")
 
     def update(self, features: Tensor) -> None:
-        features = features.to(self.device).double()
+        """Add float (n, d) features from any device; n may be 0.
+
+        Raises:
+            ValueError: if they have another shape.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.sum):
+            shape = list(features.shape)
+            raise ValueError(f"features have shape {shape}; expected (n, {len(self.sum)})")
+        features = features.detach().to(self.sum.device).double()
         self.count += len(features)
         self.sum += features.sum(0)
         self.outer += features.T @ features
 
-    def all_reduce(self, group: Group) -> None:
-        """Sum over all processes."""
-        count = torch.tensor(self.count)
-        group.all_reduce_sum([self.sum, self.outer, count])
-        self.count = int(count)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        both = Moments(len(self.sum), self.device)
-        both.count = self.count + other.count
-        both.sum, both.outer = self.sum + other.sum, self.outer + other.outer
-        return both
-
     @property
     def mean(self) -> Tensor:
+        """float64 (d,), of this process."""
         return self.sum / self.count
 
     @property
     def covariance(self) -> Tensor:
-        """Unbiased (n - 1), as in numpy.cov and every FID since Heusel et al. 2017."""
+        """float64 (d, d), of this process; unbiased, as in numpy.cov and Heusel et al. 2017.
+
+        Raises:
+            ValueError: if there are fewer than two features.
+        """
+        if self.count < 2:
+            raise ValueError(f"{int(self.count)} features; a covariance needs at least 2")
         centred = self.outer - self.count * torch.outer(self.mean, self.mean)
         return centred / (self.count - 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        """Move between devices, but keep float64: in less, `covariance` would cancel out."""
+
+        def move(state: Tensor) -> Tensor:
+            device = fn(torch.empty(0, device=state.device)).device
+            return state if device.type == "mps" else state.to(device)  # MPS has no float64
+
+        return super()._apply(move, exclude_state)
+
+
+class FeatureMoments(_FeatureSums):
+    """Mean and covariance of features, as a `torchmetrics.Metric`."""
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean and covariance over all processes: float64 (d,), (d, d)."""
+        return self.mean, self.covariance
+
+
+class FrechetDistance(_FeatureSums):
+    """Fréchet distance of features to stored `Statistics`, as a `torchmetrics.Metric`.
+
+    With Inception features, this is the FID. Lower is better. Features of any number of batches and
+    processes may be added; `compute` returns a float64 scalar, and raises ValueError for fewer than
+    two features.
+
+    >>> import torch
+    >>> from facegan.features import FeatureMoments, FrechetDistance, Statistics
+    >>> real, fake = torch.randn(2, 10_000, 8, generator=torch.Generator().manual_seed(0))
+    >>> moments = FeatureMoments(8)
+    >>> moments.update(real)
+    >>> metric = FrechetDistance(Statistics.from_moments(moments))
+    >>> for batch in (fake + 0.5).split(100):
+    ...     metric.update(batch)
+    >>> round(float(metric.compute()), 1)  # a shift by 0.5 in 8 dimensions
+    2.0
+
+    Args:
+        real: statistics of the real images, such as `Statistics.load` returns.
+        kwargs: torchmetrics' own, such as `dist_sync_fn` and `sync_on_compute`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, real: "Statistics", **kwargs: Any) -> None:
+        super().__init__(len(real.mean), **kwargs)
+        self.real = real
+
+    def compute(self) -> Tensor:
+        return frechet_distance(self.real, self.mean.cpu(), self.covariance.cpu())
+
+
+def summed_over(processes: Group) -> Callable[..., list[Tensor]]:
+    """A `dist_sync_fn` for these metrics: all-reduce, on the CPU, instead of all-gather.
+
+    For (2048, 2048) float64 states over four processes under gloo, 0.15 s instead of 0.9 s, and no
+    copy per process. If a process has ended, the others fail with one line.
+    """
+
+    def sync(state: Tensor, group: object = None) -> list[Tensor]:
+        total = state.clone()
+        processes.all_reduce_sum([total])
+        return [total]
+
+    return sync
 
 
 NONE, NO_INDICES = torch.empty(0), torch.empty(0, dtype=torch.int64)
@@ -87,16 +163,18 @@ class Statistics:
     @classmethod
     def from_moments(
         cls,
-        moments: Moments,
-        metadata: dict[str, Any],
+        moments: FeatureMoments,
+        metadata: dict[str, Any] | None = None,
         subset: Tensor = NONE,
         train_indices: Tensor = NO_INDICES,
         holdout: Tensor = NONE,
     ) -> Self:
-        mean, covariance = moments.mean.cpu(), moments.covariance.cpu()
-        return cls(
-            mean, covariance, symmetric_root(covariance), subset, train_indices, holdout, metadata
-        )
+        """The statistics that `moments` has over all processes."""
+        mean, covariance = moments.compute()
+        dimensions = len(moments.sum)  # torchmetrics squeezes a single one
+        mean, covariance = mean.cpu().view(-1), covariance.cpu().view(dimensions, dimensions)
+        root = symmetric_root(covariance)
+        return cls(mean, covariance, root, subset, train_indices, holdout, metadata or {})
 
     def save(self, path: Path) -> None:
         tensors = {name: value for name, value in vars(self).items() if name != "metadata"}
@@ -128,19 +206,23 @@ def symmetric_root(matrix: Tensor) -> Tensor:
     return root
 
 
-def frechet_distance(real: Statistics, fake: Moments) -> float:
+def frechet_distance(real: Statistics, mean: Tensor, covariance: Tensor) -> Tensor:
     """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, eq. 6).
 
     Tr (S1 S2)^(1/2) equals Tr (R S2 R)^(1/2) with R = S1^(1/2). That matrix is symmetric, so its
     eigenvalues are faster to compute, and more accurate, than those of S1 S2.
+
+    Args:
+        mean, covariance: float64 (d,) and (d, d) of the generated images, on the CPU.
+    Returns:
+        float64 scalar.
     """
-    mean, covariance = fake.mean.cpu(), fake.covariance.cpu()
     product = real.covariance_sqrt @ covariance @ real.covariance_sqrt
     values = torch.linalg.eigvalsh((product + product.T) / 2)
     trace_of_root = values.clamp(min=0).sqrt().sum()
-    distance = (real.mean - mean).square().sum()
+    distance: Tensor = (real.mean - mean).square().sum()
     distance += real.covariance.trace() + covariance.trace() - 2 * trace_of_root
-    return float(distance)
+    return distance
 
 
 def rank_warning(count: int, dimensions: int, what: str) -> str | None:

@@ -1,6 +1,7 @@
 """The reference stage: feature statistics of the real images, for quick and official FID."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
-from facegan.features.frechet import Moments, Statistics, frechet_distance, rank_warning
+from facegan.features.frechet import (
+    FeatureMoments,
+    Statistics,
+    frechet_distance,
+    rank_warning,
+    summed_over,
+)
 from facegan.params import MIN_IMAGES, Extractor, Reference
 from facegan.runtime import distributed
 from facegan.runtime.autocast import effective_dtype
@@ -122,9 +129,12 @@ class _Measurement:
     ) -> None:
         self.settings, self.split, self.group, self.on_event = settings, split, group, on_event
         self.extraction = Extraction(settings, device, len(split.slots), on_event)
-        dimensions = self.extraction.num_features
-        self.halves = Moments(dimensions, device), Moments(dimensions, device)
-        self.kept = torch.zeros(split.num_kept, dimensions)
+        self.halves = self._moments(device), self._moments(device)
+        self.kept = torch.zeros(split.num_kept, self.extraction.num_features)
+
+    def _moments(self, device: torch.device) -> FeatureMoments:
+        sync = summed_over(self.group)
+        return FeatureMoments(self.extraction.num_features, dist_sync_fn=sync).to(device)
 
     def run(
         self, parts: list[Tensor], metadata: dict[str, Any], on_images: Callable[[int], None]
@@ -136,13 +146,15 @@ class _Measurement:
                 on_images(len(part[window]) * self.group.size)
             offset += len(part)
         self.group.all_reduce_sum([self.kept])
-        for half in self.halves:
-            half.all_reduce(self.group)
         first, second = self.halves
-        both = first + second
-        if warning := rank_warning(both.count, self.extraction.num_features, "photographs"):
+        both = deepcopy(first)
+        both.merge_state(second)
+        if warning := rank_warning(offset, self.extraction.num_features, "photographs"):
             self.on_event(Message(warning))
-        floor = frechet_distance(Statistics.from_moments(first, {}), second)
+        mean, covariance = second.compute()
+        floor = float(
+            frechet_distance(Statistics.from_moments(first), mean.cpu(), covariance.cpu())
+        )
         metadata = {**metadata, "extractor": self.settings.model_dump(), "floor": floor}
         train_indices = self.split.train_indices
         subset, holdout = self.kept.tensor_split([len(train_indices)])

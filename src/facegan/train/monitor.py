@@ -73,13 +73,13 @@ class Monitor:
 
         Each process generates its part of the images; all return the same value.
         """
-        moments = frechet.Moments(self.extraction.num_features, torch.device("cpu"))
+        sync = frechet.summed_over(self.group)
+        distance = frechet.FrechetDistance(self.quick, dist_sync_fn=sync)
         z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
         for window in self.group.slices(self.num_samples, sampling.BATCH):
             for images in sampling.generate(network, z[window]):
-                moments.update(self.extraction(images))
-        moments.all_reduce(self.group)
-        return round(frechet.frechet_distance(self.quick, moments), 6)
+                distance.update(self.extraction(images))
+        return round(float(distance.compute()), 6)
 
 
 def collapse_reason(diversity: float, accuracy: float, fid: float, best_fid: float) -> str:
