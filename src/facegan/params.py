@@ -151,7 +151,7 @@ class Register(_Section):
 
 
 class Params(_Section):
-    """All of `params.yaml`: the seed, and one section per step."""
+    """All of `params.yaml`: the seed, and one section per stage that has parameters."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     preprocess: Preprocess

@@ -135,7 +135,9 @@ def test_a_server_that_is_down_gives_one_message_and_training_continues(
         mirror(event)
     assert len(messages) == 1 and "\n" not in messages[0]
     assert messages[0].startswith("MLflow at http://127.0.0.1:9: ")
-    assert messages[0].endswith("; training continues, and `facegan register` fills the run later")
+    assert messages[0].endswith(
+        "; training continues, and `facegan register` logs the missing metrics later"
+    )
 
 
 @pytest.mark.parametrize(

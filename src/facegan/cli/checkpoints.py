@@ -18,7 +18,7 @@ def gc(
         bool, typer.Option("--unfinished", help="Unfinished trainings too.")
     ] = False,
     older_than: Annotated[
-        float, typer.Option(min=0, help="Only trainings unused for so many days.")
+        float, typer.Option(min=0, help="Only trainings unused for at least this many days.")
     ] = 0.0,
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, list.")] = False,
 ) -> None:

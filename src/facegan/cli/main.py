@@ -1,4 +1,4 @@
-"""The `facegan` command: parses arguments, calls a step and prints its result.
+"""The `facegan` command: parses arguments, calls a stage and prints its result.
 
 Commands import what they need when they run, so that `facegan --help` is fast.
 """

@@ -1,4 +1,4 @@
-"""What a step reports to the caller's `on_event` while it runs."""
+"""What a stage reports to the caller's `on_event` while it runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

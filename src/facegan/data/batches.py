@@ -38,6 +38,7 @@ class Batches:
     Args:
         images: uint8 (N, H, W, C), on the device or on the CPU.
         size: images per batch over all processes, at most N.
+        seed: of the shuffling.
         device: the device of the batches.
         seen: images seen so far, a multiple of `size`.
         group: the processes that share each batch.

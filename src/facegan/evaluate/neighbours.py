@@ -42,9 +42,10 @@ def memorisation(fake: Tensor, train: Tensor, holdout: Tensor) -> Memorisation:
     """Detect memorised training images.
 
     Copies are closer to the training set than unseen photographs are (after Meehan et al. 2020).
-    They compare ranks; this compares the closest images only, since a few copies among many samples
-    don't move the ranks. Distances equal to the quantile count as memorised, so that copies are
-    found even if held-out images are duplicates of training images and the quantile is 0.
+    Meehan et al. compare ranks, which a few copies among many samples do not move. This counts the
+    samples no farther from `train` than the 1% quantile of the held-out images' distances. Equal
+    distances count, so that copies are found even if held-out images are duplicates of training
+    images and the quantile is 0.
 
     Args:
         fake, train: float32 (n, d) and (k, d), on the CPU; n, k >= 1.
@@ -79,7 +80,8 @@ def nearest(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def precision_and_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
-    """Share of fakes within the manifold of the reals, and of reals within that of the fakes.
+    """Precision and recall, in [0, 1]: the share of generated images within the manifold of the
+    real ones, and the reverse.
 
     Kynkäänniemi et al. 2019, eq. 1 and 2. A manifold is the union of balls around its samples, each
     reaching to the third nearest neighbour.

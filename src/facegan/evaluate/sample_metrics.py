@@ -31,8 +31,8 @@ class SampleMetrics:
 def sample_metrics(statistics: Statistics, sample: FeatureSample) -> SampleMetrics:
     """Score the per-image features in `sample`.
 
-    KID, precision and recall compare them with equally many of the reference. Memorisation searches
-    all of the reference's; without held-out images it has no score.
+    KID, precision and recall use as many real features as generated ones. Memorisation compares
+    with all stored training features; without held-out images it has no score.
     """
     fake = sample.features
     count = len(fake)

@@ -24,7 +24,7 @@ class FeatureSample:
 
     Attributes:
         fid: Fréchet distance to the real images; lower is better.
-        features: float32 (k, d), features of the first k images; k is at most the size of the
+        features: float32 (k, d), on the CPU, features of the first k images; k is at most the size of the
             reference's `subset`.
     """
 
@@ -102,5 +102,9 @@ class Scorer:
         return FeatureSample(float(distance.compute()), features)
 
     def mean_fid(self, generator: Generator, num_samples: int) -> float:
-        """Mean over three sets of latents, which promotion uses."""
+        """Mean FID over three sets of latents, by which versions are promoted.
+
+        Raises:
+            FaceganError: as `sample` does.
+        """
         return round(mean(self.sample(generator, num_samples, seed).fid for seed in SEEDS), 4)

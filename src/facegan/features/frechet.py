@@ -84,7 +84,11 @@ class FeatureMoments(_FeatureSums):
     """Mean and covariance of features, as a `torchmetrics.Metric`."""
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and covariance over all processes: float64 (d,), (d, d)."""
+        """Mean and covariance over all processes: float64 (d,), (d, d).
+
+        Raises:
+            ValueError: if there are fewer than two features.
+        """
         return self.mean, self.covariance
 
 
@@ -125,7 +129,7 @@ def summed_over(processes: Group) -> Callable[..., list[Tensor]]:
     """A `dist_sync_fn` for these metrics: all-reduce, on the CPU, instead of all-gather.
 
     For (2048, 2048) float64 states over four processes under gloo, 0.15 s instead of 0.9 s, and no
-    copy per process. If a process has ended, the others fail with one line.
+    copy per process. If a process has exited, the others raise FaceganError.
     """
 
     def sync(state: Tensor, group: object = None) -> list[Tensor]:
@@ -177,6 +181,7 @@ class Statistics:
         return cls(mean, covariance, root, subset, train_indices, holdout, metadata or {})
 
     def save(self, path: Path) -> None:
+        """Write safetensors, with `metadata` as JSON in their header."""
         tensors = {name: value for name, value in vars(self).items() if name != "metadata"}
         with replacing(path) as temporary:
             # A single key, because safetensors writes several in random order.
@@ -184,7 +189,8 @@ class Statistics:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """
+        """Read what `save` wrote; tensors are on the CPU.
+
         Raises:
             FaceganError: if the file is missing or holds no statistics.
         """

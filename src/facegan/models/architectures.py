@@ -13,10 +13,13 @@ ARCHITECTURES = {"dcgan": dcgan, "resnet": resnet, "residual": residual}
 
 
 def build_generator(architecture: str, **config: Any) -> Generator:
-    """Build an untrained generator.
+    """Build an untrained generator, on the CPU.
 
     Args:
         config: keyword arguments of the architecture's `Generator`.
+    Raises:
+        KeyError: if the architecture does not exist.
+        ValueError: if it does not support the size.
     """
     generator: Generator = ARCHITECTURES[architecture].Generator(**config)
     return generator

@@ -47,6 +47,8 @@ def latent_block(block: int, dimensions: int, seed: int) -> Tensor:
 def generate(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
     """Generate images from latents `z`, in batches: uint8 (n, H, W, C) on the network's device.
 
+    Args:
+        z: float32 (n, latent_dim), on any device.
     Raises:
         FaceganError: if the output contains NaN or infinity, which uint8 would hide.
     """

@@ -35,14 +35,18 @@ def decide_promotion(
     official: Path,
     device: torch.device,
 ) -> None:
-    """Assign a version's role, and record the reason in its description and its tag.
+    """Assign a version's role, and record the reason in its description and its tag `facegan.gate`.
 
     A version becomes champion if there is no other champion, or if its FID is lower than the
     champion's. Otherwise it becomes challenger. A version of a DVC experiment (`DVC_EXP_NAME`)
-    becomes challenger without a decision, and without the tag.
+    becomes challenger without a comparison and without the tag, so that the gate runs when it is
+    registered outside an experiment.
 
     The tag is written last: the gate runs again for a version whose decision was interrupted.
 
+    Args:
+        scores: content of `metrics.json`.
+        official: feature statistics for rescoring the champion.
     Raises:
         FaceganError: if the champion cannot be rescored.
     """

@@ -36,12 +36,12 @@ class Group:
         return self.rank == 0
 
     def part(self, total: int) -> slice:
-        """This process's part of a global batch of `total` images."""
+        """This process's contiguous slice of a batch of `total`, a multiple of the processes."""
         share = total // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def slices(self, total: int, size: int) -> Iterator[slice]:
-        """This process's windows of `size` out of `total`: every `self.size`-th one."""
+        """Cut range(total) into slices of at most `size`; this process's, assigned round-robin."""
         for start in range(self.rank * size, total, self.size * size):
             yield slice(start, min(start + size, total))
 

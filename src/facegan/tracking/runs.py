@@ -1,4 +1,4 @@
-"""MLflow runs: a mirror of `history.jsonl` that may lag behind it, or be down."""
+"""MLflow runs, mirrored from `history.jsonl`. A run lags while the server is unreachable."""
 
 import contextlib
 import time
@@ -30,6 +30,12 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
 
     The run is found by the training's fingerprint, and created if there is none. The step of each
     metric is the number of images seen.
+
+    Args:
+        folder: contains `history.jsonl` and the sample pictures.
+        experiment: MLflow's experiment, created if missing.
+    Raises:
+        FaceganError: if the history is missing or damaged. MLflow's own exceptions pass through.
     """
     events = read_history(folder / NAME)
     start = events[0]
@@ -86,7 +92,8 @@ class Mirror:
     """Forwards a training's events, and mirrors its history to MLflow at each score.
 
     If the server cannot be reached, it reports one message and stops mirroring. The history is
-    complete, and `register` mirrors it later.
+    complete, and `register` mirrors it later. At the end the run is FINISHED, or KILLED after an
+    exception.
     """
 
     def __init__(self, experiment: str, on_event: OnEvent) -> None:
@@ -121,7 +128,7 @@ class Mirror:
                 yield
         except FaceganError as error:
             self.client, self.has_failed = None, True
-            text = f"{error}; training continues, and `facegan register` fills the run later"
+            text = f"{error}; training continues, and `facegan register` logs the missing metrics later"
             self.on_event(Message(text))
 
     def __exit__(

@@ -40,7 +40,9 @@ class Run:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Own a training's folder within the block. The kernel releases the lock of a dead process.
+    """Hold an exclusive lock on a training's folder within the block.
+
+    The kernel releases the lock of a dead process.
 
     Raises:
         FaceganError: if another process owns it.

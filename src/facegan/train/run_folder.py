@@ -98,7 +98,7 @@ class RunFolder:
             temporary.write_text(json.dumps(self.identity), "utf-8")
 
     def for_epochs(self, epochs: int) -> "RunFolder":
-        """A folder of its own for a run of so many epochs."""
+        """A separate run folder for this training with `epochs` epochs."""
         return RunFolder(self.folder.parent, {**self.identity, "epochs": epochs})
 
     def _last_other(self) -> dict[str, Any] | None:

@@ -45,8 +45,8 @@ def train(
     `torchrun` started share each batch.
 
     Args:
-        data: folder of `preprocess`.
-        quick: statistics file of `reference`.
+        data: folder that `preprocess` wrote.
+        quick: quick statistics that `reference` wrote.
         checkpoints: folder with one folder per training.
         resume: the training's folder that must be resumed.
         init: folder of a generator and a discriminator to start from.
