@@ -24,8 +24,8 @@ class FeatureSample:
 
     Attributes:
         fid: Fréchet distance to the real images; lower is better.
-        features: float32 (k, d), on the CPU, features of the first k images; k is at most the size of the
-            reference's `subset`.
+        features: float32 (k, d), on the CPU, of the first k images; k is at most the number of
+            training features that the reference stores.
     """
 
     fid: float

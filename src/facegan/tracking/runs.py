@@ -128,7 +128,8 @@ class Mirror:
                 yield
         except FaceganError as error:
             self.client, self.has_failed = None, True
-            text = f"{error}; training continues, and `facegan register` logs the missing metrics later"
+            later = "`facegan register` logs the missing metrics later"
+            text = f"{error}; training continues, and {later}"
             self.on_event(Message(text))
 
     def __exit__(
