@@ -26,7 +26,7 @@ found = {s: {s} | graph.find_upstream_modules(s) for s in steps if s in graph.mo
 print(json.dumps({step: sorted(modules) for step, modules in found.items()}))
 """
 # More deps of a stage suggest that its step does two things.
-MAX_DEPS = 11
+MAX_DEPS = 10
 # Help texts may have paths as examples.
 HELP_ARGUMENTS = ("help", "short_help", "epilog", "metavar")
 
