@@ -3,7 +3,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given
@@ -341,3 +341,17 @@ def test_inception_has_only_one_input_size(path: Path) -> None:
     assert "input_size is 224; valid: 299 with extractor inception" in line
     path.write_text(json.dumps(changed("reference.official", extractor | {"input_size": 299})))
     assert load_params(path).reference.official.label == "inception"
+
+
+def test_every_choice_of_code_is_one_of_params_yaml() -> None:
+    from facegan.features.extractors import EXTRACTORS
+    from facegan.models.architectures import ARCHITECTURES
+    from facegan.params import Extractor, Train
+    from facegan.train.losses import LOSSES
+
+    for registry, field in (
+        (EXTRACTORS, Extractor.model_fields["extractor"]),
+        (ARCHITECTURES, Train.model_fields["architecture"]),
+        (LOSSES, Train.model_fields["loss"]),
+    ):
+        assert set(registry) == set(get_args(field.annotation))

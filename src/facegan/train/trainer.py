@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import shutil
 import time
 from enum import IntEnum
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from facegan.core import digests, events, history, pictures
-from facegan.core.atomic import replacing
+from facegan.core import digests, events, history
 from facegan.core.errors import FaceganError, Interrupted
 from facegan.data.batches import Batches
 from facegan.models import files
 from facegan.params import Train
 from facegan.train import signals
+from facegan.train.export import export
 from facegan.train.gan_state import GANState
 from facegan.train.monitor import Monitor, collapse_reason
 from facegan.train.run_folder import SAMPLES, UNTRAINED, RunFolder
@@ -267,25 +266,13 @@ class Trainer:
             history.start_history(self.history, [self.start, *map(json.loads, self.events)])
 
     def export(self, out: Path) -> None:
-        """Write the folder `out`: best and untrained networks, history, samples, animation."""
-        lines = history.read_history(self.history)
+        """Write the folder `out`, and mark the training as finished."""
         configs = {
             "generator": self.gan.generator_config,
             "discriminator": self.gan.discriminator_config,
         }
-        with replacing(out) as folder:
-            folder.mkdir()
-            for name, config in configs.items():
-                files.save_network(self.best[name], config, folder / f"{name}.safetensors")
-            for name in (history.NAME, UNTRAINED):
-                shutil.copyfile(self.folder / name, folder / name)
-            (folder / SAMPLES).mkdir()
-            samples = [line["picture"] for line in lines if line["event"] == "samples"]
-            for name in samples:
-                shutil.copyfile(self.folder / name, folder / name)
-            history.write_table(lines, "losses", folder / "losses.csv")
-            history.write_table(lines, "score", folder / "quick_fid.csv")
-            pictures.save_animation([folder / name for name in samples], folder / "evolution.gif")
+        networks = {name: (self.best[name], config) for name, config in configs.items()}
+        export(self.folder, networks, out)
         self.run_folder.finish(self.params.model_dump(include=STOPPING_PARAMS))
 
 
