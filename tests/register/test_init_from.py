@@ -145,7 +145,7 @@ def test_networks_with_other_layers_are_refused(
     state, config = load_network(path)
     state["layers.99.weight"] = state.pop("layers.0.weight")
     save_network(state, config, path)
-    with pytest.raises(FaceganError, match=r"discriminator.*: its layers are .* another version"):
+    with pytest.raises(FaceganError, match=r"discriminator.*: the layers are of another version"):
         start(params(), older)
 
 
