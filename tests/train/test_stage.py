@@ -233,9 +233,16 @@ def test_finished_trainings_go_by_their_size(
     shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
     (old,) = (tmp_path / "checkpoints").iterdir()
     for budget, exists in ((10**9, True), (0, False)):
+        messages: list[str] = []
+
+        def on_event(event: Any, messages: list[str] = messages) -> None:
+            collect(messages)(event)
+            stop_at(0)(event)
+
         with pytest.raises(PowerFailure):
-            run(params(seed=1), on_event=stop_at(0), budget=budget)
+            run(params(seed=1), on_event=on_event, budget=budget)
         assert old.exists() == exists
+        assert any(text.startswith(f"{old}: deleted") for text in messages) != exists
 
 
 def test_after_a_signal_the_same_command_resumes(

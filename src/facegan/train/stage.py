@@ -79,8 +79,7 @@ def train(
         scorer = monitor.Monitor(
             statistics, images, params.latent_dim, params.quick_num_samples, device, group
         )
-        with retention.lock(folder.folder) if group.is_main else nullcontext():
-            retention.remove_finished(checkpoints, budget)
+        with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
             _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
 
 
@@ -145,6 +144,18 @@ def _keep_longer(
     shorter = folder.for_epochs(epochs)
     on_event(events.Message(f"{text}{epochs}; it is kept, this run uses {shorter.folder}"))
     return shorter
+
+
+@contextmanager
+def _owned(
+    folder: run_folder.RunFolder, checkpoints: Path, budget: int, on_event: events.OnEvent
+) -> Iterator[None]:
+    """Lock the folder, and then delete finished trainings past the budget."""
+    with retention.lock(folder.folder):
+        for run in retention.remove_finished(checkpoints, budget):
+            text = f"deleted, finished trainings exceed {budget / 1e9:g} GB"
+            on_event(events.Message(f"{run.folder}: {text}"))
+        yield
 
 
 def _run(run: trainer.Trainer, out: Path) -> None:
