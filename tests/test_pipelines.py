@@ -42,6 +42,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment without a Prefect server and without the user's own settings."""
     # Without PYTHONDONTWRITEBYTECODE, Prefect is compiled once, not in every run.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DVC_", "PYTHON"))}
+    identity = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
+    kept |= {f"GIT_{name}": "a@example.com" for name in identity}
     return kept | {
         "SHELL": "/bin/sh",
         "PREFECT_HOME": str(tmp_path_factory.mktemp("home")),
@@ -64,13 +66,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
 
 
 @pytest.fixture(scope="module")
-def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Copies the repository, with another command for its training."""
+def copy(
+    repository: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Copies the repository, and commits it with another command for its training."""
 
     def make(train: str = TRAIN) -> Path:
         root = tmp_path_factory.mktemp("copy") / "repository"
         shutil.copytree(repository, root)
         (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, train))
+        for command in (["git", "add", "--all"], ["git", "commit", "-qm", "all"]):
+            subprocess.run(command, cwd=root, env=environment, check=True)
         return root
 
     return make
@@ -140,6 +146,23 @@ def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run
     )
 
 
+# A schedule runs the flow with its default parameters.
+SCHEDULED = """
+import sys
+from pathlib import Path
+from pipelines.training import training
+state = training(Path(sys.argv[1]), return_state=True)
+sys.exit(None if state.is_completed() else state.message)
+"""
+
+
+def run_as_scheduled(environment: dict[str, str], root: Path) -> Run:
+    command = [sys.executable, "-c", SCHEDULED, str(root)]
+    return subprocess.run(
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=300, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def first(environment: dict[str, str], copy: Callable[..., Path]) -> tuple[Path, Run]:
     """The first run of all stages, on Prefect's temporary server."""
@@ -180,7 +203,7 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
     lock = (root / "dvc.lock").read_bytes()
     before = ran(root)
     (root / "trained").unlink()
-    result = run(served, "pipelines.training", "--repository", root)
+    result = run_as_scheduled(served, root)  # does not mind what the first run wrote
     assert result.returncode == 0, result.stderr
     assert ran(root) == [*before, "register"]
     assert (root / "dvc.lock").read_bytes() == lock
@@ -190,6 +213,23 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
         "evaluate": "Unchanged",
     }.items():
         assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
+
+
+def test_uncommitted_changes_fail_a_scheduled_run_and_are_reported_by_a_manual_one(
+    copy: Callable[..., Path], served: dict[str, str]
+) -> None:
+    root = copy()
+    (root / "data" / "photograph").write_text("another face\n")  # recorded by DVC
+    (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, TRAIN.replace("train >>", "edited >>")))
+    refused = run_as_scheduled(served, root)
+    assert refused.stderr.splitlines()[-1] == (
+        "uncommitted changes of dvc.yaml; "
+        "commit or revert them, or set the flow's parameter allow_uncommitted"
+    )
+    assert not (root / "log").exists()
+    result = run(served, "pipelines.training", "--repository", root)
+    assert "running with uncommitted changes of dvc.yaml" in result.stderr
+    assert ran(root) == ["preprocess", "edited", "evaluate", "register"]
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,15 @@ def test_a_file_as_output_is_refused(source: Path, out: Path) -> None:
     assert out.read_text() == "dear"
 
 
+def test_a_link_as_output_is_refused(source: Path, out: Path) -> None:
+    out.parent.mkdir()
+    (out.parent / "disk").mkdir()
+    out.symlink_to("disk")
+    with pytest.raises(FaceganError, match=f"{out}: is a link, which dvc add refuses"):
+        fetch(str(source), out)
+    assert out.is_symlink() and not list(out.iterdir())
+
+
 def test_a_missing_source_is_refused_with_the_valid_names(source: Path, out: Path) -> None:
     with pytest.raises(FaceganError, match=r"digitz: no such folder or file, .*valid: digits"):
         fetch("digitz", out)

@@ -198,7 +198,7 @@ def _copy(file: Path, target: Path) -> str | None:
 @contextmanager
 def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
     """Like `replacing`, but keeps what was written if the block fails, for the next attempt."""
-    target = out.resolve()
+    target = out.absolute()
     staging = target.with_name(f".{target.name}.fetch")
     note = staging / "source"
     if staging.exists() and not (note.is_file() and note.read_text("utf-8") == address):
@@ -240,6 +240,9 @@ def _write_manifest(folder: Path, address: str, names: list[str], skipped: Skipp
 
 
 def _refuse_foreign(out: Path) -> None:
+    if out.is_symlink():
+        advice = "remove the link; for another disk, move DVC's cache: dvc cache dir PATH"
+        raise FaceganError(f"{out}: is a link, which dvc add refuses; {advice}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     advice = "move it away first; facegan fetch replaces only what it wrote"
