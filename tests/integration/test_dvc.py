@@ -117,6 +117,7 @@ def test_an_experiment_in_a_temporary_copy_keeps_its_version_and_checkpoint(
     assert len(set(checkpoints.iterdir()) - before) == 1
     challenger = project.registry.get_model_version_by_alias("facegan-test", "challenger")
     assert str(challenger.version) == "2"
+    assert challenger.run_id is not None
     project.registry.get_run(challenger.run_id)
     assert not list((project.folder / ".dvc" / "tmp" / "exps").glob("**/mlflow.db"))
 

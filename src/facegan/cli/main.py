@@ -6,11 +6,11 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 import os
 import shlex
 import sys
-from pathlib import Path
 
 import typer
 
 from facegan.cli import checkpoints, stages, view
+from facegan.cli.own_code import run_code_of_stage
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
@@ -38,26 +38,9 @@ def _command_line() -> str:
     return command_line(command)
 
 
-def _run_code_of_stage() -> None:
-    """In a DVC stage, continue with the code that the stage depends on.
-
-    The environment may have another checkout installed: the original project, if the stage runs in
-    the temporary copy of a queued experiment, or another worktree.
-    """
-    code = Path("src", "facegan")
-    if "DVC_STAGE" not in os.environ or not code.is_dir():
-        return
-    if not code.samefile(Path(__file__).parents[1]):
-        others = os.environ.get("PYTHONPATH", "")
-        os.environ["PYTHONPATH"] = f"{code.parent.absolute()}{os.pathsep}{others}".rstrip(
-            os.pathsep
-        )
-        os.execv(sys.executable, [sys.executable, "-m", "facegan", *sys.argv[1:]])
-
-
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1."""
-    _run_code_of_stage()
+    run_code_of_stage()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
