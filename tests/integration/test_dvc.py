@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import time
@@ -243,27 +244,29 @@ def test_a_file_managers_files_are_no_change(make: Make) -> None:
 
 
 @pytest.mark.faults
-def test_repro_interrupted_in_every_stage_goes_on_to_the_same_outputs(make: Make) -> None:
-    """Ctrl-C reaches every process of the terminal, at several times of each stage."""
-    whole, project = make(), make()
-    whole.run("dvc", "repro")
-    for stage in STAGES:
-        for delay in (0.5, 2.0):
-            interrupt(project, stage, delay)
-    project.run("dvc", "repro")
-    assert project.digests() == whole.digests()
-    assert not list((project.folder / "artifacts").rglob(".*.tmp"))
-    assert len(project.registry.search_model_versions("name = 'facegan-test'")) == 1
+def test_repro_interrupted_in_every_stage_goes_on_to_the_same_outputs(
+    make: Make, project: Project
+) -> None:
+    interrupted = make()
+    done = [interrupt(interrupted, stage) for stage in STAGES for _ in range(2)]
+    assert sum(done) >= len(STAGES)
+    interrupted.run("dvc", "repro")
+    assert interrupted.digests() == project.digests()
+    assert not list((interrupted.folder / "artifacts").rglob(".*.tmp"))
+    assert len(interrupted.registry.search_model_versions("name = 'facegan-test'")) == 1
+    assert is_intact(interrupted)
 
 
-def interrupt(project: Project, stage: str, delay: float) -> None:
-    """Press Ctrl-C that many seconds after the stage started; it may have finished by then."""
+def interrupt(project: Project, stage: str) -> bool:
+    """Press Ctrl-C, which reaches every process of the terminal, while a stage runs.
+
+    Returns:
+        False if the stage had finished before.
+    """
     with project.start("dvc", "repro") as process:
         assert process.stdout is not None
-        output = []
         for line in process.stdout:
-            output.append(line)
             if line.startswith(f"Running stage '{stage}'"):
-                time.sleep(delay)
+                time.sleep(random.uniform(0.3, 2))  # at least half of that are imports
                 os.killpg(process.pid, signal.SIGINT)
-    assert "Traceback" not in "".join(output), "".join(output)
+    return process.returncode != 0
