@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import time
@@ -248,7 +247,7 @@ def test_repro_interrupted_in_every_stage_goes_on_to_the_same_outputs(
     make: Make, project: Project
 ) -> None:
     interrupted = make()
-    done = [interrupt(interrupted, stage) for stage in STAGES for _ in range(2)]
+    done = [interrupt(interrupted, stage, delay) for stage in STAGES for delay in (0.5, 1.5)]
     assert sum(done) >= len(STAGES)
     interrupted.run("dvc", "repro")
     assert interrupted.digests() == project.digests()
@@ -257,7 +256,7 @@ def test_repro_interrupted_in_every_stage_goes_on_to_the_same_outputs(
     assert is_intact(interrupted)
 
 
-def interrupt(project: Project, stage: str) -> bool:
+def interrupt(project: Project, stage: str, delay: float) -> bool:
     """Press Ctrl-C, which reaches every process of the terminal, while a stage runs.
 
     Returns:
@@ -267,6 +266,6 @@ def interrupt(project: Project, stage: str) -> bool:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(f"Running stage '{stage}'"):
-                time.sleep(random.uniform(0.3, 2))  # at least half of that are imports
+                time.sleep(delay)
                 os.killpg(process.pid, signal.SIGINT)
     return process.returncode != 0
