@@ -112,8 +112,8 @@ def training(
 ) -> State[Any]:
     """Run the changed stages (with `force`, all), and compare the result with the champion.
 
-    With uncommitted parameters or code, such as those of an experiment, it runs only if
-    `allow_uncommitted`, because the result can be promoted.
+    With uncommitted parameters or code, such as those left by an experiment, it runs only with
+    `allow_uncommitted`, because its result can be promoted.
     """
     try:
         names, inputs = stages(repository)
@@ -122,7 +122,7 @@ def training(
     if changed := uncommitted(inputs, repository):
         files = f"{changed[0]}{f' and {len(changed) - 1} more' * (len(changed) > 1)}"
         if not allow_uncommitted:
-            advice = "commit or revert them, or set the flow's parameter allow_uncommitted"
+            advice = "commit or revert them, or allow them: --allow-uncommitted"
             return Failed(message=f"uncommitted changes of {files}; {advice}")
         get_run_logger().warning("running with uncommitted changes of %s", files)
     for stage in names:
@@ -138,13 +138,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
     parser.add_argument("--repository", type=Path, default=ROOT, help="directory of dvc.yaml")
     parser.add_argument("--force", action="store_true", help="also run unchanged stages")
+    parser.add_argument(
+        "--allow-uncommitted",
+        action="store_true",
+        help="even if parameters or code are uncommitted",
+    )
     arguments = parser.parse_args()
     for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we
             signal.signal(number, signal.default_int_handler)
     try:
         repository = arguments.repository.resolve()
-        state = training(repository, arguments.force, allow_uncommitted=True, return_state=True)
+        options = (arguments.force, arguments.allow_uncommitted)
+        state = training(repository, *options, return_state=True)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     if not state.is_completed():

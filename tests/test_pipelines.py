@@ -146,23 +146,6 @@ def run(environment: dict[str, str], module: str, *arguments: str | Path) -> Run
     )
 
 
-# A schedule runs the flow with its default parameters.
-SCHEDULED = """
-import sys
-from pathlib import Path
-from pipelines.training import training
-state = training(Path(sys.argv[1]), return_state=True)
-sys.exit(None if state.is_completed() else state.message)
-"""
-
-
-def run_as_scheduled(environment: dict[str, str], root: Path) -> Run:
-    command = [sys.executable, "-c", SCHEDULED, str(root)]
-    return subprocess.run(
-        command, env=environment, cwd="/", capture_output=True, text=True, timeout=300, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def first(environment: dict[str, str], copy: Callable[..., Path]) -> tuple[Path, Run]:
     """The first run of all stages, on Prefect's temporary server."""
@@ -203,7 +186,7 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
     lock = (root / "dvc.lock").read_bytes()
     before = ran(root)
     (root / "trained").unlink()
-    result = run_as_scheduled(served, root)  # does not mind what the first run wrote
+    result = run(served, "pipelines.training", "--repository", root)
     assert result.returncode == 0, result.stderr
     assert ran(root) == [*before, "register"]
     assert (root / "dvc.lock").read_bytes() == lock
@@ -215,19 +198,20 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
         assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
 
 
-def test_uncommitted_changes_fail_a_scheduled_run_and_are_reported_by_a_manual_one(
+def test_uncommitted_changes_end_the_run_unless_allowed(
     copy: Callable[..., Path], served: dict[str, str]
 ) -> None:
     root = copy()
     (root / "data" / "photograph").write_text("another face\n")  # recorded by DVC
     (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, TRAIN.replace("train >>", "edited >>")))
-    refused = run_as_scheduled(served, root)
+    refused = run(served, "pipelines.training", "--repository", root)
+    assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1] == (
-        "uncommitted changes of dvc.yaml; "
-        "commit or revert them, or set the flow's parameter allow_uncommitted"
+        "error: uncommitted changes of dvc.yaml; "
+        "commit or revert them, or allow them: --allow-uncommitted"
     )
     assert not (root / "log").exists()
-    result = run(served, "pipelines.training", "--repository", root)
+    result = run(served, "pipelines.training", "--repository", root, "--allow-uncommitted")
     assert "running with uncommitted changes of dvc.yaml" in result.stderr
     assert ran(root) == ["preprocess", "edited", "evaluate", "register"]
 
@@ -241,7 +225,8 @@ def failed(
     shutil.copytree(first[0], root)
     (root / "log").unlink()
     (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, "echo no GPU found >&2; exit 3"))
-    result = run(served, "pipelines.training", "--repository", root, "--force")
+    options = ("--force", "--allow-uncommitted")
+    result = run(served, "pipelines.training", "--repository", root, *options)
     return ran(root), result
 
 
