@@ -40,8 +40,10 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         scripts = Path(sys.executable).parent
+        # MLflow exports the address of the last store that a test connected to.
+        inherited = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         return {
-            **os.environ,
+            **inherited,
             "PATH": f"{scripts}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "DVC_NO_ANALYTICS": "1",
