@@ -29,8 +29,11 @@ ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the
 GRACE = 20  # seconds for writing a checkpoint; Prefect kills a cancelled run after 30
 
 
-def stages(repository: Path) -> list[str]:
-    """Return the `.dvc` files and stages that `dvc repro` visits, in its order.
+def stages(repository: Path) -> tuple[list[str], list[str]]:
+    """Return the `.dvc` files and stages that `dvc repro` visits, in its order, and its inputs.
+
+    The inputs are the files and folders that a person edits: `dvc.yaml`, parameters and code.
+    What DVC tracks is none, because DVC records its changes.
 
     Raises:
         DvcException: if there is no DVC repository or no valid `dvc.yaml`.
@@ -38,7 +41,17 @@ def stages(repository: Path) -> list[str]:
     """
     with chdir(repository), Repo() as repo:  # a stage's address is relative to the directory
         graph = get_active_graph(repo.index.graph)
-        return [stage.addressing for stage in plan_repro(graph, repo.stage.collect(PROJECT_FILE))]
+        plan = plan_repro(graph, repo.stage.collect(PROJECT_FILE))
+        deps = {dep.fs_path for stage in plan for dep in stage.deps}
+        outs = {out.fs_path for stage in plan for out in stage.outs}
+        return [stage.addressing for stage in plan], sorted({PROJECT_FILE, *deps - outs})
+
+
+def uncommitted(paths: list[str], repository: Path) -> list[str]:
+    """Return the files below `paths` that differ from git's last commit; [] without git."""
+    command = ["git", "status", "--porcelain", "--untracked-files=all", "--", *paths]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    return [line[3:] for line in done.stdout.splitlines()]
 
 
 @contextmanager
@@ -94,12 +107,24 @@ def run_stage(stage: str, repository: Path, force: bool) -> State[Any]:
 
 
 @flow(name="facegan-training")
-def training(repository: Path = ROOT, force: bool = False) -> State[Any]:
-    """Run the changed stages (with `force`, all), and compare the result with the champion."""
+def training(
+    repository: Path = ROOT, force: bool = False, allow_uncommitted: bool = False
+) -> State[Any]:
+    """Run the changed stages (with `force`, all), and compare the result with the champion.
+
+    With uncommitted parameters or code, such as those left by an experiment, it runs only with
+    `allow_uncommitted`, because its result can be promoted.
+    """
     try:
-        names = stages(repository)
+        names, inputs = stages(repository)
     except (DvcException, OSError) as error:
         return Failed(message=str(error))
+    if changed := uncommitted(inputs, repository):
+        files = f"{changed[0]}{f' and {len(changed) - 1} more' * (len(changed) > 1)}"
+        if not allow_uncommitted:
+            advice = "commit or revert them, or allow them: --allow-uncommitted"
+            return Failed(message=f"uncommitted changes of {files}; {advice}")
+        get_run_logger().warning("running with uncommitted changes of %s", files)
     for stage in names:
         # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
         state = run_stage(stage, repository, force or stage == ALWAYS, return_state=True)
@@ -113,12 +138,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
     parser.add_argument("--repository", type=Path, default=ROOT, help="directory of dvc.yaml")
     parser.add_argument("--force", action="store_true", help="also run unchanged stages")
+    parser.add_argument(
+        "--allow-uncommitted",
+        action="store_true",
+        help="even if parameters or code are uncommitted",
+    )
     arguments = parser.parse_args()
     for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we
             signal.signal(number, signal.default_int_handler)
     try:
-        state = training(arguments.repository.resolve(), arguments.force, return_state=True)
+        repository = arguments.repository.resolve()
+        options = (arguments.force, arguments.allow_uncommitted)
+        state = training(repository, *options, return_state=True)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     if not state.is_completed():

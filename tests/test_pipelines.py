@@ -42,6 +42,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment without a Prefect server and without the user's own settings."""
     # Without PYTHONDONTWRITEBYTECODE, Prefect is compiled once, not in every run.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DVC_", "PYTHON"))}
+    identity = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
+    kept |= {f"GIT_{name}": "a@example.com" for name in identity}
     return kept | {
         "SHELL": "/bin/sh",
         "PREFECT_HOME": str(tmp_path_factory.mktemp("home")),
@@ -64,13 +66,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
 
 
 @pytest.fixture(scope="module")
-def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Copies the repository, with another command for its training."""
+def copy(
+    repository: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Copies the repository, and commits it with another command for its training."""
 
     def make(train: str = TRAIN) -> Path:
         root = tmp_path_factory.mktemp("copy") / "repository"
         shutil.copytree(repository, root)
         (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, train))
+        for command in (["git", "add", "--all"], ["git", "commit", "-qm", "all"]):
+            subprocess.run(command, cwd=root, env=environment, check=True)
         return root
 
     return make
@@ -192,6 +198,24 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
         assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
 
 
+def test_uncommitted_changes_end_the_run_unless_allowed(
+    copy: Callable[..., Path], served: dict[str, str]
+) -> None:
+    root = copy()
+    (root / "data" / "photograph").write_text("another face\n")  # recorded by DVC
+    (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, TRAIN.replace("train >>", "edited >>")))
+    refused = run(served, "pipelines.training", "--repository", root)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "error: uncommitted changes of dvc.yaml; "
+        "commit or revert them, or allow them: --allow-uncommitted"
+    )
+    assert not (root / "log").exists()
+    result = run(served, "pipelines.training", "--repository", root, "--allow-uncommitted")
+    assert "running with uncommitted changes of dvc.yaml" in result.stderr
+    assert ran(root) == ["preprocess", "edited", "evaluate", "register"]
+
+
 @pytest.fixture(scope="module")
 def failed(
     first: tuple[Path, Run], served: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -201,7 +225,8 @@ def failed(
     shutil.copytree(first[0], root)
     (root / "log").unlink()
     (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, "echo no GPU found >&2; exit 3"))
-    result = run(served, "pipelines.training", "--repository", root, "--force")
+    options = ("--force", "--allow-uncommitted")
+    result = run(served, "pipelines.training", "--repository", root, *options)
     return ran(root), result
 
 

@@ -498,3 +498,15 @@ def test_a_preview_reports_existing_weights(host: Host, cache: Path) -> None:
     host.requested.clear()
     assert inception.preview() == f"{path}: exists already; nothing would be downloaded"
     assert host.requested == []
+
+
+def test_in_an_experiments_copy_a_relative_path_is_that_of_the_original_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "copy"
+    (copy / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_EXP_NAME", "sour-newt")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv(inception_weights.VARIABLE, "weights.pth")
+    assert inception_weights.paths() == [tmp_path / "weights.pth"]

@@ -19,7 +19,7 @@ from facegan.core.events import Message, Metrics, Progress, silent
 from facegan.fetch import s3_download
 from facegan.fetch.stage import fetch, preview
 from facegan.photos import s3
-from facegan.photos.inputs import shown
+from facegan.photos.inputs import open_root, shown
 
 MIB = 1 << 20
 
@@ -86,6 +86,23 @@ def test_a_prefix_is_fetched_completely_without_leftovers(
     assert fetch(f"s3://{bucket.name}/faces", out) == 30
     assert photographs(out) == tree(bucket / "faces")
     assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+def test_a_repositorys_own_objects_stay_behind_and_so_does_clutter(
+    proxy: Proxy, bucket: Path, out: Path
+) -> None:
+    before = tree(bucket / "faces")
+    for name in (".dvc/cache/a.jpg", "0/.git/config", "1/.DS_Store"):
+        path = bucket / "faces" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    url = f"s3://{bucket.name}/faces"
+    assert [name for name, status in open_root(url).files() if status is None] == sorted(before)
+    events: list[Any] = []
+    assert fetch(url, out, events.append) == 30
+    assert photographs(out) == before
+    (message,) = (event.text for event in events if isinstance(event, Message))
+    assert message.startswith("2 skipped, the first .dvc (repository); ")
 
 
 def test_a_killed_fetch_resumes_and_downloads_nothing_twice(
@@ -578,7 +595,7 @@ def test_keys_become_distinct_files_in_the_folder_or_are_refused(
         for path, target in zip(paths, targets, strict=True)
     )
     try:
-        assert s3_download.find_files("s3://faces/p") == objects
+        assert s3_download.find_files("s3://faces/p") == (objects, {})
         assert valid
     except FaceganError as error:
         assert not valid

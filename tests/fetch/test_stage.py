@@ -185,6 +185,15 @@ def test_a_file_as_output_is_refused(source: Path, out: Path) -> None:
     assert out.read_text() == "dear"
 
 
+def test_a_link_as_output_is_refused(source: Path, out: Path) -> None:
+    out.parent.mkdir()
+    (out.parent / "disk").mkdir()
+    out.symlink_to("disk")
+    with pytest.raises(FaceganError, match=f"{out}: is a link, which dvc add refuses"):
+        fetch(str(source), out)
+    assert out.is_symlink() and not list(out.iterdir())
+
+
 def test_a_missing_source_is_refused_with_the_valid_names(source: Path, out: Path) -> None:
     with pytest.raises(FaceganError, match=r"digitz: no such folder or file, .*valid: digits"):
         fetch("digitz", out)
@@ -237,15 +246,13 @@ def messages(events: list[Any]) -> list[str]:
     return [event.text for event in events if isinstance(event, Message)]
 
 
-def test_links_pipes_and_sockets_are_skipped_and_reported(
+def test_links_to_folders_pipes_and_sockets_are_skipped_and_reported(
     source: Path, out: Path, tmp_path: Path
 ) -> None:
     before = tree(source)
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "secret.jpg").write_bytes(b"secret")
     (source / "below" / "folder").symlink_to(tmp_path / "elsewhere")
     (source / "below" / "cycle").symlink_to(source)
-    (source / "file.jpg").symlink_to(tmp_path / "elsewhere" / "secret.jpg")
     (source / "nowhere.jpg").symlink_to("nowhere")
     os.mkfifo(source / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(source):
@@ -257,25 +264,56 @@ def test_links_pipes_and_sockets_are_skipped_and_reported(
         "skipped": {
             "below/cycle": "link",
             "below/folder": "link",
-            "file.jpg": "link",
             "nowhere.jpg": "link",
             "pipe.jpg": "not-a-file",
             "socket.jpg": "not-a-file",
         }
     }
     assert messages(events) == [
-        f"6 skipped, the first below/cycle (link); all are listed in {out}/source.json"
+        f"5 skipped, the first below/cycle (link); all are listed in {out}/source.json"
     ]
 
 
-def test_a_source_of_links_only_contains_no_files(source: Path, out: Path, tmp_path: Path) -> None:
+def test_links_to_files_are_copied_as_files(source: Path, out: Path, tmp_path: Path) -> None:
     links = tmp_path / "links"
     links.mkdir()
-    (links / "a.jpg").symlink_to(source / "a.jpg")
+    (links / "x.jpg").symlink_to(source / "a.jpg")
     (links / "below").symlink_to(source / "below")
-    with pytest.raises(FaceganError, match=r"links: contains no files; 2 skipped, .* a.jpg \(link"):
+    assert fetch(str(links), out) == 1
+    assert (out / "x.jpg").read_bytes() == (source / "a.jpg").read_bytes()
+    assert not (out / "x.jpg").is_symlink()
+
+
+def test_a_source_of_broken_links_contains_no_files(out: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "a.jpg").symlink_to("nowhere")
+    with pytest.raises(FaceganError, match=r"links: contains no files; 1 skipped, .* a.jpg \(link"):
         fetch(str(links), out)
     assert not out.exists()
+
+
+def test_a_repositorys_own_folders_stay_behind_and_are_reported(source: Path, out: Path) -> None:
+    before = tree(source)
+    write(source, b".git/lfs/objects/1.jpg", b"below/.dvc/cache/2.jpg", b".dvcignore")
+    events: list[Any] = []
+    assert fetch(str(source), out, events.append) == 4
+    assert {k: v for k, v in tree(out).items() if k != "source.json"} == before
+    own = [".dvcignore", ".git", "below/.dvc"]
+    assert notes(out) == {"skipped": dict.fromkeys(own, "repository")}
+    first = "3 skipped, the first .dvcignore (repository)"
+    assert messages(events) == [f"{first}; all are listed in {out}/source.json"]
+
+
+@pytest.mark.parametrize("name", [b".DS_Store", b"below/Thumbs.db", b"._a.jpg"])
+def test_what_file_managers_write_is_neither_fetched_nor_a_change(
+    name: bytes, source: Path, out: Path
+) -> None:
+    write(source, name)
+    fetch(str(source), out)
+    assert os.fsdecode(name) not in tree(out)
+    write(out, name)
+    fetch(str(source), out)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
@@ -384,11 +422,11 @@ def test_files_deleted_or_replaced_during_the_copy_are_skipped(source: Path, out
             (source / "link.jpg").symlink_to(source / "a.jpg")
             os.mkfifo(source / "pipe.jpg")
 
-    assert fetch(str(source), out, replace_files) == 5
+    assert fetch(str(source), out, replace_files) == 6
+    assert (out / "link.jpg").read_bytes() == (out / "a.jpg").read_bytes()
     assert notes(out) == {
         "skipped": {
             "below/gone/x.jpg": "vanished",
-            "link.jpg": "link",
             "pipe.jpg": "not-a-file",
             "vanished.jpg": "vanished",
         }

@@ -1,6 +1,5 @@
 """The whole pipeline on small data: real git and DVC repositories, MLflow's SQLite and Prefect."""
 
-import hashlib
 import json
 import os
 import re
@@ -15,68 +14,13 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-import yaml
-from mlflow import MlflowClient
 
 from conftest import make_params
 from consumer import generate_without_facegan
-from facegan.params import Params
+from project import Project
 from servers import answers, free_port, wait
 
-ROOT = Path(__file__).parents[2]
 SMALL = make_params(train={"eval_interval": 540})  # two scores
-
-
-class Project:
-    """A copy of this project with its own data and parameters."""
-
-    def __init__(self, folder: Path, digits: Path, params: Params) -> None:
-        self.folder = folder
-        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "dvc.yaml", folder)
-        shutil.copy(ROOT / ".gitignore", folder)
-        (folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(by_alias=True)))
-        self.run("git", "init", "--quiet")
-        self.run("dvc", "init", "--quiet")
-        self.run("facegan", "fetch", str(digits))
-        self.run("dvc", "add", "--quiet", "data")
-        self.commit("start")
-
-    def try_run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        scripts = Path(sys.executable).parent
-        variables = {
-            **os.environ,
-            "PATH": f"{scripts}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "DVC_NO_ANALYTICS": "1",
-            **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER")
-               for what in ("NAME", "EMAIL")},
-            **environment,
-        }  # fmt: skip
-        return subprocess.run(
-            command, cwd=self.folder, env=variables, capture_output=True, text=True
-        )
-
-    def run(self, *command: str, **environment: str) -> str:
-        done = self.try_run(*command, **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", message)
-
-    def digests(self) -> dict[str, str]:
-        files = [self.folder / "dvc.lock", *(self.folder / "artifacts").rglob("*")]
-        return {
-            path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files
-            if path.is_file()
-        }
-
-    @property
-    def registry(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
 
 
 @pytest.fixture(scope="module", name="make")

@@ -44,6 +44,7 @@ def test_inputs_are_sorted_by_file_and_then_in_the_order_of_the_archive(tmp_path
         },
     )
     (data / "link.jpg").symlink_to("z.jpg")
+    (data / "nowhere.jpg").symlink_to("nowhere")
     assert found(data) == [
         *("B.zip/2.png", "B.zip/1/x.png"),
         "README",
@@ -51,6 +52,7 @@ def test_inputs_are_sorted_by_file_and_then_in_the_order_of_the_archive(tmp_path
         *("c.tar/z", "c.tar/a.jpg"),
         *("images-idx3-ubyte#0", "images-idx3-ubyte#1"),
         "link.jpg",
+        "nowhere.jpg",
         "z.jpg",
     ]
     for path, content in {
@@ -59,7 +61,8 @@ def test_inputs_are_sorted_by_file_and_then_in_the_order_of_the_archive(tmp_path
         "below/d.tgz/y.jpg": b"y",
         "c.tar/a.jpg": b"a",
         "images-idx3-ubyte#1": PIXELS[1].tobytes(),
-        "link.jpg": "link",
+        "link.jpg": b"z",
+        "nowhere.jpg": "link",
         "z.jpg": b"z",
     }.items():
         assert read(data, path) == content
@@ -90,6 +93,14 @@ def test_what_fetch_skipped_comes_last(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"m.jpg": b"", MANIFEST: manifest})
     assert found(data) == ["m.jpg", "z.jpg", "b.jpg"]
     assert [read(data, path) for path in ("z.jpg", "b.jpg")] == ["link", "no-permission"]
+
+
+def test_repositories_are_no_inputs_whether_in_the_folder_or_skipped_by_fetch(
+    tmp_path: Path,
+) -> None:
+    manifest = json.dumps({"source": "x", "files": {}, "skipped": {".hg": "repository"}}).encode()
+    data = fill(tmp_path / "data", {"m.jpg": b"", ".git/x.jpg": b"", MANIFEST: manifest})
+    assert found(data) == ["m.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.core.errors import FaceganError
-from facegan.photos.inputs import MANIFEST, Folder, safe_name, shown
+from facegan.photos.inputs import CLUTTER, MANIFEST, REPOSITORY_NAMES, Folder, safe_name, shown
 from samples import fill, unprivileged
 
 # Characters that sort before and after the slash.
@@ -35,23 +35,56 @@ def test_files_are_sorted_by_path_at_any_depth(
     assert listed(folder) == [(name, None) for name in made]
 
 
-def test_links_get_a_status_and_are_never_followed(tmp_path: Path) -> None:
+def test_links_to_files_are_files_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"below/a.jpg": b"a"})
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.jpg").write_bytes(b"secret")
+    outside = fill(tmp_path / "outside", {"b.jpg": b"b"})
     (data / "below" / "loop").symlink_to(data)
-    (data / "folder").symlink_to(tmp_path / "outside")
-    (data / "out.jpg").symlink_to(tmp_path / "outside" / "secret.jpg")
+    (data / "folder").symlink_to(outside)
+    (data / "out.jpg").symlink_to(outside / "b.jpg")
     (data / "nowhere.jpg").symlink_to(tmp_path / "absent")
+    (data / "itself.jpg").symlink_to("itself.jpg")
     (data / "inside.jpg").symlink_to(data / "below" / "a.jpg")
     assert listed(data) == [
         ("below/a.jpg", None),
         ("below/loop", "link"),
         ("folder", "link"),
-        ("inside.jpg", "link"),
+        ("inside.jpg", None),
+        ("itself.jpg", "link"),
         ("nowhere.jpg", "link"),
-        ("out.jpg", "link"),
+        ("out.jpg", None),
     ]
+
+
+def test_a_link_into_a_folder_without_permission_gets_a_status(tmp_path: Path) -> None:
+    data, outside = fill(tmp_path / "data", {}), fill(tmp_path / "outside", {"b.jpg": b"b"})
+    (data / "out.jpg").symlink_to(outside / "b.jpg")
+    outside.chmod(0)
+    with unprivileged(data):
+        assert listed(data) == [("out.jpg", "link")]
+
+
+def test_what_file_managers_write_is_no_file(tmp_path: Path) -> None:
+    clutter = [".DS_Store", "below/._a.jpg", "below/Thumbs.db", "desktop.ini", ".Trashes/b.jpg"]
+    data = fill(tmp_path / "data", dict.fromkeys(["below/a.jpg", *clutter], b""))
+    assert listed(data) == [("below/a.jpg", None)]
+
+
+def test_dvc_ignores_the_clutter_too() -> None:
+    lines = (Path(__file__).parents[2] / ".dvcignore").read_text().splitlines()
+    assert set(CLUTTER) <= set(lines)
+
+
+@pytest.mark.parametrize("name", sorted(REPOSITORY_NAMES))
+def test_a_repositorys_own_folder_is_one_entry_at_any_depth(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, {f"{name}/objects/1.jpg": b"", f"below/{name}/2.jpg": b"", "below/a.jpg": b""})
+    assert sorted(listed(tmp_path), key=str) == sorted(
+        [(name, "repository"), (f"below/{name}", "repository"), ("below/a.jpg", None)], key=str
+    )
+
+
+def test_a_worktrees_git_file_is_a_repositorys_own(tmp_path: Path) -> None:
+    fill(tmp_path, {".git": b"gitdir: /elsewhere", "a.jpg": b""})
+    assert listed(tmp_path) == [(".git", "repository"), ("a.jpg", None)]
 
 
 def test_special_files_get_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,18 @@
 """The command that deletes checkpoints."""
 
 import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from facegan.cli.stages import Checkpoints
 
 app = typer.Typer()
 
 
 @app.command()
 def gc(
-    checkpoints: Annotated[
-        Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Folder of checkpoints.")
-    ] = Path("checkpoints"),
+    checkpoints: Checkpoints,
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Unfinished trainings too.")
     ] = False,

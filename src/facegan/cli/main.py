@@ -10,6 +10,7 @@ import sys
 import typer
 
 from facegan.cli import checkpoints, stages, view
+from facegan.cli.own_code import run_code_of_stage
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ def _command_line() -> str:
 
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1."""
+    run_code_of_stage()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")

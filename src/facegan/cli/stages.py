@@ -6,9 +6,20 @@ from typing import Annotated
 import typer
 
 from facegan.core.errors import FaceganError
+from facegan.core.project import in_project, project_root
 
 app = typer.Typer()
 
+Checkpoints = Annotated[
+    Path,
+    typer.Option(
+        envvar="FACEGAN_CHECKPOINTS",
+        default_factory=lambda: project_root() / "checkpoints",
+        callback=in_project,
+        show_default="checkpoints beside dvc.yaml",
+        help="Folder of checkpoints.",
+    ),
+]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
 PARAMS = Path("params.yaml")
 
@@ -124,10 +135,8 @@ def train(
     dataset: Annotated[Path, typer.Argument(help="Folder of the packed dataset.")],
     quick: Annotated[Path, typer.Argument(help="Statistics for the quick FID.")],
     out: Annotated[Path, typer.Argument(help="Folder for networks, history and samples.")],
+    checkpoints: Checkpoints,
     params: ParamsFile = PARAMS,
-    checkpoints: Annotated[
-        Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Folder of checkpoints.")
-    ] = Path("checkpoints"),
     resume: Annotated[
         Path | None, typer.Option(help="Resume the training in this folder, or fail.")
     ] = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facegan.core.errors import FaceganError
+from facegan.core.project import in_project
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,7 @@ def paths() -> list[Path]:
         advice = f"unset it, or name a file: {VARIABLE}=PATH"
         raise FaceganError(f"{VARIABLE}: facegan fetch can't write to S3; {advice}")
     if configured:
-        return [Path(configured)]
+        return [in_project(Path(configured))]
     from torch.hub import get_dir  # imported late: fetching photographs needs no torch
 
     folder = Path(get_dir()) / "checkpoints"

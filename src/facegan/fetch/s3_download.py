@@ -16,7 +16,7 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Metrics, OnEvent, Progress
 from facegan.photos import s3
-from facegan.photos.inputs import MANIFEST, shown
+from facegan.photos.inputs import MANIFEST, REPOSITORY, is_clutter, repository_of, shown
 
 # Seconds between two progress events while no object completes, and between two of the speed.
 INTERVAL = 1.0
@@ -30,13 +30,17 @@ CHANGED = "changed during the download; fetch again when nobody is writing to it
 BROKEN = "size or checksum mismatch; fetch again"
 
 
-def find_files(url: str) -> list[s3.Object]:
+def find_files(url: str) -> tuple[list[s3.Object], dict[str, str]]:
     """The objects below `url`, after a check that all of them can be files in one folder.
 
+    Returns:
+        The objects, and which repositories' own folders were left out: path -> status.
     Raises:
         FaceganError: for the first that cannot, with its key.
     """
-    objects = list(s3.list_objects(url))
+    listed = [(obj, repository_of(obj.path)) for obj in s3.list_objects(url)]
+    objects = [obj for obj, repository in listed if not repository and not is_clutter(obj.path)]
+    skipped = {repository: REPOSITORY for _, repository in listed if repository}
     bucket, _ = s3.parse(url)
     paths: set[str] = set()
     for obj in objects:
@@ -56,7 +60,7 @@ def find_files(url: str) -> list[s3.Object]:
             if parent in paths:
                 reason = f"{parent} would be both a file and a folder; rename one of the objects"
                 raise FaceganError(f"{shown(f's3://{bucket}/{obj.key}')}: {reason}")
-    return objects
+    return objects, skipped
 
 
 def download_all(
@@ -80,7 +84,7 @@ def download_all(
         transfers.run(sum(obj.size for obj in objects), on_event)
         if not transfers.failed:
             return
-        objects = find_files(url)
+        objects, _ = find_files(url)
     url, reason = min(transfers.failed.items())
     raise FaceganError(f"{shown(url)}: {reason}")
 

@@ -16,12 +16,13 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.fetch import datasets, s3_download
 from facegan.photos import discovery
-from facegan.photos.inputs import MANIFEST, Folder, safe_name, shown
+from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown
 
 # Names listed by a preview.
 SHOWN = 5
 
-# Path relative to the source -> why it is skipped: link, not-a-file, no-permission, vanished.
+# Path relative to the source -> why it is skipped: link, not-a-file, no-permission, repository,
+# vanished.
 Skipped = Mapping[str, str]
 # Errors of opening, or of reading on a network drive, when a file is deleted or replaced.
 STATUSES = {
@@ -117,7 +118,7 @@ def _find_source(address: str, out: Path) -> Source:
         return NAMED[address]
     if not address.startswith("s3://"):
         return _local_source(Path(address), out)
-    objects = s3_download.find_files(address)
+    objects, skipped = s3_download.find_files(address)
     if not objects:
         raise FaceganError(f"{address}: contains no files; check the prefix")
 
@@ -125,7 +126,7 @@ def _find_source(address: str, out: Path) -> Source:
         s3_download.download_all(address, objects, folder, folder.with_name("parts"), on_event)
         return {}
 
-    return Source({obj.path: obj.size for obj in objects}, copy_to, address)
+    return Source({obj.path: obj.size for obj in objects}, copy_to, address, skipped)
 
 
 def _local_source(path: Path, out: Path) -> Source:
@@ -170,8 +171,8 @@ def _size(file: Path) -> int | None:
 def _copy(file: Path, target: Path) -> str | None:
     """Copy a regular file; return a status if it is unreadable or no longer a regular file."""
     try:
-        # It may have become a link, not to be followed, or a FIFO, not to be waited for.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # It may have become a FIFO, not to be waited for.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in STATUSES:
             return STATUSES[error.errno]
@@ -197,7 +198,7 @@ def _copy(file: Path, target: Path) -> str | None:
 @contextmanager
 def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
     """Like `replacing`, but keeps what was written if the block fails, for the next attempt."""
-    target = out.resolve()
+    target = out.absolute()
     staging = target.with_name(f".{target.name}.fetch")
     note = staging / "source"
     if staging.exists() and not (note.is_file() and note.read_text("utf-8") == address):
@@ -213,13 +214,13 @@ def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Path relative to `folder` -> sha256, for every file except the manifest."""
+    """Path relative to `folder` -> sha256, of all files but the manifest and clutter."""
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / MANIFEST:
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST and not is_clutter(name):
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            digests[path.relative_to(folder).as_posix()] = digest
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 
@@ -239,6 +240,9 @@ def _write_manifest(folder: Path, address: str, names: list[str], skipped: Skipp
 
 
 def _refuse_foreign(out: Path) -> None:
+    if out.is_symlink():
+        advice = "remove the link; for another disk, move DVC's cache: dvc cache dir PATH"
+        raise FaceganError(f"{out}: is a link, which dvc add refuses; {advice}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     advice = "move it away first; facegan fetch replaces only what it wrote"

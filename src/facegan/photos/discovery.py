@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from facegan.photos import archives, idx
-from facegan.photos.inputs import MANIFEST, Input, Root, Unusable, safe_name
+from facegan.photos.inputs import MANIFEST, REPOSITORY, Input, Root, Unusable, safe_name
 
 # Files with these suffixes are not probed for IDX.
 ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -19,6 +19,8 @@ def find(root: Root) -> Iterator[Input]:
         FaceganError: if the root does not exist.
     """
     for file, status in root.files():
+        if status == REPOSITORY:  # DVC does not record it: the index may not depend on it
+            continue
         if status is not None:
             yield Input(safe_name(file), file, status=status)
         elif archives.is_archive(file):
@@ -28,7 +30,8 @@ def find(root: Root) -> Iterator[Input]:
         else:
             yield Input(safe_name(file), file)
     for path, status in manifest(root).get("skipped", {}).items():
-        yield Input(path, path, status=status)
+        if status != REPOSITORY:
+            yield Input(path, path, status=status)
 
 
 def count(root: Root) -> int:

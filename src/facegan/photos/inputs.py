@@ -1,7 +1,10 @@
 """Inputs, and where they are: a local folder or a bucket."""
 
+import fnmatch
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -12,6 +15,19 @@ from facegan.photos import s3
 
 # Written by `fetch` into the folder; not an input.
 MANIFEST = "source.json"
+# Version control's own files, of which DVC records nothing, or which it refuses. `.dvc` hides the
+# whole folder around it from DVC. Their objects are not photographs.
+REPOSITORY_NAMES = frozenset(
+    (".bzr", ".dvc", ".dvcignore", ".git", ".hg", ".jj", ".svn", "CVS", "_darcs")
+)
+REPOSITORY = "repository"  # the status of a file or folder with such a name
+# Written by file managers and network drives into folders that they show. `.dvcignore` has the
+# same patterns, so that DVC sees no change either.
+CLUTTER = (
+    *(".DS_Store", "._*", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd"),
+    *("[Tt]humbs.db", "ehthumbs.db", "[Dd]esktop.ini", ".directory", ".nfs*"),
+)
+_clutter = re.compile("|".join(map(fnmatch.translate, CLUTTER)))
 
 
 class Span(NamedTuple):
@@ -60,7 +76,10 @@ class Root(Protocol):
     """Where photographs are. Workers get a copy and read the files themselves."""
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        """Every file, sorted by path, with a status if it cannot contain photographs."""
+        """Every file, sorted by path, with a status if it cannot contain photographs.
+
+        Without what file managers write. A repository's own folder is one entry.
+        """
 
     def open(self, file: str) -> BinaryIO:
         """A file, open for reading and seeking."""
@@ -90,12 +109,13 @@ class Folder:
         """A folder's entries, reversed; folders end in a slash, to sort as their files do."""
         try:
             with os.scandir(self.path / below) as scanned:
-                # Links are not followed: they may leave the folder or form a cycle.
+                # As DVC does: links to files are read, links to folders are not followed.
                 entries = [
                     (f"{below}{e.name}/", None)
-                    if e.is_dir(follow_symlinks=False)
+                    if e.is_dir(follow_symlinks=False) and e.name not in REPOSITORY_NAMES
                     else (below + e.name, _kind(e))
                     for e in scanned
+                    if not is_clutter(e.name)
                 ]
         except PermissionError:
             return [(below, "no-permission")]
@@ -110,9 +130,29 @@ class Folder:
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    if entry.is_symlink():
-        return "link"
-    return None if entry.is_file(follow_symlinks=False) else "not-a-file"
+    if entry.name in REPOSITORY_NAMES:
+        return REPOSITORY
+    with suppress(OSError):  # a cycle of links, a target without permission
+        if entry.is_file():
+            return None
+    return "link" if entry.is_symlink() else "not-a-file"
+
+
+def is_clutter(path: str) -> bool:
+    """Whether a relative path is, or is below, what a file manager wrote."""
+    return any(map(_clutter.match, path.split("/")))
+
+
+def repository_of(path: str) -> str | None:
+    """The part of a relative path that is a repository's own; None if no part is.
+
+    >>> repository_of("faces/.git/objects/1a")
+    'faces/.git'
+    """
+    parts = path.split("/")
+    ends = (n for n, part in enumerate(parts, start=1) if part in REPOSITORY_NAMES)
+    end = next(ends, None)
+    return None if end is None else "/".join(parts[:end])
 
 
 @dataclass(frozen=True)
@@ -122,7 +162,9 @@ class Bucket:
     url: str
 
     def files(self) -> Iterator[tuple[str, str | None]]:
-        return ((obj.path, None) for obj in s3.list_objects(self.url) if obj.path != MANIFEST)
+        for obj in s3.list_objects(self.url):
+            if obj.path != MANIFEST and not is_clutter(obj.path):
+                yield obj.path, REPOSITORY if repository_of(obj.path) else None
 
     def open(self, file: str) -> BinaryIO:
         return s3.open_object(self.url, file)

@@ -9,6 +9,7 @@ from facegan.core.events import OnEvent, Progress, silent
 from facegan.params import Preprocess
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, Input, open_root
+from facegan.photos.tracked import refuse_unrecorded
 from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import pack_inputs
 from facegan.preprocess.workers import PROCESSES, cores, in_order, open_executor
@@ -40,12 +41,13 @@ def preprocess(
         executor: `processes`, or the address of a Dask scheduler whose workers can read `data`.
         workers: number of processes; all cores by default.
     Raises:
-        FaceganError: if there are no photographs, or too many inputs are unusable; `out` is
-            unchanged then.
+        FaceganError: if there are no photographs, DVC does not record some of them, or too many
+            inputs are unusable; `out` is unchanged then.
     """
     root = shared = open_root(str(data))
     if isinstance(root, Folder):
         _refuse_overlap(root.path, out)
+        refuse_unrecorded(root)
         shared = Folder(root.path.absolute())  # workers may have another working directory
     refuse_foreign(out, "report.json")
     total = discovery.count(root)

@@ -1,8 +1,10 @@
 """Registers a trained generator as a version in MLflow's registry."""
 
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -90,7 +92,9 @@ def _create(
         Schema([TensorSpec(np.dtype("float32"), (-1, generator.latent_dim))]),
         Schema([TensorSpec(np.dtype("uint8"), image)]),
     )
-    with mlflow.start_run(run_id=run.info.run_id):
+    with TemporaryDirectory() as folder, mlflow.start_run(run_id=run.info.run_id):
+        # Copies, because MLflow refuses links that lead out of a folder, such as into DVC's cache.
+        files = [shutil.copy(path, folder) for path in (*map(trained.joinpath, NETWORKS), metrics)]
         model = mlflow.pytorch.log_model(
             ImageGenerator(generator).eval(),
             name="generator",
@@ -98,7 +102,7 @@ def _create(
             input_example=latents(2, generator.latent_dim, 0).numpy(),
             signature=signature,
             serialization_format="pt2",
-            extra_files=[*(str(trained / name) for name in NETWORKS), str(metrics)],
+            extra_files=[str(file) for file in files],
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
         )
     protocol = scores["protocol"]

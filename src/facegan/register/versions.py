@@ -63,7 +63,7 @@ def describe(client: MlflowClient, name: str, number: str) -> Registered:
     version = client.get_model_version(name, number)
     all_aliases = client.get_registered_model(name).aliases
     aliases = tuple(sorted(alias for alias, n in all_aliases.items() if str(n) == str(number)))
-    reason = version.tags.get(GATE, "DVC experiment; the gate waits for dvc repro")
+    reason = version.tags.get(GATE, "DVC experiment; the gate runs by: dvc repro -sf register")
     return Registered(name, str(number), str(version.current_stage), aliases, reason)
 
 
