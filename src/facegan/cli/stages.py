@@ -113,10 +113,12 @@ def reference(
     from facegan.params import load_params
     from facegan.reference import stage as step
 
-    settings, device = load_params(params).reference, choose_device()
+    settings, device = load_params(params), choose_device()
     keep_freed_memory()
     with Reporter("reference") as report:
-        step.reference(dataset, quick, official, settings, device, report)
+        step.reference(
+            dataset, quick, official, settings.reference, device, report, settings.train.batch_size
+        )
 
 
 @app.command()

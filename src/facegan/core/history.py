@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facegan.core.atomic import replacing
+from facegan.core.atomic import replacing, unlink_shared
 from facegan.core.errors import FaceganError
 
 NAME = "history.jsonl"
@@ -32,6 +32,7 @@ def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
 
 def append_history(path: Path, event: dict[str, Any]) -> None:
     """Append one event as a line."""
+    unlink_shared(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(event))
 
@@ -40,7 +41,7 @@ def write_table(events: Sequence[dict[str, Any]], kind: str, path: Path) -> None
     """Write the numeric fields of all events of one kind as CSV, for plots."""
     rows = [event for event in events if event["event"] == kind]
     columns = [name for name, value in rows[0].items() if isinstance(value, int | float)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
