@@ -9,7 +9,7 @@ import pytest
 from facegan.core import atomic
 from facegan.core.atomic import replacing, unlink_shared
 from facegan.core.errors import FaceganError
-from users import unprivileged
+from samples import unprivileged
 
 
 class BrokenError(Exception):
@@ -161,21 +161,22 @@ def test_a_protected_hard_link_is_replaced_and_its_other_name_unchanged(tmp_path
 
 
 @pytest.mark.parametrize("link", ["symbolic", "hard", "read-only"])
-def test_a_linked_file_is_copied_before_it_is_written_in_place(link: str) -> None:
-    with unprivileged() as folder:
-        cache, path = folder / "cache", folder / "out"
-        write(cache, "old", folder=False)
-        cache.chmod(0o444)
-        if link == "symbolic":
-            path.symlink_to(cache)
-        elif link == "hard":
-            path.hardlink_to(cache)
-        else:
-            shutil.copy(cache, path)
+def test_a_linked_file_is_copied_before_it_is_written_in_place(link: str, tmp_path: Path) -> None:
+    cache, path = tmp_path / "cache", tmp_path / "out"
+    write(cache, "old", folder=False)
+    cache.chmod(0o444)
+    if link == "symbolic":
+        path.symlink_to(cache)
+    elif link == "hard":
+        path.hardlink_to(cache)
+    else:
+        shutil.copy(cache, path)
+    tmp_path.chmod(0o777)
+    with unprivileged(tmp_path):
         unlink_shared(path)
         with path.open("a") as file:
             file.write(" and new")
-        assert read(path) == "old and new" and read(cache) == "old"
+    assert read(path) == "old and new" and read(cache) == "old"
 
 
 def test_a_file_of_its_own_is_not_copied(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from facegan.core.errors import FaceganError
 from facegan.core.outputs import check_output_file, check_output_folder
-from users import unprivileged
+from samples import unprivileged
 
 Check = Callable[..., None]
 
@@ -69,32 +69,36 @@ def test_a_link_to_an_input_is_refused_only_where_the_input_is_named_by_it(tmp_p
 
 
 @pytest.mark.parametrize("check", [check_output_folder, check_output_file])
-def test_a_parent_that_cannot_be_written_is_noticed(check: Check) -> None:
-    with unprivileged() as folder:
-        (folder / "file").touch()
-        (folder / "closed").mkdir(0o555)
+def test_a_parent_that_cannot_be_written_is_noticed(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(0o755)
+    with unprivileged(tmp_path):
         for parent in ("closed", "closed/a/b"):
             with pytest.raises(FaceganError, match=r"closed: cannot be written to \(Permission"):
-                check(folder / parent / "out", "marker")
+                check(tmp_path / parent / "out", "marker")
         with pytest.raises(FaceganError, match=r"file: cannot be written to \(Not a directory"):
-            check(folder / "file" / "out", "marker")
+            check(tmp_path / "file" / "out", "marker")
 
 
 @pytest.mark.parametrize("closed", ["ours", "ours/below"])
-def test_a_folder_that_cannot_be_deleted_is_noticed(closed: str) -> None:
-    with unprivileged() as folder:
-        out = ours(folder)
-        (folder / closed).chmod(0o555)
-        with pytest.raises(FaceganError, match=f"{closed}: is read-only; make it writable"):
-            check_output_folder(out, "marker")
-        (folder / closed).chmod(0o755)
+def test_a_folder_that_cannot_be_deleted_is_noticed(closed: str, tmp_path: Path) -> None:
+    for folder in (ours(tmp_path), tmp_path / "ours" / "below", tmp_path):
+        folder.chmod(0o777)
+    (tmp_path / closed).chmod(0o755)
+    with (
+        unprivileged(tmp_path),
+        pytest.raises(FaceganError, match=f"{closed}: is read-only; make it writable"),
+    ):
+        check_output_folder(tmp_path / "ours", "marker")
 
 
-def test_protected_files_are_no_obstacle() -> None:
+def test_protected_files_are_no_obstacle(tmp_path: Path) -> None:
     """DVC makes the files of outputs read-only."""
-    with unprivileged() as folder:
-        (ours(folder) / "marker").chmod(0o444)
-        check_output_folder(folder / "ours", "marker")
-        (folder / "metrics.json").write_text("marker")
-        (folder / "metrics.json").chmod(0o444)
-        check_output_file(folder / "metrics.json", "marker")
+    (tmp_path / "metrics.json").write_text("marker")
+    (ours(tmp_path) / "marker").chmod(0o444)
+    (tmp_path / "metrics.json").chmod(0o444)
+    for folder in (tmp_path, tmp_path / "ours", tmp_path / "ours" / "below"):
+        folder.chmod(0o777)
+    with unprivileged(tmp_path):
+        check_output_folder(tmp_path / "ours", "marker")
+        check_output_file(tmp_path / "metrics.json", "marker")

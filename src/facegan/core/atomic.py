@@ -57,10 +57,15 @@ def unlink_shared(path: Path) -> None:
     For files that are then written in place: DVC links files into its cache, where others use them.
     """
     if path.exists() and (
-        path.is_symlink() or path.stat().st_nlink > 1 or not os.access(path, os.W_OK)
+        path.is_symlink() or path.stat().st_nlink > 1 or not is_accessible(path, os.W_OK)
     ):
         with replacing(path) as temporary:
             shutil.copyfile(path, temporary)
+
+
+def is_accessible(path: Path | str, mode: int) -> bool:
+    """os.access for the user that this process acts as."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _swap(temporary: Path, path: Path, old: Path) -> None:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from facegan.core import atomic
 from facegan.core.errors import FaceganError
 
 # Bytes of an existing file that are searched for its marker.
@@ -50,6 +51,15 @@ def check_output_file(path: Path, marker: str, inputs: Iterable[Path] = ()) -> N
             raise _foreign(path)
 
 
+def check_parent_folder(path: Path) -> None:
+    """Check that files can be created in the folder `path`, which may not exist yet.
+
+    Raises:
+        FaceganError: if they cannot.
+    """
+    _require_writable(path / "file")
+
+
 def _refuse_overlap(path: Path, kind: str, inputs: Iterable[Path]) -> None:
     # The name itself is not resolved, because a link is replaced and its target kept.
     target = path.absolute().parent.resolve() / path.name
@@ -71,7 +81,7 @@ def _require_writable(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path, onerror=_raise):
             # Its files have to be deleted. Files may be read-only: DVC protects them.
-            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            if not atomic.is_accessible(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise FaceganError(f"{folder}: is read-only; make it writable or move it away")
 
 

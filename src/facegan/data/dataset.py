@@ -74,9 +74,10 @@ def require_same_data(statistics: Path, metadata: dict[str, Any], folder: Path) 
             continue
         computed_on = metadata.get("data" if part == "images" else part)
         if computed_on != (recorded := data_sha256(folder, part)):
+            values = f"{part}.npy was {str(computed_on)[:12]}, is {recorded[:12]}"
             raise FaceganError(
-                f"{statistics}: computed on a different dataset than {folder} ({part} "
-                f"{str(computed_on)[:12]}, not {recorded[:12]}); run again: dvc repro reference"
+                f"{statistics}: computed on a different dataset than {folder}; "
+                f"run again: dvc repro reference ({values})"
             )
 
 
