@@ -11,6 +11,13 @@ app = typer.Typer()
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
 PARAMS = Path("params.yaml")
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="FACEGAN_RESUME",
+        help="Resume the training in this folder, even with other code, or fail.",
+    ),
+]
 
 
 @app.command()
@@ -130,9 +137,7 @@ def train(
     checkpoints: Annotated[
         Path, typer.Option(envvar="FACEGAN_CHECKPOINTS", help="Folder of checkpoints.")
     ] = Path("checkpoints"),
-    resume: Annotated[
-        Path | None, typer.Option(help="Resume the training in this folder, or fail.")
-    ] = None,
+    resume: Resume = None,
     budget: Annotated[
         float,
         typer.Option(
@@ -147,6 +152,7 @@ def train(
 
     Example: facegan train artifacts/dataset artifacts/reference/quick.safetensors artifacts/train
     """
+    from facegan.cli.command import command_line
     from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
@@ -164,7 +170,7 @@ def train(
     ):
         step.train(
             dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,
-            resume, init, int(budget * 1e9),
+            resume, init, int(budget * 1e9), settings.reference.quick, command_line(),
         )  # fmt: skip
 
 

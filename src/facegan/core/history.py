@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,29 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise FaceganError(f"{path}: cannot read the training history ({error})") from None
+
+
+def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """The last name of the quick FID, and the scores that it has.
+
+    A resume with another quick FID scores the best snapshot again; earlier scores are not
+    comparable and are left out.
+    """
+    name, found = "", []
+    for event in events:
+        match event["event"]:
+            case "start":
+                name = event["quick_fid"]
+            case "resume" if "best" in event:
+                name, found = event["quick_fid"], [event["best"]]
+            case "score":
+                found.append(event)
+    return name, found
+
+
+def best_score(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The event of the best snapshot, with `images_seen` and `quick_fid`."""
+    return min(scores(events)[1], key=lambda score: score["quick_fid"])
 
 
 def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
