@@ -35,8 +35,8 @@ def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]
         match event["event"]:
             case "start":
                 name = event["quick_fid"]
-            case "resume" if "best" in event:
-                name, found = event["quick_fid"], [event["best"]]
+            case "resume" if "quick_fid" in event:
+                name, found = event["quick_fid"], [event["best"]] if "best" in event else []
             case "score":
                 found.append(event)
     return name, found

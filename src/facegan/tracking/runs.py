@@ -42,10 +42,10 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     run = _find_run(client, start, experiment)
     mirrored = int(run.data.tags.get(MIRRORED, "0"))
     timestamp = int(time.time() * 1000)
-    metrics: list[Metric] = []
+    metrics, quick = list[Metric](), ""
     for number, event in enumerate(events):
-        if "best" in event or number == 0:  # another quick FID from here on
-            quick = event["quick_fid"]
+        if event["event"] in ("start", "resume"):
+            quick = event.get("quick_fid", quick)
         if number < mirrored:
             continue
         for name, value in _metrics(event, quick).items():

@@ -127,9 +127,10 @@ def note_changes(
     changed = run.changes(past)
     event = {"event": "resume", "images_seen": seen, "changed": changed}
     if monitor.group.any(bool(changed.keys() & RESCORING)):
-        network = gan.calibrated_ema()
-        network.load_state_dict(best["generator"])
-        best["quick_fid"] = monitor.quick_fid(network)
-        score = {**history.best_score(past), "quick_fid": best["quick_fid"]}
-        event |= {"quick_fid": monitor.name, "best": score}
+        event["quick_fid"] = monitor.name
+        if "generator" in best:  # there is a score
+            network = gan.calibrated_ema()
+            network.load_state_dict(best["generator"])
+            best["quick_fid"] = monitor.quick_fid(network)
+            event["best"] = {**history.best_score(past), "quick_fid": best["quick_fid"]}
     return event if changed else None
