@@ -1,9 +1,15 @@
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from facegan.core.atomic import replacing
+from facegan.core import atomic
+from facegan.core.atomic import replacing, unlink_shared
 from facegan.core.errors import FaceganError
+from samples import unprivileged
 
 
 class BrokenError(Exception):
@@ -112,13 +118,135 @@ def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(folder: bool, tmp_pa
     assert names(tmp_path) == ["photographs"]
 
 
-def test_the_target_of_a_symlink_is_replaced_and_the_link_kept(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    write(tmp_path / "disk" / "real", "old", folder=True)
-    (tmp_path / "out").symlink_to(tmp_path / "disk" / "real")
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("target", ["same kind", "missing"])
+def test_a_symlink_is_replaced_and_its_target_unchanged(
+    folder: bool, target: str, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    if target == "same kind":
+        write(cache, "old", folder)
+    (tmp_path / "out").symlink_to(cache)
     with replacing(tmp_path / "out") as temporary:
+        write(temporary, "new", folder)
+    assert not (tmp_path / "out").is_symlink() and read(tmp_path / "out") == "new"
+    assert not cache.exists() if target == "missing" else read(cache) == "old"
+    assert names(tmp_path) == ["cache"] * (target != "missing") + ["out"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_symlink_is_replaced_where_paths_cannot_be_swapped(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    test_a_symlink_is_replaced_and_its_target_unchanged(folder, "same kind", tmp_path)
+
+
+def test_a_block_that_raises_keeps_a_symlink(tmp_path: Path) -> None:
+    write(tmp_path / "cache", "old", folder=True)
+    (tmp_path / "out").symlink_to(tmp_path / "cache")
+    with pytest.raises(BrokenError), replacing(tmp_path / "out") as temporary:
         write(temporary, "new", folder=True)
-    assert (tmp_path / "out").is_symlink()
-    assert read(tmp_path / "disk" / "real") == "new"
-    assert names(tmp_path / "disk") == ["real"]
-    assert names(tmp_path) == ["disk", "out"]
+        raise BrokenError
+    assert (tmp_path / "out").is_symlink() and names(tmp_path) == ["cache", "out"]
+
+
+def test_a_protected_hard_link_is_replaced_and_its_other_name_unchanged(tmp_path: Path) -> None:
+    write(tmp_path / "cache", "old", folder=False)
+    (tmp_path / "cache").chmod(0o444)
+    (tmp_path / "out").hardlink_to(tmp_path / "cache")
+    with replacing(tmp_path / "out") as temporary:
+        write(temporary, "new", folder=False)
+    assert read(tmp_path / "out") == "new" and read(tmp_path / "cache") == "old"
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard", "read-only"])
+def test_a_linked_file_is_copied_before_it_is_written_in_place(link: str, tmp_path: Path) -> None:
+    cache, path = tmp_path / "cache", tmp_path / "out"
+    write(cache, "old", folder=False)
+    cache.chmod(0o444)
+    if link == "symbolic":
+        path.symlink_to(cache)
+    elif link == "hard":
+        path.hardlink_to(cache)
+    else:
+        shutil.copy(cache, path)
+    tmp_path.chmod(0o777)
+    with unprivileged(tmp_path):
+        unlink_shared(path)
+        with path.open("a") as file:
+            file.write(" and new")
+    assert read(path) == "old and new" and read(cache) == "old"
+
+
+def test_a_file_of_its_own_is_not_copied(tmp_path: Path) -> None:
+    write(tmp_path / "out", "old", folder=False)
+    before = (tmp_path / "out").stat().st_ino
+    unlink_shared(tmp_path / "out")
+    unlink_shared(tmp_path / "missing")
+    assert (tmp_path / "out").stat().st_ino == before and names(tmp_path) == ["out"]
+
+
+# Replaces the folder `out`, and kills itself before the step `count` of what comes after the block.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from facegan.core import atomic
+path, swaps, count = Path(sys.argv[1]), sys.argv[2] == "swaps", int(sys.argv[3])
+exchange = atomic._exchange if swaps else lambda *paths: False
+def killing(function):
+    def call(*arguments, **options):
+        global count
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+with atomic.replacing(path) as temporary:
+    temporary.mkdir()
+    (temporary / "below").mkdir()
+    (temporary / "below" / "file").write_text("new")
+    atomic._exchange = killing(exchange)
+    os.replace, os.unlink, os.rmdir = map(killing, (os.replace, os.unlink, os.rmdir))
+"""
+
+
+@pytest.mark.parametrize("how", ["swaps", "renames"])
+def test_a_writer_killed_at_any_step_loses_neither_old_nor_new_content(
+    how: str, tmp_path: Path
+) -> None:
+    """In one step where the file system can, else by two renames, between which `out` is absent."""
+    seen, path = set(), tmp_path / "out"
+    for count in range(1, 20):
+        write(path, "old", folder=True)
+        command = [sys.executable, "-c", KILLED, str(path), how, str(count)]
+        code = subprocess.run(command).returncode
+        seen.add(path.exists())
+        with pytest.raises(BrokenError), replacing(path):
+            raise BrokenError
+        assert read(path) in ("old", "new") and names(tmp_path) == ["out"]
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        shutil.rmtree(path)
+    assert count > 3 and code == 0 and read(path) == "new"
+    assert seen == ({True} if how == "swaps" else {True, False})
+
+
+def test_an_error_between_the_renames_restores_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    write(path, "old", folder=True)
+    rename = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == ".out.tmp":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        write(temporary, "new", folder=True)
+    assert read(path) == "old" and names(tmp_path) == ["out"]

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.core.errors import FaceganError
-from facegan.core.history import append_history, read_history, start_history, write_table
+from facegan.core.history import (
+    append_history,
+    best_score,
+    read_history,
+    scores,
+    start_history,
+    write_table,
+)
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 events = st.dictionaries(st.text(), values | st.lists(values), max_size=4)
@@ -72,3 +79,44 @@ def test_a_table_keeps_full_precision(
     write_table([{"event": "losses", "value": value} for value in floats], "losses", path)
     with path.open(newline="") as file:
         assert [float(row["value"]) for row in csv.DictReader(file)] == floats
+
+
+def score(seen: int, fid: float) -> dict[str, Any]:
+    return {"event": "score", "images_seen": seen, "quick_fid": fid}
+
+
+START = {"event": "start", "quick_fid": "quick_fid40"}
+
+
+def test_the_best_score_is_the_lowest() -> None:
+    events = [START, score(0, 9.0), score(10, 3.0), score(20, 5.0)]
+    assert scores(events) == ("quick_fid40", events[1:])
+    assert best_score(events) == score(10, 3.0)
+
+
+def test_a_resume_with_another_quick_fid_makes_earlier_scores_incomparable() -> None:
+    elsewhere = {"event": "resume", "images_seen": 10, "changed": {"threads": [1, 2]}}
+    rescored = {
+        "event": "resume",
+        "quick_fid": "quick_fid60",
+        "best": score(10, 8.0),
+        "changed": {},
+    }
+    events = [START, score(0, 9.0), elsewhere, score(10, 3.0), rescored, score(20, 7.0)]
+    assert scores(events) == ("quick_fid60", [score(10, 8.0), score(20, 7.0)])
+    assert best_score(events) == score(20, 7.0)
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_writers_replace_a_link_into_a_cache(link: str, tmp_path: Path) -> None:
+    cache, path = tmp_path / "cache", tmp_path / "history.jsonl"
+    for write in (
+        lambda: append_history(path, {"event": "x"}),
+        lambda: start_history(path, [{"event": "x"}]),
+        lambda: write_table([score(0, 1.0)], "score", path),
+    ):
+        cache.write_text('{"event": "old"}\n')
+        path.unlink(missing_ok=True)
+        path.symlink_to(cache) if link == "symbolic" else path.hardlink_to(cache)
+        write()
+        assert cache.read_text() == '{"event": "old"}\n' and not path.is_symlink()

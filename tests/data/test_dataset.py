@@ -9,7 +9,7 @@ import torch
 
 from conftest import make_params
 from facegan.core.errors import FaceganError
-from facegan.data.dataset import data_sha256, load_images, preprocessing
+from facegan.data.dataset import data_sha256, load_images, preprocessing, require_same_data
 from facegan.preprocess.stage import preprocess
 
 
@@ -97,3 +97,22 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_the_preprocessing_is_the_recorded_one(dataset: Path) -> None:
     record = json.loads((dataset / "dataset.json").read_text())
     assert preprocessing(dataset) == record["preprocessing"]
+
+
+@pytest.mark.parametrize("part", ["images", "holdout"])
+def test_statistics_of_other_images_are_refused(part: str, copy: Path) -> None:
+    metadata = {"data": data_sha256(copy), "holdout": data_sha256(copy, "holdout")}
+    require_same_data(Path("quick"), metadata, copy)
+    metadata["data" if part == "images" else part] = "0" * 64
+    message = (
+        rf"^quick: .* than {copy}; run again: dvc repro reference \({part}\.npy was 0{{12}}, is"
+    )
+    with pytest.raises(FaceganError, match=message):
+        require_same_data(Path("quick"), metadata, copy)
+
+
+def test_statistics_can_be_checked_without_the_held_out_part(copy: Path) -> None:
+    """Training needs only the images."""
+    metadata = {"data": data_sha256(copy), "holdout": data_sha256(copy, "holdout")}
+    (copy / "holdout.json").unlink()
+    require_same_data(Path("quick"), metadata, copy)

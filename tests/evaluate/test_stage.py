@@ -1,6 +1,7 @@
 """The evaluate stage: metrics.json and the pictures."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from facegan.models.files import load_generator, load_network, save_network
 from facegan.params import Extractor
 from facegan.preprocess.stage import preprocess
 from facegan.reference.stage import reference
+from samples import contents
 
 Evaluate = Callable[..., dict[str, Any]]
 FID = "fid40_efficientnet-lite0-32"
@@ -235,3 +237,50 @@ def test_fewer_images_than_features_cause_a_warning_with_both_numbers(evaluated:
     texts = {event.text for event in events if isinstance(event, Message)}
     assert any("40 generated images for 1,280 features" in text for text in texts)
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "path", "message"),
+    [
+        ("out", "thesis.tex", "thesis.tex: is a file, expected a folder"),
+        ("out", "thesis", "thesis: was not written by this stage"),
+        ("out", "thesis.tex/out", "thesis.tex: cannot be written to"),
+        ("out", "train/out", "train: overlaps the output folder"),
+        ("metrics", "thesis", "thesis: is a folder, expected a file"),
+        ("metrics", "thesis.tex", "thesis.tex: was not written by this stage"),
+        ("metrics", "thesis.tex/metrics.json", "thesis.tex: cannot be written to"),
+        ("metrics", "train/history.jsonl", "train: overlaps the output file"),
+    ],
+)
+def test_unusable_outputs_are_refused_before_the_first_image(
+    output: str,
+    path: str,
+    message: str,
+    evaluated: Evaluate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Scorer, "sample", None)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    (tmp_path / "thesis.tex").write_text("text")
+    assert_rejected(evaluated, tmp_path, re.escape(message), **{output: tmp_path / path})
+    assert (tmp_path / "thesis.tex").read_text() == "text"
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_outputs_are_never_written_through_links(
+    link: str, evaluated: Evaluate, tmp_path: Path
+) -> None:
+    evaluated()
+    outputs = [tmp_path / "metrics.json", *(tmp_path / "evaluation").iterdir()]
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for path in outputs:
+        path.rename(cache / path.name).chmod(0o444)
+        target = cache / path.name
+        path.symlink_to(target) if link == "symbolic" else path.hardlink_to(target)
+    before = contents(cache)
+    evaluated(params=make_params(evaluate={"num_samples": 50}).evaluate)
+    assert contents(cache) == before
+    assert json.loads((tmp_path / "metrics.json").read_text())["protocol"]["num_samples"] == 50

@@ -141,6 +141,34 @@ def test_the_flows_outputs_are_identical_to_repros(
     assert len(other.registry.search_model_versions("name = 'facegan-test'")) == 1
 
 
+def test_an_edit_of_a_docstring_retrains_nothing(project: Project) -> None:
+    before = project.digests()
+    code = project.folder / "src" / "facegan" / "train" / "losses.py"
+    code.write_text(code.read_text().replace('"""', '"""Edited. ', 1))
+    try:
+        # The project's own code, whose fingerprint ignores docstrings.
+        done = project.try_run(
+            "dvc", "repro", "--single-item", "train", PYTHONPATH=str(project.folder / "src")
+        )
+        assert done.returncode == 0 and "Running stage 'train'" in done.stdout
+        assert "exported again; to train anew" in done.stderr and "images/s" not in done.stderr
+        del before["dvc.lock"]
+        assert project.digests().items() >= before.items()
+    finally:
+        project.run("git", "checkout", "--quiet", ".")
+
+
+def test_a_readme_beside_the_photographs_runs_preprocess_alone(project: Project) -> None:
+    (project.folder / "data" / "README.md").write_text("About these digits.")
+    try:
+        project.run("dvc", "add", "--quiet", "data")
+        output = project.run("dvc", "repro", "train")
+        assert re.findall(r"Running stage '(\w+)'", output) == ["preprocess"]
+    finally:
+        project.run("git", "checkout", "--quiet", ".")
+        project.run("dvc", "checkout", "--quiet", "--force")
+
+
 def test_an_experiment_registers_a_challenger_and_leaves_production_unchanged(
     project: Project,
 ) -> None:

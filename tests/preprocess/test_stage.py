@@ -478,3 +478,35 @@ def test_sums_over_a_chunk_do_not_overflow(tmp_path: Path) -> None:
         writer.add(rows, np.full((CHUNK, *writer.sum.shape), 255, np.uint8), silent)
         assert (writer.sum == 255 * CHUNK).all()
         assert writer.levels == {255: CHUNK}
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("thesis.tex", "thesis.tex: is a file, expected a folder"),
+        ("thesis.tex/out", "thesis.tex: cannot be written to"),
+    ],
+)
+def test_an_unusable_output_is_refused_before_the_first_photograph(
+    out: str, message: str, tmp_path: Path
+) -> None:
+    data = fill(tmp_path / "data", range(3))
+    (tmp_path / "thesis.tex").touch()
+    events: list[Any] = []
+    with pytest.raises(FaceganError, match=message):
+        preprocess(data, tmp_path / out, settings(), workers=1, on_event=events.append)
+    assert events == []
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_outputs_are_never_written_through_links(link: str, tmp_path: Path) -> None:
+    data, out, cache = fill(tmp_path / "data", range(3)), tmp_path / "out", tmp_path / "cache"
+    preprocess(data, out, settings(), workers=1)
+    cache.mkdir()
+    for path in list(out.iterdir()):
+        path.rename(cache / path.name).chmod(0o444)
+        target = cache / path.name
+        path.symlink_to(target) if link == "symbolic" else path.hardlink_to(target)
+    before = contents(cache)
+    preprocess(fill(tmp_path / "more", range(5)), out, settings(), workers=1)
+    assert contents(cache) == before and contents(out) != before

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from conftest import make_params
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
 from facegan.data.dataset import load_images
+from facegan.features.extraction import Extraction
 from facegan.features.extractors import load_extractor
 from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
+from facegan.models.files import save_network
 from facegan.params import Reference
 from facegan.preprocess.stage import preprocess
 from facegan.reference.stage import reference
+from samples import digests
 
 CPU = torch.device("cpu")
 COUNT = 60
@@ -187,3 +191,78 @@ def test_a_damaged_dataset_is_rejected_and_nothing_is_written(images: Path, tmp_
     with pytest.raises(FaceganError, match=f"^{copy}/holdout.npy: not usable"):
         reference(copy, tmp_path / "quick", tmp_path / "official", PARAMS, CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def nothing_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(Extraction, "__call__", fail)
+
+
+def test_a_batch_that_training_cannot_have_is_refused_first(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_computed(monkeypatch)
+    count = len(load_images(images))
+    with pytest.raises(FaceganError, match=rf"train\.batch_size: {count + 1}: larger than the"):
+        reference(images, tmp_path / "q", tmp_path / "o", PARAMS, CPU, batch_size=count + 1)
+
+
+@pytest.mark.parametrize(
+    ("quick", "official", "message"),
+    [
+        ("folder", "o", "folder: is a folder, expected a file"),
+        ("q", "folder", "folder: is a folder, expected a file"),
+        ("q", "thesis.tex/o", "thesis.tex: cannot be written to"),
+        ("q", "thesis.tex", "thesis.tex: was not written by this stage"),
+        ("network.safetensors", "o", "network.safetensors: was not written by this stage"),
+        ("q", "q", "q: overlaps the output file"),
+    ],
+)
+def test_unusable_outputs_are_refused_first(
+    quick: str,
+    official: str,
+    message: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing_computed(monkeypatch)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "thesis.tex").write_text("text")
+    save_network({"weight": torch.zeros(1)}, {"size": 32}, tmp_path / "network.safetensors")
+    before = digests(tmp_path)
+    with pytest.raises(FaceganError, match=re.escape(message)):
+        reference(images, tmp_path / quick, tmp_path / official, PARAMS, CPU)
+    assert digests(tmp_path) == before
+
+
+def test_missing_weights_of_the_official_extractor_are_noticed_first(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_computed(monkeypatch)
+    monkeypatch.setenv("FACEGAN_INCEPTION", str(tmp_path / "missing.pth"))
+    settings = PARAMS.model_dump()
+    settings["official"] |= {"extractor": "inception", "input_size": 299}
+    with pytest.raises(FaceganError, match=r"missing\.pth"):
+        reference(images, tmp_path / "q", tmp_path / "o", Reference.model_validate(settings), CPU)
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_statistics_are_never_written_through_a_link(
+    link: str, images: Path, measured: Measured, tmp_path: Path
+) -> None:
+    cache, outputs = tmp_path / "cache", [tmp_path / "quick", tmp_path / "official"]
+    cache.mkdir()
+    for path, source in zip(outputs, measured[:2], strict=True):
+        shutil.copy(source, cache / path.name)
+        (cache / path.name).chmod(0o444)
+        target = cache / path.name
+        path.symlink_to(target) if link == "symbolic" else path.hardlink_to(target)
+    before = digests(cache)
+    settings = PARAMS.model_dump()
+    settings["quick"]["input_size"] = settings["official"]["input_size"] = 48
+    reference(images, *outputs, Reference.model_validate(settings), CPU)
+    assert digests(cache) == before
+    assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in outputs)

@@ -103,6 +103,21 @@ def test_the_first_version_is_champion_and_only_a_lower_fid_replaces_it(
     }
 
 
+def test_other_statistics_than_those_of_the_scores_are_refused(
+    register: Register, references: tuple[Path, Path], device: torch.device, tmp_path: Path
+) -> None:
+    register(1, fid=50.0)
+    folder = tmp_path / "train-1"
+    metrics = folder / "metrics.json"
+    scores = json.loads(metrics.read_text()) | {"reference": file_sha256(references[1])}
+    metrics.write_text(json.dumps(scores))
+    assert stage.register(folder, metrics, references[1], NAME, device).version == "1"
+    with pytest.raises(
+        FaceganError, match=f"other statistics than {references[0]}; run: dvc repro"
+    ):
+        stage.register(folder, metrics, references[0], NAME, device)
+
+
 def test_registering_again_creates_no_version_and_changes_no_role(
     register: Register, client: MlflowClient
 ) -> None:

@@ -74,6 +74,22 @@ def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
     ]
 
 
+def test_scores_after_a_resume_with_another_quick_fid_have_its_name(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    resume = {
+        "event": "resume", "images_seen": 20, "changed": {"train.quick_num_samples": [40, 60]},
+        "quick_fid": "quick_fid60_efficientnet-lite0-32", "best": score(20),
+    }  # fmt: skip
+    folder = write(tmp_path / "run", score(20))
+    runs.mirror(client, folder, "faces")
+    run = runs.mirror(client, write(folder, score(20), resume, score(40)), "faces")
+    runs.mirror(client, write(folder, score(20), resume, score(40), score(60)), "faces")
+    for name, seen in (("quick_fid40", [20]), ("quick_fid60", [40, 60])):
+        history = client.get_metric_history(run.info.run_id, f"{name}_efficientnet-lite0-32")
+        assert [m.step for m in history] == seen
+
+
 def test_mirroring_again_adds_only_new_events_to_the_same_run(
     client: MlflowClient, tmp_path: Path
 ) -> None:

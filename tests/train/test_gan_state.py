@@ -230,3 +230,23 @@ def test_a_step_does_not_synchronise_with_the_gpu(
             one.train_step(next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_checkpoint_of_another_device_type_goes_on(
+    gan: Callable[..., GANState], batch: Tensor
+) -> None:
+    """As CUDA leaves it: a generator's state of 16 bytes, and optimizers that can be captured."""
+    one = gan()
+    one.train_step(batch)
+    state = one.state_dict()
+    state["rng"] = torch.zeros(16, dtype=torch.uint8)
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        for group in state[name]["param_groups"]:
+            group["capturable"] = True
+    first, second = gan(), gan()
+    for other in (first, second):
+        other.load_state_dict(copy.deepcopy(state))
+        assert not any(g["capturable"] for o in other._optimizers() for g in o.param_groups)
+        other.train_step(batch)
+    assert all(map(torch.equal, weights(first), weights(second)))
+    assert not all(map(torch.equal, weights(first), weights(one)))

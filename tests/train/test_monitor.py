@@ -1,10 +1,13 @@
 """Samples and the quick FID."""
 
+import pytest
 import torch
+from torch import Tensor
 
+from conftest import make_params
 from facegan.features.frechet import FeatureMoments, Statistics
 from facegan.models.architectures import build_generator
-from facegan.train.monitor import Monitor
+from facegan.train.monitor import Monitor, collapse_advice
 
 CPU, FEATURES = torch.device("cpu"), 1280
 
@@ -22,12 +25,40 @@ def test_the_quick_fid_of_a_long_training_is_not_compiled() -> None:
     assert make_monitor(num_samples=10**9).extraction.compiled is None
 
 
-def make_monitor(num_samples: int = 8) -> Monitor:
+def test_diversity_is_relative_to_drawn_photographs_not_to_the_first() -> None:
+    """Sorted by class: the first 64 are one grey level, as a video's first frames nearly are."""
+    images = torch.randint(0, 256, (640, 28, 28, 1), dtype=torch.uint8)
+    images[:64] = 128
+    first, again = (make_monitor(images=images).real_distance for _ in range(2))
+    assert first == again
+    shuffled = make_monitor(images=images[torch.randperm(640)]).real_distance
+    assert first == pytest.approx(shuffled, rel=0.15) and first > 1000
+
+
+@pytest.mark.parametrize(
+    ("images", "augmented", "advice"),
+    [
+        (5000, False, "lower train.lr or train.discriminator_lr"),
+        (50, False, "50 photographs are few: set train.augment: [brightness, saturation, "),
+        (50, True, "50 photographs are few: fetch more, or lower train.discriminator_lr"),
+    ],
+)
+def test_advice_at_a_collapse_fits_the_data(images: int, augmented: bool, advice: str) -> None:
+    assert collapse_advice(images, augmented).startswith(advice)
+
+
+def test_the_advised_augmentations_are_valid() -> None:
+    names = collapse_advice(50, False).partition("[")[2].partition("]")[0].split(", ")
+    assert make_params(train={"augment": names}).train.augment == names
+
+
+def make_monitor(num_samples: int = 8, images: Tensor | None = None) -> Monitor:
     features = torch.rand(16, FEATURES)
     moments = FeatureMoments(FEATURES)
     moments.update(features)
     extractor = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
     metadata = {"extractor": extractor, "count": len(features)}
     quick = Statistics.from_moments(moments, metadata, features, torch.arange(16), features[:0])
-    images = torch.randint(0, 256, (8, 28, 28, 1), dtype=torch.uint8)
+    if images is None:
+        images = torch.randint(0, 256, (8, 28, 28, 1), dtype=torch.uint8)
     return Monitor(quick, images, latent_dim=4, num_samples=num_samples, device=CPU)

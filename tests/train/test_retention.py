@@ -11,6 +11,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import silent
 from facegan.train import retention
 from facegan.train.run_folder import RunFolder
+from samples import unprivileged
 
 HOLDER = """
 import sys, time
@@ -105,3 +106,15 @@ def test_what_is_no_trainings_folder_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     assert retention.list_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_trainings_of_another_user_are_no_obstacle(mode: int, tmp_path: Path) -> None:
+    folder = training(tmp_path, 0, finished=True)
+    for path in folder.rglob("*"):
+        path.chmod(mode if path.is_dir() else mode & 0o644)
+    folder.chmod(mode)
+    tmp_path.chmod(0o777)
+    with unprivileged(tmp_path):
+        assert retention.remove_finished(tmp_path, budget=0) == []
+    assert (folder / "checkpoint.pt").exists()

@@ -9,7 +9,14 @@ import torch
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Message, silent
 from facegan.train.checkpoint import previous
-from facegan.train.run_folder import CHECKPOINT, IDENTITY, RunFolder
+from facegan.train.run_folder import (
+    CHECKPOINT,
+    IDENTITY,
+    NETWORKS,
+    RunFolder,
+    images_seen,
+    read_events,
+)
 
 CPU = torch.device("cpu")
 IDENTITIES = [
@@ -72,15 +79,6 @@ def test_without_an_intact_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
     assert len(messages(events)) == 2
 
 
-def test_starting_from_scratch_names_every_changed_parameter(tmp_path: Path) -> None:
-    started(tmp_path, IDENTITIES[0])
-    other = {**IDENTITIES[0], "seed": 5, "params": {"lr": 0.2, "base_channels": 8}}
-    events: list[Event] = []
-    RunFolder(tmp_path, other).start(events.append)
-    expected = "starting from scratch: seed, train.lr changed since the last run"
-    assert messages(events) == [expected]
-
-
 def test_starting_from_scratch_empties_the_folder(tmp_path: Path) -> None:
     run = started(tmp_path, IDENTITIES[0])
     run.save({"images_seen": 1})
@@ -92,15 +90,6 @@ def test_starting_from_scratch_empties_the_folder(tmp_path: Path) -> None:
 def test_starting_deletes_no_other_training(tmp_path: Path) -> None:
     runs = [started(tmp_path, item, when) for when, item in enumerate(IDENTITIES)]
     assert all((run.folder / IDENTITY).exists() for run in runs)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_damaged_folder_of_another_training_is_no_obstacle(content: str, tmp_path: Path) -> None:
-    started(tmp_path, IDENTITIES[0], when=1)
-    (started(tmp_path, IDENTITIES[1], when=2).folder / IDENTITY).write_text(content)
-    events: list[Event] = []
-    RunFolder(tmp_path, IDENTITIES[2]).start(events.append)
-    assert messages(events) == ["starting from scratch: seed changed since the last run"]
 
 
 def test_folders_of_other_programs_are_kept(tmp_path: Path) -> None:
@@ -116,10 +105,24 @@ def test_a_folder_to_resume_may_be_anywhere(tmp_path: Path) -> None:
     assert RunFolder(tmp_path, IDENTITIES[0], folder).folder == folder
 
 
-def test_a_folder_of_another_training_is_not_resumed(tmp_path: Path) -> None:
+def test_a_training_that_learns_something_else_is_not_resumed(tmp_path: Path) -> None:
     folder = started(tmp_path, IDENTITIES[0]).folder
-    with pytest.raises(FaceganError, match=f"^{folder}: seed changed since that run; run facegan"):
-        RunFolder(tmp_path, IDENTITIES[1], folder)
+    other = {**IDENTITIES[1], "params": {"lr": 0.2, "base_channels": 8}}
+    with pytest.raises(FaceganError) as error:
+        RunFolder(tmp_path, other, folder)
+    assert str(error.value) == (
+        f"{folder}: seed is 1, was 0, train.lr is 0.2, was 0.1 in that run; to resume it, "
+        "set seed: 0, train.lr: 0.1 in params.yaml and run this command again; "
+        f"to train its networks with the new values, set train.init_from: {folder}"
+    )
+
+
+@pytest.mark.parametrize("name", ["code", "torch", "threads", "device", "quick"])
+def test_what_changes_bytes_code_or_scores_is_resumed_on_request(name: str, tmp_path: Path) -> None:
+    folder = started(tmp_path, {**IDENTITIES[0], name: "old"}).folder
+    run = RunFolder(tmp_path, {**IDENTITIES[0], name: "new"}, folder)
+    assert run.changes([]) == {name: ("old", "new")}
+    assert run.identity[name] == "old"
 
 
 @pytest.mark.parametrize("content", [None, "{"])
@@ -142,6 +145,74 @@ def test_a_folder_that_must_be_resumed_is_never_started_from_scratch(tmp_path: P
     run = started(tmp_path, IDENTITIES[0])
     run.save({"images_seen": 1})
     again = RunFolder(tmp_path, IDENTITIES[0], run.folder)
-    with pytest.raises(FaceganError, match=f"^{run.folder}: no checkpoint .* finished"):
+    with pytest.raises(FaceganError, match=f"^{run.folder}: no intact checkpoint to resume from"):
         again.start(silent)
     assert run.load(CPU, silent) == {"images_seen": 1}
+
+
+def finished(tmp_path: Path) -> RunFolder:
+    """A finished training's folder with stand-ins for its files."""
+    run, out = started(tmp_path, IDENTITIES[0]), tmp_path / "out"
+    out.mkdir()
+    for name in NETWORKS:
+        (out / name).write_text(name)
+    for name in ("history.jsonl", "untrained.safetensors", "samples/0.png"):
+        (run.folder / name).write_text(name)
+    run.finish({"epochs": 1}, out)
+    return run
+
+
+def test_a_finished_training_is_served_with_the_same_stopping_params_alone(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    assert run.is_served({"epochs": 1}) and not run.is_served({"epochs": 2})
+    assert (run.folder / NETWORKS[0]).read_text() == NETWORKS[0]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "history.jsonl"])
+def test_damaged_files_that_the_checkpoint_has_are_not_served(name: str, tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    (run.folder / name).write_text("damaged")
+    assert not run.is_served({"epochs": 1})
+
+
+@pytest.mark.parametrize("name", ["untrained.safetensors", "samples/0.png"])
+@pytest.mark.parametrize("content", [None, "damaged"])
+def test_damaged_files_that_only_a_training_can_make_are_named(
+    name: str, content: str | None, tmp_path: Path
+) -> None:
+    run = finished(tmp_path)
+    (run.folder / name).unlink()
+    if content is not None:
+        (run.folder / name).write_text(content)
+    with pytest.raises(FaceganError, match=f"^{run.folder / name}: damaged since the training"):
+        run.is_served({"epochs": 1})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_mark_of_a_finished_training_makes_it_unfinished(
+    content: str, tmp_path: Path
+) -> None:
+    run = finished(tmp_path)
+    (run.folder / "finished.json").write_text(content)
+    assert run.finished_params() is None and not run.is_served({"epochs": 1})
+
+
+def test_a_training_that_goes_on_is_unfinished_again(tmp_path: Path) -> None:
+    """Else an interruption would leave it to the budget of finished ones."""
+    run = finished(tmp_path)
+    run.save({"images_seen": 2})
+    assert run.finished_params() is None
+
+
+def test_a_damaged_line_of_a_history_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_bytes(b'{"images_seen": 3}\n\xff\n[1]\n{"images')
+    assert read_events(tmp_path) == [{"images_seen": 3}]
+    assert images_seen(tmp_path) == 3
+
+
+def test_the_reason_for_starting_from_scratch_is_reported(tmp_path: Path) -> None:
+    run, events = RunFolder(tmp_path, IDENTITIES[0]), list[Event]()
+    run.start(events.append)
+    run.reason = "seed changed"
+    run.start(events.append)
+    assert messages(events) == ["seed changed"]

@@ -18,14 +18,16 @@ import torch
 from conftest import make_params
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
-from facegan.core.history import read_history
+from facegan.core.history import best_score, read_history, scores
 from facegan.models.files import load_generator
 from facegan.params import Params
 from facegan.train.checkpoint import load_checkpoint
+from facegan.train.retention import list_runs
 from facegan.train.stage import train
 from samples import digests
 
 MakeParams = Callable[..., Params]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(name="run")
@@ -151,27 +153,162 @@ def test_more_epochs_resume_a_training_that_ended_between_two_intervals(
     assert digests(run(two)) == digests(run(two, "whole", checkpoints=tmp_path / "other"))
 
 
-def test_a_finished_training_starts_from_scratch(
+def fresh_copy(finished: dict[int, Path], epochs: int, tmp_path: Path) -> Path:
+    """The folder of a finished training, in `tmp_path / "checkpoints"`."""
+    shutil.copytree(finished[epochs] / "checkpoints", tmp_path / "checkpoints")
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    return folder
+
+
+def changed(folder: Path, **values: Any) -> None:
+    """As if the training in `folder` had begun with other values in its identity."""
+    path = folder / "fingerprint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_finished_training_is_exported_again_without_a_step(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
 ) -> None:
-    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    folder = fresh_copy(finished, 1, tmp_path)
     messages: list[str] = []
-    with pytest.raises(PowerFailure):
-        run(params(), on_event=lambda event: (collect(messages)(event), stop_at(0)(event)))
-    assert not any("resuming" in text for text in messages)
+    out = run(params(), on_event=lambda event: (collect(messages)(event), stop_at(0)(event)))
+    assert digests(out) == digests(finished[1] / "out")
+    text = f"finished already in {folder}; exported again; to train anew, delete that folder"
+    assert messages == [text]
 
 
-def test_changed_params_start_from_scratch_and_are_named(
+def test_a_finished_training_is_exported_again_elsewhere(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
 ) -> None:
-    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    folder = fresh_copy(finished, 1, tmp_path)
+    changed(folder, torch="2.13", threads=8)
+    folder.rename(folder.with_name("elsewhere"))
+    messages: list[str] = []
+    out = run(params(), on_event=lambda event: (collect(messages)(event), stop_at(0)(event)))
+    assert digests(out) == digests(finished[1] / "out")
+    assert f"(torch is {torch.__version__}, was 2.13, threads is 1, was 8)" in messages[0]
+
+
+def test_a_finished_training_whose_networks_are_damaged_is_exported_from_its_checkpoint(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    folder = fresh_copy(finished, 1, tmp_path)
+    (folder / "generator.safetensors").write_bytes(b"damaged")
+    assert digests(run(params())) == digests(finished[1] / "out")
+
+
+def test_an_interrupted_training_that_had_finished_earlier_is_unfinished(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    """So that the budget of finished trainings does not take it."""
+    fresh_copy(finished, 1, tmp_path)
+    with pytest.raises(PowerFailure):
+        run(params(train={"epochs": 2}), on_event=stop_at(900))
+    (entry,) = list_runs(tmp_path / "checkpoints")
+    assert entry.state == "unfinished"
+
+
+def test_other_params_start_from_scratch_with_both_values_and_the_command_to_resume(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(300))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
     messages: list[str] = []
     with pytest.raises(PowerFailure):
         run(
             params(train={"lr": 0.002}),
             on_event=lambda event: (collect(messages)(event), stop_at(0)(event)),
+            command="dvc repro",
         )
-    assert messages[0] == "starting from scratch: train.lr changed since the last run"
+    assert messages[0] == (
+        f"starting from scratch: train.lr is 0.002, was 0.001 in {folder}, which is kept, "
+        "unfinished at 280 images seen; to resume it, set train.lr: 0.001 in params.yaml and run: "
+        f"FACEGAN_RESUME={folder} dvc repro"
+    )
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_a_training_resumes_elsewhere_with_one_warning_that_its_history_keeps(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(300))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    changed(folder, threads=8, torch="2.13")
+    folder = folder.rename(folder.with_name("elsewhere"))
+    messages: list[str] = []
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=lambda event: (collect(messages)(event), stop_at(320)(event)))
+    warning = (
+        f"torch is {torch.__version__}, was 2.13, threads is 1, was 8: the outputs will not be"
+    )
+    assert [text.startswith(warning) for text in messages[:2]] == [True, False]
+    assert "resuming from 280 of" in messages[1]
+    again: list[str] = []
+    out = run(params(), on_event=collect(again))
+    assert "resuming from 280 of" in again[0]
+    history, whole = (read_history(f / "history.jsonl") for f in (out, finished[1] / "out"))
+    (event,) = (event for event in history if event["event"] == "resume")
+    assert event["changed"] == {"torch": ["2.13", torch.__version__], "threads": [8, 1]}
+    assert event["images_seen"] == 280 and [e for e in history[1:] if e != event] == whole[1:]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["elsewhere"]
+
+
+def test_another_interval_resumes_and_learns_the_same(
+    run: Callable[..., Path], params: MakeParams, finished: dict[int, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(300))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    messages: list[str] = []
+    out = run(params(train={"eval_interval": 100}), on_event=collect(messages))
+    assert messages[0].startswith("train.eval_interval is 100, was 270: the outputs will not be")
+    events = read_history(out / "history.jsonl")
+    assert events[0] == read_history(finished[1] / "out" / "history.jsonl")[0]  # as it began
+    scores = [event["images_seen"] for event in events if event["event"] == "score"]
+    assert scores == [0, 280, 300, 400, 500, 540]
+    (whole,) = (finished[1] / "checkpoints").iterdir()
+    first, second = (load_checkpoint(f / "checkpoint.pt", CPU)["trainer"] for f in (folder, whole))
+    for name in ("generator", "discriminator", "ema"):
+        assert all(torch.equal(first[name][key], value) for key, value in second[name].items())
+
+
+def test_another_number_of_samples_resumes_and_scores_the_best_snapshot_again(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(300))
+    out = run(params(train={"quick_num_samples": 60}))
+    events = read_history(out / "history.jsonl")
+    (event,) = (event for event in events if event["event"] == "resume")
+    assert event["changed"] == {"train.quick_num_samples": [40, 60]}
+    name, comparable = scores(events)
+    assert name == event["quick_fid"] == events[0]["quick_fid"].replace("fid40", "fid60")
+    before = [e for e in events if e["event"] == "score" and e["images_seen"] <= 280]
+    best = min(before, key=lambda e: e["quick_fid"])
+    assert event["best"]["images_seen"] == best["images_seen"]
+    assert event["best"]["quick_fid"] != best["quick_fid"]
+    assert [e["images_seen"] for e in comparable] == [best["images_seen"], 540]
+    assert best_score(events)["quick_fid"] == min(e["quick_fid"] for e in comparable)
+
+
+def test_other_code_starts_from_scratch_unless_the_folder_is_named(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(300))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    changed(folder, code="0" * 64)
+    folder = folder.rename(folder.with_name("old"))
+    messages: list[str] = []
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=lambda event: (collect(messages)(event), stop_at(0)(event)))
+    assert "starting from scratch: code is " in messages[0]
+    assert f"run: FACEGAN_RESUME={folder} facegan train" in messages[0]
+    out = run(params(), resume=folder)
+    (event,) = (e for e in read_history(out / "history.jsonl") if e["event"] == "resume")
+    assert event["changed"]["code"][0] == "0" * 64
 
 
 def test_a_shorter_run_keeps_the_longer_training(
@@ -290,6 +427,91 @@ def test_an_unsupported_image_size_is_refused(
     (folder / "dataset.json").write_text(json.dumps({"sha256": sha256}))
     with pytest.raises(FaceganError, match="squares of 28, 32, 64, 128 pixels"):
         run(params(), data=folder)
+
+
+def repacked(dataset: Path, tmp_path: Path, part: str) -> Path:
+    """The dataset with other photographs in one part."""
+    folder = shutil.copytree(dataset, tmp_path / "repacked")
+    images = 255 - np.load(folder / f"{part}.npy")
+    np.save(folder / f"{part}.npy", images)
+    record = folder / ("dataset.json" if part == "images" else "holdout.json")
+    sha256 = hashlib.sha256((folder / f"{part}.npy").read_bytes()).hexdigest()
+    record.write_text(json.dumps({**json.loads(record.read_text()), "sha256": sha256}))
+    return folder
+
+
+@pytest.mark.parametrize("part", ["images", "holdout"])
+def test_statistics_of_another_dataset_are_refused(
+    part: str, run: Callable[..., Path], params: MakeParams, dataset: Path, tmp_path: Path
+) -> None:
+    folder = repacked(dataset, tmp_path, part)
+    message = f"different dataset than {folder}; run again: dvc repro reference .{part}.npy was"
+    with pytest.raises(FaceganError, match=message):
+        run(params(), data=folder)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_statistics_of_other_settings_are_refused(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    settings = params(reference={"quick": {"input_size": 64}}).reference.quick
+    with pytest.raises(FaceganError, match=r"input_size is 32, expected 64; run again: dvc repro"):
+        run(params(), requested=settings)
+    run(params(), requested=params().reference.quick, on_event=lambda event: None)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "checkpoints/..", "dataset"])
+def test_an_unusable_output_is_refused_before_the_training(
+    out: str, run: Callable[..., Path], params: MakeParams, dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dataset").symlink_to(dataset)
+    before = digests(dataset)
+    expected = {
+        "file": "is a file, expected a folder",
+        "file/below": r"cannot be written to \(Not a directory",
+        "dataset": "was not written by this stage",
+    }
+    with pytest.raises(FaceganError, match=expected.get(out, "checkpoints|stage")):
+        run(params(), out, on_event=stop_at(0))
+    assert digests(dataset) == before and not (tmp_path / "checkpoints").exists()
+
+
+def test_checkpoints_in_the_output_are_refused(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    """The output folder is replaced at the end, with all that is in it."""
+    with pytest.raises(FaceganError, match="checkpoints: is in the output"):
+        run(params(), checkpoints=tmp_path / "out" / "checkpoints", on_event=stop_at(0))
+
+
+def test_checkpoints_that_cannot_be_written_are_refused(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FaceganError, match=r"file: cannot be written to \(Not a directory"):
+        run(params(), checkpoints=tmp_path / "file", on_event=stop_at(0))
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_a_training_never_writes_through_links_into_a_cache(
+    link: str,
+    run: Callable[..., Path],
+    params: MakeParams,
+    finished: dict[int, Path],
+    tmp_path: Path,
+) -> None:
+    """As DVC leaves outputs and, after `dvc add checkpoints`, a training's folder."""
+    cache = shutil.copytree(finished[1], tmp_path / "cache")
+    before = digests(cache)
+    for path in filter(Path.is_file, cache.rglob("*")):
+        path.chmod(0o444)
+        copy = tmp_path / path.relative_to(cache)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path) if link == "symbolic" else copy.hardlink_to(path)
+    run(params(train={"epochs": 2}))
+    assert digests(cache) == before
+    assert digests(tmp_path / "out") == digests(finished[2] / "out")
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(

@@ -4,12 +4,12 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
 import os
-import shlex
 import sys
 
 import typer
 
 from facegan.cli import checkpoints, stages, view
+from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.errors import FaceganError, Interrupted
 
@@ -26,18 +26,6 @@ app.add_typer(view.app)
 app.add_typer(checkpoints.app)
 
 
-def _command_line() -> str:
-    """The command that resumes this one."""
-    if "DVC_STAGE" in os.environ:  # set by DVC for the commands of its stages
-        return "dvc repro"
-    command = shlex.join(["facegan", *sys.argv[1:]])
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # set by torchrun
-        return command
-    from facegan.runtime.distributed import command_line
-
-    return command_line(command)
-
-
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1."""
     run_code_of_stage()
@@ -45,7 +33,7 @@ def main() -> None:
     try:
         app(prog_name="facegan")
     except Interrupted as error:
-        print(f"facegan: {error}; to resume: {_command_line()}", file=sys.stderr)
+        print(f"facegan: {error}; to resume: {command_line()}", file=sys.stderr)
         sys.exit(1)
     except FaceganError as error:
         for line in str(error).splitlines():

@@ -22,6 +22,13 @@ Checkpoints = Annotated[
 ]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
 PARAMS = Path("params.yaml")
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="FACEGAN_RESUME",
+        help="Resume the training in this folder, even with other code, or fail.",
+    ),
+]
 
 
 @app.command()
@@ -124,10 +131,12 @@ def reference(
     from facegan.params import load_params
     from facegan.reference import stage as step
 
-    settings, device = load_params(params).reference, choose_device()
+    settings, device = load_params(params), choose_device()
     keep_freed_memory()
     with Reporter("reference") as report:
-        step.reference(dataset, quick, official, settings, device, report)
+        step.reference(
+            dataset, quick, official, settings.reference, device, report, settings.train.batch_size
+        )
 
 
 @app.command()
@@ -137,9 +146,7 @@ def train(
     out: Annotated[Path, typer.Argument(help="Folder for networks, history and samples.")],
     checkpoints: Checkpoints,
     params: ParamsFile = PARAMS,
-    resume: Annotated[
-        Path | None, typer.Option(help="Resume the training in this folder, or fail.")
-    ] = None,
+    resume: Resume = None,
     budget: Annotated[
         float,
         typer.Option(
@@ -154,6 +161,7 @@ def train(
 
     Example: facegan train artifacts/dataset artifacts/reference/quick.safetensors artifacts/train
     """
+    from facegan.cli.command import command_line
     from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
@@ -171,7 +179,7 @@ def train(
     ):
         step.train(
             dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,
-            resume, init, int(budget * 1e9),
+            resume, init, int(budget * 1e9), settings.reference.quick, command_line(),
         )  # fmt: skip
 
 

@@ -2,11 +2,11 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from facegan.core.atomic import replacing
+from facegan.core.atomic import replacing, unlink_shared
 from facegan.core.errors import FaceganError
 
 NAME = "history.jsonl"
@@ -24,6 +24,29 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         raise FaceganError(f"{path}: cannot read the training history ({error})") from None
 
 
+def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """The last name of the quick FID, and the scores that it has.
+
+    A resume with another quick FID scores the best snapshot again; earlier scores are not
+    comparable and are left out.
+    """
+    name, found = "", []
+    for event in events:
+        match event["event"]:
+            case "start":
+                name = event["quick_fid"]
+            case "resume" if "quick_fid" in event:
+                name, found = event["quick_fid"], [event["best"]] if "best" in event else []
+            case "score":
+                found.append(event)
+    return name, found
+
+
+def best_score(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The event of the best snapshot, with `images_seen` and `quick_fid`."""
+    return min(scores(events)[1], key=lambda score: score["quick_fid"])
+
+
 def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
     """Write a new file with `events`; an existing one is replaced."""
     with replacing(path) as temporary:
@@ -32,6 +55,7 @@ def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
 
 def append_history(path: Path, event: dict[str, Any]) -> None:
     """Append one event as a line."""
+    unlink_shared(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(event))
 
@@ -40,7 +64,7 @@ def write_table(events: Sequence[dict[str, Any]], kind: str, path: Path) -> None
     """Write the numeric fields of all events of one kind as CSV, for plots."""
     rows = [event for event in events if event["event"] == kind]
     columns = [name for name, value in rows[0].items() if isinstance(value, int | float)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

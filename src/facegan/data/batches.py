@@ -29,6 +29,18 @@ def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device) if images.nbytes <= free // 2 else images
 
 
+def require_batch(size: int, count: int) -> None:
+    """
+    Raises:
+        FaceganError: if a dataset of `count` images has no batch of `size`.
+    """
+    if size > count:
+        raise FaceganError(
+            f"train.batch_size: {size}: larger than the dataset of {count} images; "
+            "lower it, or add photographs"
+        )
+
+
 class Batches:
     """Endless shuffled batches; each epoch is a permutation drawn from `seed` and its number.
 
@@ -60,10 +72,7 @@ class Batches:
                 f"train.batch_size: {size}: must be a multiple of the number of processes, "
                 f"{group.size}"
             )
-        if size > len(images):
-            raise FaceganError(
-                f"train.batch_size: {size}: larger than the dataset of {len(images)} images"
-            )
+        require_batch(size, len(images))
         self.images, self.device = images, device
         self.size, self.seed, self.seen = size, seed, seen
         self.part = group.part(size)

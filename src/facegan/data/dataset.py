@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,28 @@ def preprocessing(folder: Path) -> str:
         FaceganError: if the record is missing or corrupt.
     """
     return _recorded(folder, "images", "preprocessing")
+
+
+def require_same_data(statistics: Path, metadata: dict[str, Any], folder: Path) -> None:
+    """Check that reference statistics were computed on this dataset.
+
+    Args:
+        statistics: their file, for the message.
+        metadata: of these statistics.
+        folder: the preprocessed dataset, perhaps without its held-out part.
+    Raises:
+        FaceganError: if they were computed on other images, or a record is corrupt.
+    """
+    for part, record in RECORDS.items():
+        if part == "holdout" and not (folder / record).exists():
+            continue
+        computed_on = metadata.get("data" if part == "images" else part)
+        if computed_on != (recorded := data_sha256(folder, part)):
+            values = f"{part}.npy was {str(computed_on)[:12]}, is {recorded[:12]}"
+            raise FaceganError(
+                f"{statistics}: computed on a different dataset than {folder}; "
+                f"run again: dvc repro reference ({values})"
+            )
 
 
 def _recorded(folder: Path, part: str, key: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from facegan.core import history
 from facegan.core.atomic import replacing
 
 
@@ -21,8 +22,8 @@ def plot_quick_fid(events: Sequence[dict[str, Any]], scores: dict[str, Any], pat
     from matplotlib.figure import Figure
 
     protocol = scores["protocol"]
-    quick = next(event["quick_fid"] for event in events if event["event"] == "start")
-    points = [(e["images_seen"], e["quick_fid"]) for e in events if e["event"] == "score"]
+    quick, found = history.scores(events)
+    points = [(score["images_seen"], score["quick_fid"]) for score in found]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     left = figure.add_subplot(xlabel="images seen", ylabel=quick, yscale="log")

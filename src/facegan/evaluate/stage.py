@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facegan.core.atomic import refuse_foreign, replacing
+from facegan.core.atomic import replacing
 from facegan.core.digests import file_sha256
-from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, silent
-from facegan.core.history import NAME, read_history
+from facegan.core.history import NAME, best_score, read_history
+from facegan.core.outputs import check_output_file, check_output_folder
 from facegan.core.pictures import grid, save_picture
-from facegan.data.dataset import data_sha256, load_images
+from facegan.data.dataset import load_images, require_same_data
 from facegan.evaluate import plots
 from facegan.evaluate.neighbours import Memorisation
 from facegan.evaluate.protocol import SEEDS, describe_protocol
@@ -59,14 +59,14 @@ def evaluate(
         FaceganError: if an input is missing, if generator, reference and dataset don't match, or
             if the generator's output contains NaN.
     """
-    refuse_foreign(out, PICTURE)
-    statistics = Statistics.load(official)
-    _check_reference(statistics, official, dataset, requested)
+    statistics = _load_reference(official, dataset, requested)
     events = read_history(trained / NAME)
     generator = load_generator(trained / "generator.safetensors", device)
     untrained = load_generator(trained / "untrained.safetensors", device)
     sets = [(generator, seed) for seed in SEEDS] + [(untrained, SEEDS[0])]
     with distributed.process_group(device) as group:
+        if group.is_main:  # other machines may lack the outputs' folders
+            _check_outputs(out, metrics, (trained, dataset, official))
         scorer = Scorer(statistics, len(sets) * params.num_samples, device, group, on_event)
         samples = [scorer.sample(network, params.num_samples, seed) for network, seed in sets]
     if group.rank > 0:
@@ -90,6 +90,22 @@ def evaluate(
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
+def _load_reference(official: Path, dataset: Path, requested: Extractor) -> Statistics:
+    """
+    Raises:
+        FaceganError: if `official` was computed on a different dataset or with other settings.
+    """
+    statistics = Statistics.load(official)
+    require_same_data(official, statistics.metadata, dataset)
+    statistics.require_extractor(official, requested)
+    return statistics
+
+
+def _check_outputs(out: Path, metrics: Path, inputs: tuple[Path, ...]) -> None:
+    check_output_folder(out, PICTURE, inputs)
+    check_output_file(metrics, '"protocol"', inputs)
+
+
 def _fids(protocol: dict[str, Any], all_fids: Sequence[float]) -> dict[str, Any]:
     """Mean and spread of the FID over the sets of latents, the untrained generator's FID, protocol.
 
@@ -102,37 +118,10 @@ def _fids(protocol: dict[str, Any], all_fids: Sequence[float]) -> dict[str, Any]
     return {**scores, "untrained": round(untrained, 4), "protocol": protocol}
 
 
-def _check_reference(
-    statistics: Statistics, official: Path, dataset: Path, requested: Extractor
-) -> None:
-    """
-    Raises:
-        FaceganError: if `official` was computed on a different dataset or with other settings.
-    """
-    metadata, advice = statistics.metadata, "run again: dvc repro reference"
-    if (metadata["data"], metadata["holdout"]) != tuple(
-        data_sha256(dataset, part) for part in ("images", "holdout")
-    ):
-        raise FaceganError(f"{official}: computed on a different dataset than {dataset}; {advice}")
-    actual, expected = metadata["extractor"], requested.model_dump()
-    if actual["dtype"] == "float32":  # the fallback on devices without native bfloat16
-        expected["dtype"] = "float32"
-    differences = [
-        f"{key} is {actual[key]}, expected {expected[key]}"
-        for key in expected
-        if actual[key] != expected[key]
-    ]
-    if differences:
-        details = "; ".join(differences)
-        raise FaceganError(f"{official}: computed with other settings: {details}; {advice}")
-
-
 def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Images seen at the best snapshot, and number of collapses."""
-    scores = [event for event in events if event["event"] == "score"]
-    best = min(scores, key=lambda event: event["quick_fid"])
     collapses = sum(event["event"] == "collapse" for event in events)
-    return {"images_seen": best["images_seen"], "collapses": collapses}
+    return {"images_seen": best_score(events)["images_seen"], "collapses": collapses}
 
 
 def _samples(generator: Generator) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from torchmetrics import Metric
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.params import Extractor
 from facegan.runtime.distributed import Group
 
 
@@ -202,6 +203,26 @@ class Statistics:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             message = f"{path}: not reference statistics ({error}); run: dvc repro reference"
             raise FaceganError(message) from None
+
+    def require_extractor(self, path: Path, requested: Extractor) -> None:
+        """Check with which settings these statistics, loaded from `path`, were computed.
+
+        Raises:
+            FaceganError: if they differ from `requested`.
+        """
+        actual, expected = self.metadata["extractor"], requested.model_dump()
+        if actual["dtype"] == "float32":  # the fallback on devices without native bfloat16
+            expected["dtype"] = "float32"
+        differences = [
+            f"{key} is {actual[key]}, expected {expected[key]}"
+            for key in expected
+            if actual[key] != expected[key]
+        ]
+        if differences:
+            details = "; ".join(differences)
+            raise FaceganError(
+                f"{path}: computed with other settings: {details}; run again: dvc repro reference"
+            )
 
 
 def symmetric_root(matrix: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ def _copy(file: Path, target: Path) -> str | None:
 @contextmanager
 def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
     """Like `replacing`, but keeps what was written if the block fails, for the next attempt."""
-    target = out.absolute()
+    target = out.absolute()  # beside the link, where `out` is one
     staging = target.with_name(f".{target.name}.fetch")
     note = staging / "source"
     if staging.exists() and not (note.is_file() and note.read_text("utf-8") == address):

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from facegan.core.atomic import refuse_foreign, replacing
-from facegan.core.errors import FaceganError
+from facegan.core.atomic import replacing
 from facegan.core.events import OnEvent, Progress, silent
+from facegan.core.outputs import check_output_folder
 from facegan.params import Preprocess
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, Input, open_root
@@ -46,10 +46,10 @@ def preprocess(
     """
     root = shared = open_root(str(data))
     if isinstance(root, Folder):
-        _refuse_overlap(root.path, out)
         refuse_unrecorded(root)
         shared = Folder(root.path.absolute())  # workers may have another working directory
-    refuse_foreign(out, "report.json")
+    inputs = [root.path] if isinstance(root, Folder) else []
+    check_output_folder(out, "report.json", inputs)
     total = discovery.count(root)
     size = min(CHUNK, PIXEL_BYTES // (params.resolution**2 * params.channels))
     calls = ((shared, chunk, params) for chunk in _chunks(discovery.find(root), size))
@@ -61,12 +61,6 @@ def preprocess(
                 writer.add(rows, pixels, on_event)
                 on_event(Progress(writer.inputs, total))
             writer.finish(str(data))
-
-
-def _refuse_overlap(data: Path, out: Path) -> None:
-    origin, target = data.resolve(), out.resolve()
-    if origin == target or origin in target.parents or target in origin.parents:
-        raise FaceganError(f"{data}: overlaps the output folder {out}")
 
 
 def _chunks(inputs: Iterator[Input], max_inputs: int) -> Iterator[list[Input]]:

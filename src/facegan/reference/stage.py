@@ -11,6 +11,8 @@ from torch import Tensor
 
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.outputs import check_output_file
+from facegan.data.batches import require_batch
 from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
@@ -26,6 +28,8 @@ from facegan.runtime import distributed
 from facegan.runtime.autocast import effective_dtype
 from facegan.runtime.distributed import Group
 
+# In the header of every file of statistics.
+MARKER = "extractor"
 # Seed of the random halves and subsets; fixed, so that statistics are comparable.
 SPLIT_SEED = 0
 
@@ -54,20 +58,28 @@ def reference(
     params: Reference,
     device: torch.device,
     on_event: OnEvent = silent,
+    batch_size: int = 1,
 ) -> None:
     """Compute statistics of all images, held-out ones included, and write `quick` and `official`.
 
     `official` also stores per-image features of at most `params.subset` training images and as many
     held-out ones. Under `torchrun`, the images are distributed over the processes.
 
+    Args:
+        batch_size: of the training to come, which needs that many images. Checked here, because
+            this stage may take hours.
     Raises:
-        FaceganError: if the dataset is unusable or too small, or an extractor's weights are
-            missing.
+        FaceganError: if the dataset is unusable or too small, an extractor's weights are missing,
+            or an output cannot be written.
     """
     parts = [load_images(dataset, part) for part in ("images", "holdout")]
+    require_batch(batch_size, len(parts[0]))
     metadata = _describe(dataset, parts)
     count = metadata["count"]
     with distributed.process_group(device) as group:
+        if group.is_main:  # other machines may lack the outputs' folders
+            check_output_file(quick, MARKER, [dataset, official])
+            check_output_file(official, MARKER, [dataset])
         listener = on_event if group.rank == 0 else silent
         requested = {params.quick.dtype, params.official.dtype}
         effective = {dtype: effective_dtype(dtype, device, listener) for dtype in requested}
@@ -78,14 +90,15 @@ def reference(
             done += images
             listener(Progress(min(done, 2 * count), 2 * count))
 
-        for path, extractor, subset in (
-            (quick, params.quick, 0),
-            (official, params.official, params.subset),
-        ):
+        # Both before the first image, because the weights of one may be missing.
+        measurements = []
+        for extractor, subset in ((params.quick, 0), (params.official, params.subset)):
             settings = extractor.model_copy(update={"dtype": effective[extractor.dtype]})
-            measurement = _Measurement(settings, _split(parts, subset), device, group, listener)
+            split = _split(parts, subset)
+            measurements.append(_Measurement(settings, split, device, group, listener))
+        for path, measurement in zip((quick, official), measurements, strict=True):
             statistics = measurement.run(parts, metadata, on_images)
-            if group.rank == 0:
+            if group.is_main:
                 statistics.save(path)
 
 

@@ -58,6 +58,10 @@ def register(
     sha256 = file_sha256(trained / WEIGHTS)
     if scores["generator"] != sha256:
         raise FaceganError(f"{metrics}: computed for another generator; run: dvc repro evaluate")
+    if scores.get("reference") not in (None, file_sha256(official)):
+        raise FaceganError(
+            f"{metrics}: computed with other statistics than {official}; run: dvc repro evaluate"
+        )
     client = connection.connect()
     with connection.translate_errors():
         run = runs.mirror(client, trained, name)

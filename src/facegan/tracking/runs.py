@@ -42,9 +42,13 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     run = _find_run(client, start, experiment)
     mirrored = int(run.data.tags.get(MIRRORED, "0"))
     timestamp = int(time.time() * 1000)
-    metrics = []
-    for event in events[mirrored:]:
-        for name, value in _metrics(event, start).items():
+    metrics, quick = list[Metric](), ""
+    for number, event in enumerate(events):
+        if event["event"] in ("start", "resume"):
+            quick = event.get("quick_fid", quick)
+        if number < mirrored:
+            continue
+        for name, value in _metrics(event, quick).items():
             metrics.append(Metric(name, value, timestamp, event["images_seen"]))
         if event["event"] == "collapse":
             text = f"at {event['images_seen']:,} images seen: {event['reason']}"
@@ -59,7 +63,7 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     return run
 
 
-def _metrics(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
+def _metrics(event: dict[str, Any], quick: str) -> dict[str, float]:
     match event["event"]:
         case "losses":
             losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
@@ -67,7 +71,7 @@ def _metrics(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
         case "samples":
             return {"diversity": event["diversity"]}
         case "score":
-            return {start["quick_fid"]: event["quick_fid"]}
+            return {quick: event["quick_fid"]}
         case _:
             return {}
 

@@ -44,6 +44,7 @@ class GANState:
         group: Group = SINGLE,
     ) -> None:
         self.params, self.device, self.group, self.steps = params, device, group, 0
+        self.seed = seed
         self.loss = LOSSES[params.loss]
         common: dict[str, Any] = {
             "architecture": params.architecture,
@@ -246,6 +247,9 @@ class GANState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.rng.generator.set_state(state["rng"].cpu())
+        for optimizer in self._optimizers():  # the checkpoint may be of another device type
+            for group in optimizer.param_groups:
+                group["capturable"] = self.device.type == "cuda"
         self.steps = state["steps"]
+        self.rng.restore(state["rng"], [self.seed, self.steps])
         self._build_steps()

@@ -19,6 +19,8 @@ SAMPLES = 64
 # Collapse: diversity below, discriminator accuracy above, or quick FID over the best above these.
 # The FID is needed, because one face in 64 shades of brightness has a diversity of 0.9.
 MIN_DIVERSITY, MAX_ACCURACY, MAX_FID_RATIO = 0.1, 0.999, 2.0
+# Below, a discriminator soon knows the photographs by heart (Zhao et al. 2020, arXiv 2006.10738).
+FEW_IMAGES = 2000
 
 
 class Monitor:
@@ -26,7 +28,7 @@ class Monitor:
 
     Args:
         quick: statistics of the real images' features.
-        images: real images, uint8 (N, H, W, C); diversity is relative to that of the first 64.
+        images: real images, uint8 (N, H, W, C); diversity is relative to that of 64 drawn ones.
         latent_dim: of the generators.
         num_samples: generated images per quick FID.
         device: of the feature extractor.
@@ -48,7 +50,10 @@ class Monitor:
         self.name = f"quick_fid{num_samples}_{settings.label}"
         # Never compiled, so that scores do not depend on the length of the training.
         self.extraction = extraction.Extraction(settings, device, images=0)
-        self.real_distance = _mean_distance(images[:SAMPLES])
+        # Drawn, because files are often sorted: by class, by person, frame after frame.
+        rng = torch.Generator().manual_seed(SAMPLE_SEED)
+        drawn = torch.randperm(len(images), generator=rng)[:SAMPLES]
+        self.real_distance = _mean_distance(images[drawn.sort().values])
 
     @property
     def comparability_note(self) -> str:
@@ -98,6 +103,20 @@ def collapse_reason(diversity: float, accuracy: float, fid: float, best_fid: flo
     if fid > MAX_FID_RATIO * best_fid:
         reasons.append(f"the quick FID of {fid:.1f} is {fid / best_fid:.1f} times the best")
     return " and ".join(reasons)
+
+
+def collapse_advice(images: int, augmented: bool) -> str:
+    """What to try after a collapse.
+
+    Args:
+        images: number of training images.
+        augmented: whether `train.augment` is set.
+    """
+    if images >= FEW_IMAGES:
+        return "lower train.lr or train.discriminator_lr"
+    few = f"{images:,} photographs are few"
+    augment = "set train.augment: [brightness, saturation, contrast, translation, cutout]"
+    return f"{few}: {'fetch more' if augmented else augment}, or lower train.discriminator_lr"
 
 
 def _mean_distance(images: Tensor) -> float:

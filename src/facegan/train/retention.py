@@ -12,6 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
+from facegan.core.atomic import unlink_shared
 from facegan.core.errors import FaceganError
 from facegan.train.run_folder import FINISHED, IDENTITY, LOCK, images_seen
 
@@ -48,6 +49,7 @@ def lock(folder: Path) -> Iterator[None]:
         FaceganError: if another process owns it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    unlink_shared(folder / LOCK)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         if not _try_lock(file.fileno()):
             file.seek(0)
@@ -98,7 +100,7 @@ def remove_finished(checkpoints: Path, budget: int) -> list[Run]:
     for run in finished:
         if size <= budget:
             break
-        with suppress(FaceganError):  # it was started again meanwhile
+        with suppress(FaceganError, OSError):  # it was started again, or is another user's
             remove(run.folder)
             size -= run.size
             removed.append(run)
@@ -108,23 +110,26 @@ def remove_finished(checkpoints: Path, budget: int) -> list[Run]:
 def _describe(folder: Path) -> Run:
     stats = []
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a running training replaces its files
+        with suppress(OSError):  # a running training replaces its files
             stats.append(path.stat())
     state: Literal["running", "unfinished", "finished"] = "unfinished"
-    if _is_locked(folder):
+    if is_locked(folder):
         state = "running"
-    elif (folder / FINISHED).exists():
+    elif os.path.lexists(folder / FINISHED):
         state = "finished"
     size = sum(s.st_size for s in stats if S_ISREG(s.st_mode))
-    return Run(folder, state, images_seen(folder), size, max(s.st_mtime for s in stats))
+    return Run(
+        folder, state, images_seen(folder), size, max((s.st_mtime for s in stats), default=0.0)
+    )
 
 
-def _is_locked(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in this folder."""
     try:
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # running, or another user's
         return True
     return False

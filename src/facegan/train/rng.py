@@ -41,6 +41,13 @@ class Rng:
         numbers = torch.randint(end, (total, *shape), generator=self.generator, device=self.device)
         return numbers[self.group.part(total)]
 
+    def restore(self, state: Tensor, seed: Sequence[int]) -> None:
+        """Continue from `generator.get_state()`; from `seed`, if that is of another device type."""
+        if len(state) == len(self.generator.get_state()):
+            self.generator.set_state(state.cpu())
+        else:
+            self.reseed(seed)
+
     def reseed(self, seed: Sequence[int]) -> None:
         """Continue with the sequence of another seed."""
         self.generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

@@ -6,6 +6,7 @@ untrained generator, it is all that a resume needs.
 
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,21 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent
 from facegan.core.history import NAME
 from facegan.train import checkpoint
+from facegan.train.identity import (
+    CODE,
+    ENVIRONMENT,
+    SCORING,
+    Changes,
+    Event,
+    changes,
+    describe,
+    undo,
+)
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
 IDENTITY, FINISHED, LOCK = "fingerprint.json", "finished.json", "lock"
+# Of a finished training.
+NETWORKS = ("generator.safetensors", "discriminator.safetensors")
 
 
 class RunFolder:
@@ -29,23 +42,61 @@ class RunFolder:
     Args:
         checkpoints: the parent folder.
         identity: data, params, code and all else that the output depends on: plain JSON values.
-        resume: a folder that must be resumed, which may be outside `checkpoints`.
+        resume: a folder that must be resumed, which may be outside `checkpoints`. Its code and
+            environment may differ, and how it is scored.
     Raises:
-        FaceganError: if `resume` is not a training's folder, or has another identity.
+        FaceganError: if `resume` is not a training's folder, or learns something else.
+    Attributes:
+        requested: `identity`.
+        identity: that with which the training in this folder began.
+        reason: why this training starts from scratch, if it does.
     """
 
     def __init__(
         self, checkpoints: Path, identity: dict[str, Any], resume: Path | None = None
     ) -> None:
-        self.identity, self.must_resume = identity, resume is not None
-        self.folder = resume or checkpoints / digests.fingerprint(identity)
+        self.requested = self.identity = identity
+        self.must_resume, self.reason = resume is not None, ""
+        self.folder = checkpoints / digests.fingerprint(identity)
         if resume is not None:
-            differs = _difference(identity, read_identity(resume))
-            if differs:
-                raise FaceganError(
-                    f"{resume}: {differs} changed since that run; "
-                    "run facegan train without --resume"
-                )
+            self.adopt(resume)
+            self._refuse_other(read_events(resume))
+
+    def adopt(self, folder: Path) -> None:
+        """Continue the training in `folder`.
+
+        Raises:
+            FaceganError: if it is not a training's folder.
+        """
+        self.folder, self.identity = folder, read_identity(folder)
+
+    def _refuse_other(self, events: list[dict[str, Any]]) -> None:
+        allowed = ENVIRONMENT | SCORING | CODE
+        found = self.changes(events)
+        differs = {name: values for name, values in found.items() if name not in allowed}
+        if differs:
+            undone = f"{undo(differs)} and run this command again"
+            raise FaceganError(
+                f"{self.folder}: {describe(differs)} in that run; to resume it, {undone}; "
+                f"to train its networks with the new values, set train.init_from: {self.folder}"
+            )
+
+    def changes(self, events: Iterable[Event]) -> Changes:
+        """What differs from the last run of this training, which has the history `events`."""
+        return changes(self.identity, self.requested, events)
+
+    def as_started(self, start: dict[str, Any]) -> dict[str, Any]:
+        """The first event of a history, with the scoring that this training began with."""
+        first = next(iter(read_events(self.folder)), {})
+        if first.get("event") != "start":
+            return start
+        scoring = {k: v for k, v in first["train"].items() if f"train.{k}" in SCORING}
+        return {**start, "train": start["train"] | scoring, "quick_fid": first["quick_fid"]}
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint, intact or not."""
+        path = self.folder / CHECKPOINT
+        return path.exists() or checkpoint.previous(path).exists()
 
     def load(self, device: torch.device, on_event: OnEvent) -> dict[str, Any] | None:
         """The state of the newest intact checkpoint, with its tensors on `device`; else None."""
@@ -60,64 +111,105 @@ class RunFolder:
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state, and keep the checkpoint before."""
+        """Write the state, and keep the checkpoint before. The training is unfinished then."""
+        (self.folder / FINISHED).unlink(missing_ok=True)
         checkpoint.save_checkpoint(state, self.folder / CHECKPOINT)
+
+    def finish(self, stopping_params: dict[str, Any], out: Path | None = None) -> None:
+        """Mark the training as finished with these parameters.
+
+        Args:
+            out: what it has exported; its networks are kept, for `finished_networks`.
+        """
+        for name in NETWORKS if out else ():
+            with replacing(self.folder / name) as temporary:
+                shutil.copyfile(out / name, temporary)
+        with replacing(self.folder / FINISHED) as temporary:
+            content = {**stopping_params, "files": self._digests()}
+            temporary.write_text(json.dumps(content), "utf-8")
 
     def finished_params(self) -> dict[str, Any] | None:
         """The stopping parameters of a finished training; None if it is unfinished."""
-        path = self.folder / FINISHED
-        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
+        content = self._finished()
+        return content and {name: value for name, value in content.items() if name != "files"}
 
-    def finish(self, stopping_params: dict[str, Any]) -> None:
-        """Mark the training as finished with these parameters."""
-        with replacing(self.folder / FINISHED) as temporary:
-            temporary.write_text(json.dumps(stopping_params), "utf-8")
+    def _finished(self) -> dict[str, Any] | None:
+        try:
+            content = json.loads((self.folder / FINISHED).read_text("utf-8"))
+            return content if isinstance(content, dict) and "epochs" in content else None
+        except (OSError, ValueError):  # missing or damaged
+            return None
+
+    def is_served(self, stopping_params: dict[str, Any]) -> bool:
+        """Whether the training is finished with these parameters, and all of its files are intact.
+
+        Raises:
+            FaceganError: if a file is damaged that nothing but another training can make.
+        """
+        if self.finished_params() != stopping_params:
+            return False
+        recorded = (self._finished() or {}).get("files", {})
+        found = self._digests()
+        damaged = [name for name, sha256 in recorded.items() if found.get(name) != sha256]
+        for name in damaged:
+            if name not in (NAME, *NETWORKS):  # these are in the checkpoint, too
+                raise FaceganError(
+                    f"{self.folder / name}: damaged since the training finished; restore it, or "
+                    f"delete {self.folder} to train again"
+                )
+        return set(NETWORKS) <= recorded.keys() and not damaged
+
+    def _digests(self) -> dict[str, str]:
+        """sha256 of all that an export needs, by path in this folder."""
+        names = [NAME, UNTRAINED, *NETWORKS]
+        names += [f"{SAMPLES}/{path.name}" for path in sorted((self.folder / SAMPLES).glob("*"))]
+        return {
+            n: digests.file_sha256(self.folder / n) for n in names if (self.folder / n).exists()
+        }
 
     def start(self, on_event: OnEvent) -> None:
-        """Start from scratch: empty this folder, report what changed since the last training.
+        """Start from scratch: report why, and empty this folder.
 
         Raises:
             FaceganError: if this folder must be resumed.
         """
         if self.must_resume:
             raise FaceganError(
-                f"{self.folder}: no checkpoint to resume from, or already finished; "
-                "run facegan train without --resume"
+                f"{self.folder}: no intact checkpoint to resume from; "
+                "run facegan train without --resume (FACEGAN_RESUME)"
             )
-        if (other := self._last_other()) is not None:
-            differs = _difference(self.identity, other)
-            on_event(Message(f"starting from scratch: {differs} changed since the last run"))
+        if self.reason:
+            on_event(Message(self.reason))
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.name != LOCK:  # held by this process
                 path.unlink()
         (self.folder / SAMPLES).mkdir()
+        self.identity = self.requested
         with replacing(self.folder / IDENTITY) as temporary:
             temporary.write_text(json.dumps(self.identity), "utf-8")
 
     def for_epochs(self, epochs: int) -> "RunFolder":
         """A separate run folder for this training with `epochs` epochs."""
-        return RunFolder(self.folder.parent, {**self.identity, "epochs": epochs})
+        return RunFolder(self.folder.parent, {**self.requested, "epochs": epochs})
 
-    def _last_other(self) -> dict[str, Any] | None:
-        """The identity of the training that was used last, this one apart."""
-        folders = [path.parent for path in self.folder.parent.glob(f"*/{IDENTITY}")]
-        for folder in sorted(folders, key=_last_used, reverse=True):
-            if folder != self.folder:
-                with suppress(FaceganError):  # a damaged one is no reason not to train
-                    return read_identity(folder)
-        return None
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """A training's history so far; without lines that are damaged or being written."""
+    events = []
+    with suppress(OSError):
+        for line in (folder / NAME).read_text("utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                event = json.loads(line)
+                events += [event] if isinstance(event, dict) else []
+    return events
 
 
 def images_seen(folder: Path) -> int:
     """The images that a training has seen by its history; 0 where it has none."""
-    seen = 0
-    with suppress(OSError, ValueError):  # none yet, or a line is being written
-        for line in (folder / NAME).read_text("utf-8").splitlines():
-            seen = max(seen, json.loads(line).get("images_seen", 0))
-    return seen
+    return max((event.get("images_seen", 0) for event in read_events(folder)), default=0)
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
@@ -130,23 +222,6 @@ def read_identity(folder: Path) -> dict[str, Any]:
         identity = json.loads((folder / IDENTITY).read_text("utf-8"))
         if not isinstance(identity, dict):
             raise ValueError("expected a mapping")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FaceganError(f"{folder}: not a folder of facegan train ({error})") from None
     return identity
-
-
-def _difference(identity: dict[str, Any], other: dict[str, Any]) -> str:
-    """The names of all differences, parameters as in params.yaml."""
-    names = []
-    for key, value in identity.items():
-        section = "train" if key == "params" else key
-        other_value = other.get(key)
-        if isinstance(value, dict) and isinstance(other_value, dict):
-            names += [f"{section}.{name}" for name in value if value[name] != other_value.get(name)]
-        elif value != other_value:
-            names.append(key)
-    return ", ".join(names)
-
-
-def _last_used(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in folder.iterdir())

@@ -1,23 +1,26 @@
 """Packed images -> the generator with the best quick FID."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 from torch import Tensor
 
-from facegan.core import atomic, digests, events, history
+from facegan.core import digests, events, history, outputs
 from facegan.core.errors import FaceganError, Interrupted
 from facegan.data import dataset
 from facegan.data.batches import Batches, to_device_if_fits
 from facegan.features import frechet
-from facegan.models import sizes
-from facegan.params import Train
+from facegan.models import files, sizes
+from facegan.params import Extractor, Train
 from facegan.runtime import autocast, distributed
 from facegan.runtime.distributed import Group
-from facegan.train import gan_state, monitor, retention, run_folder, trainer
+from facegan.train import continuation, gan_state, monitor, retention, run_folder, trainer
+from facegan.train import identity as identities
+from facegan.train.export import export
 
 PACKAGE = Path(__file__).parents[1]
 # Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
@@ -36,13 +39,15 @@ def train(
     resume: Path | None = None,
     init: Path | None = None,
     budget: int = retention.BUDGET,
+    requested: Extractor | None = None,
+    command: str = "facegan train",
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
-    An unfinished training of the same fingerprint resumes from its last checkpoint, and so does a
-    finished one that now has more epochs. On a CPU, `out` is byte-identical to that of an
-    uninterrupted training. On SIGINT and SIGTERM, a checkpoint is written first. Processes that
-    `torchrun` started share each batch.
+    An unfinished training that learns the same resumes from its last checkpoint, and so does a
+    finished one that now has more epochs; one that is finished is exported again. On a CPU, `out`
+    is byte-identical to that of an uninterrupted training in the same environment. On SIGINT and
+    SIGTERM, a checkpoint is written first. Processes that `torchrun` started share each batch.
 
     Args:
         data: folder that `preprocess` wrote.
@@ -51,39 +56,56 @@ def train(
         resume: the training's folder that must be resumed.
         init: folder of a generator and a discriminator to start from.
         budget: bytes that finished trainings may keep in `checkpoints`.
+        requested: the extractor that `quick` must have been computed with; None for any.
+        command: the command that starts this training, for messages.
     Raises:
-        FaceganError: if an input is unusable, the networks do not support the image size, the
-            training is running already, `resume` is another training's, the weights became NaN or
-            infinite too often, or memory is exhausted.
+        FaceganError: if an input is unusable, an output cannot be written, the networks do not
+            support the image size, the training is running already, `resume` is another training's,
+            the weights became NaN or infinite too often, or memory is exhausted.
         Interrupted: on SIGINT and SIGTERM.
     """
-    atomic.refuse_foreign(out, history.NAME)
-    images, statistics = _load(data, quick)
-    size, channels = images.shape[2:]
+    images, statistics = _load(data, quick, requested)
     with distributed.process_group(device) as group, _translate_out_of_memory():
+        if group.is_main:  # other machines may lack the outputs' folders
+            _check_outputs(out, (data, quick), filter(None, (checkpoints, resume)))
         on_event = on_event if group.is_main else events.silent
         dtype = autocast.effective_dtype(params.dtype, device, on_event)
-        params = params.model_copy(update={"dtype": dtype})
-        identity = _identity(data, quick, init, seed, params, device, group)
+        identity = _identity(data, quick, init, seed, params, dtype, device, group)
         group.require_same(digests.fingerprint(identity))
-        on_device = to_device_if_fits(images, device)
-        batches = Batches(on_device, params.batch_size, seed, device, group=group)
-        gan = gan_state.GANState(params, size, channels, seed, device, group)
-        if init is not None:
-            gan.load_pretrained(init)
+        params = params.model_copy(update={"dtype": dtype})
+        placed = to_device_if_fits(images, device)
+        batches = Batches(placed, params.batch_size, seed, device, group=group)
         # Other machines do not have the folder to resume.
         folder = run_folder.RunFolder(checkpoints, identity, resume if group.is_main else None)
         if group.is_main:
-            total = params.epochs * batches.steps_per_epoch * params.batch_size
-            folder = _keep_longer(folder, total, params.epochs, on_event)
-        scorer = monitor.Monitor(
-            statistics, images, params.latent_dim, params.quick_num_samples, device, group
-        )
+            folder = _choose(folder, batches, params, command, on_event)
         with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
+            if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
+                return
+            gan = gan_state.GANState(params, *images.shape[2:], seed, device, group)
+            if init is not None:
+                gan.load_pretrained(init)
+            scorer = monitor.Monitor(
+                statistics, images, params.latent_dim, params.quick_num_samples, device, group
+            )
             _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
 
 
-def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
+def _check_outputs(out: Path, inputs: Iterable[Path], kept: Iterable[Path]) -> None:
+    """
+    Args:
+        kept: folders that get checkpoints, which the output must not contain.
+    """
+    outputs.check_output_folder(out, history.NAME, inputs)
+    for folder in kept:
+        outputs.check_parent_folder(folder)
+        if out.resolve() in (folder / "file").resolve().parents:
+            raise FaceganError(f"{folder}: is in the output {out}, which is replaced at the end")
+
+
+def _load(
+    data: Path, quick: Path, requested: Extractor | None
+) -> tuple[Tensor, frechet.Statistics]:
     images = dataset.load_images(data)
     statistics = frechet.Statistics.load(quick)
     size, _, channels = shape = tuple(images.shape[1:])
@@ -95,6 +117,9 @@ def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
         raise FaceganError(
             f"{quick}: computed for images of shape {computed_for}; the dataset has {list(shape)}"
         )
+    dataset.require_same_data(quick, statistics.metadata, data)
+    if requested is not None:
+        statistics.require_extractor(quick, requested)
     return images, statistics
 
 
@@ -104,6 +129,7 @@ def _identity(
     init: Path | None,
     seed: int,
     params: Train,
+    dtype: str,
     device: torch.device,
     group: Group,
 ) -> dict[str, Any]:
@@ -116,7 +142,9 @@ def _identity(
         "params": params.model_dump(exclude={*trainer.STOPPING_PARAMS, "init_from"}),
         "code": digests.code_sha256(PACKAGE / wing for wing in WINGS),
         "torch": torch.__version__,
+        "pillow": PIL.__version__,
         "device": device.type,
+        "dtype": dtype,
         "threads": torch.get_num_threads(),
         "processes": group.size,
     }
@@ -127,23 +155,50 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {name: digests.file_sha256(folder / f"{name}.safetensors") for name in names}
 
 
-def _keep_longer(
-    folder: run_folder.RunFolder, total: int, epochs: int, on_event: events.OnEvent
+def _choose(
+    run: run_folder.RunFolder,
+    batches: Batches,
+    params: Train,
+    command: str,
+    on_event: events.OnEvent,
 ) -> run_folder.RunFolder:
-    """Another folder for a run that is shorter than the training in `folder`.
+    """The folder of a training that this one continues, or a new one, with a message why.
+
+    A run that is shorter than the training in its folder has one of its own.
 
     Raises:
-        FaceganError: if `folder` must be resumed.
+        FaceganError: if the folder must be resumed, and has seen more images than this run will.
     """
-    seen = run_folder.images_seen(folder.folder)
-    if seen <= total:
-        return folder
-    text = f"{folder.folder}: has seen {seen:,} images, more than the {total:,} of train.epochs: "
-    if folder.must_resume:
-        raise FaceganError(f"{text}{epochs}; raise train.epochs to resume it")
-    shorter = folder.for_epochs(epochs)
-    on_event(events.Message(f"{text}{epochs}; it is kept, this run uses {shorter.folder}"))
-    return shorter
+    total = params.epochs * batches.steps_per_epoch * params.batch_size
+    stopping = params.model_dump(include=trainer.STOPPING_PARAMS)
+    if not run.must_resume:
+        run = continuation.choose(run, total, stopping)
+    seen = run_folder.images_seen(run.folder)
+    if seen > total:
+        epochs = params.epochs
+        text = f"{run.folder}: has seen {seen:,} images, more than the {total:,} of train.epochs: "
+        if run.must_resume:
+            raise FaceganError(f"{text}{epochs}; raise train.epochs to resume it")
+        run = continuation.choose(run.for_epochs(epochs), total, stopping)
+        on_event(events.Message(f"{text}{epochs}; it is kept, this run uses {run.folder}"))
+    elif not (run.must_resume or run.has_checkpoint()):
+        run.reason = continuation.explain(run, command)
+    return run
+
+
+def _export_finished(
+    folder: run_folder.RunFolder, params: Train, out: Path, on_event: events.OnEvent
+) -> bool:
+    """Whether this training is finished already, and was exported again."""
+    if not folder.is_served(params.model_dump(include=trainer.STOPPING_PARAMS)):
+        return False
+    changed = identities.describe(folder.changes(run_folder.read_events(folder.folder)))
+    text = f"finished already in {folder.folder}{changed and f' ({changed})'}; exported again"
+    on_event(events.Message(f"{text}; to train anew, delete that folder"))
+    names = {Path(name).stem: folder.folder / name for name in run_folder.NETWORKS}
+    networks = {name: files.load_network(path) for name, path in names.items()}
+    export(folder.folder, networks, out)
+    return True
 
 
 @contextmanager

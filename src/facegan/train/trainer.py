@@ -16,10 +16,11 @@ from facegan.core.errors import FaceganError, Interrupted
 from facegan.data.batches import Batches
 from facegan.models import files
 from facegan.params import Train
-from facegan.train import signals
+from facegan.train import continuation, signals
 from facegan.train.export import export
 from facegan.train.gan_state import GANState
-from facegan.train.monitor import Monitor, collapse_reason
+from facegan.train.identity import describe
+from facegan.train.monitor import Monitor, collapse_advice, collapse_reason
 from facegan.train.run_folder import SAMPLES, UNTRAINED, RunFolder
 
 # Records of losses and samples per evaluation interval.
@@ -35,6 +36,7 @@ CHECKPOINTED = (
     *("sums", "count", "best", "unimproved", "collapsed", "rollbacks", "diversity", "accuracy"),
     "events",
 )
+CHANGED = "the outputs will not be byte-identical to those of an uninterrupted training"
 
 
 class Stop(IntEnum):
@@ -87,12 +89,19 @@ class Trainer:
         """Resume from the checkpoint if there is one and the training is unfinished; else start
         from scratch."""
         state = self._load()
-        stopping_params = self.params.model_dump(include=STOPPING_PARAMS)
-        finished = self.group.is_main and self.run_folder.finished_params() == stopping_params
-        if state is None or state["images_seen"] > self.total or self.group.any(finished):
+        if state is None or state["images_seen"] > self.total:
             self._start_from_scratch()
             return
+        self.start = self.run_folder.as_started(self.start)
         self._restore(state)
+        past = map(json.loads, self.events)
+        event = continuation.note_changes(
+            self.run_folder, list(past), self.batches.seen, self.best, self.gan, self.monitor
+        )
+        if event:
+            self._log_event(event)
+            self._message(f"{describe(event['changed'])}: {CHANGED}")
+            self._save()  # a rollback restores a checkpoint, and would lose the event
         self._message(f"resuming from {self.batches.seen:,} of {self.total:,} images seen")
 
     def _load(self) -> dict[str, Any] | None:
@@ -229,7 +238,8 @@ class Trainer:
         if reason:
             event = {"event": "collapse", "images_seen": self.batches.seen, "reason": reason}
             self._log_event(event)
-            self._message(f"collapse: {reason}; lower train.lr or train.discriminator_lr")
+            advice = collapse_advice(len(self.batches.images), bool(self.params.augment))
+            self._message(f"collapse: {reason}; {advice}")
         self.collapsed = bool(reason)
 
     def _is_ended(self) -> bool:
@@ -273,7 +283,7 @@ class Trainer:
         }
         networks = {name: (self.best[name], config) for name, config in configs.items()}
         export(self.folder, networks, out)
-        self.run_folder.finish(self.params.model_dump(include=STOPPING_PARAMS))
+        self.run_folder.finish(self.params.model_dump(include=STOPPING_PARAMS), out)
 
 
 class _Clock:
