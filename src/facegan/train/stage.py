@@ -18,6 +18,7 @@ from facegan.params import Train
 from facegan.runtime import autocast, distributed
 from facegan.runtime.distributed import Group
 from facegan.train import gan_state, monitor, retention, run_folder, trainer
+from facegan.train.outlook import outlook
 
 PACKAGE = Path(__file__).parents[1]
 # Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
@@ -68,6 +69,7 @@ def train(
         group.require_same(digests.fingerprint(identity))
         on_device = to_device_if_fits(images, device)
         batches = Batches(on_device, params.batch_size, seed, device, group=group)
+        on_event(events.Message(outlook(len(images), params, init is not None)))
         gan = gan_state.GANState(params, size, channels, seed, device, group)
         if init is not None:
             gan.load_pretrained(init)
