@@ -298,7 +298,7 @@ def test_a_modified_preset_is_kept_unless_forced(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "celeba", "../digits", "digits.yaml"])
 def test_an_unknown_preset_is_refused_with_the_valid_names(name: str, path: Path) -> None:
-    with pytest.raises(FaceganError, match="valid: digits, mnist, celeba32, celeba64"):
+    with pytest.raises(FaceganError, match="valid: auto, digits, mnist, celeba32, celeba64"):
         write_preset(name, path, force=True)
     assert not path.exists()
 

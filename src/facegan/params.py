@@ -246,7 +246,7 @@ def preset_text(name: str) -> str:
         FaceganError: if there is no such preset.
     """
     if name not in PRESETS:
-        raise FaceganError(f"preset {name!r} does not exist; valid: {', '.join(PRESETS)}")
+        raise FaceganError(f"preset {name!r} does not exist; valid: auto, {', '.join(PRESETS)}")
     return resources.files("facegan").joinpath("presets", f"{name}.yaml").read_text("utf-8")
 
 
@@ -256,7 +256,15 @@ def write_preset(name: str, path: Path, force: bool) -> None:
     Raises:
         FaceganError: if there is no such preset, or the file at `path` is kept.
     """
-    text = preset_text(name)
+    write_params(preset_text(name), path, force)
+
+
+def write_params(text: str, path: Path, force: bool) -> None:
+    """Write `text` to `path`. A file that is not an unmodified preset is kept, unless `force`.
+
+    Raises:
+        FaceganError: if the file at `path` is kept.
+    """
     if path.exists() and not force:
         existing = path.read_text("utf-8")
         if existing not in {preset_text(preset) for preset in PRESETS}:

@@ -148,7 +148,7 @@ def _fid(real: Tensor, fake: Tensor) -> float:
 
 
 def _kid(real: Tensor, fake: Tensor, found: dict[str, float]) -> Iterator[Line]:
-    size, (mean, spread) = subset_size(len(real), len(fake)), kernel_distance(real, fake, 0)
+    size, (mean, spread, _) = subset_size(len(real), len(fake)), kernel_distance(real, fake, 0)
     theirs = found[metric_kid.KEY_METRIC_KID_MEAN]
     name = f"KID over {SUBSETS} subsets of {size}, drawn by each tool, {FIDELITY}: in spreads"
     yield _limited(name, mean, theirs, abs(mean - theirs) / spread, 1)

@@ -14,6 +14,7 @@ from commands import error_lines, facegan
 from facegan.cli.main import app
 from facegan.features import inception_weights
 from facegan.params import preset_text, write_preset
+from samples import noise
 
 
 def test_a_preset_becomes_params_yaml(tmp_path: Path) -> None:
@@ -33,6 +34,49 @@ def test_a_preset_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None:
     assert (tmp_path / "other.yaml").read_text() == preset_text("mnist")
 
 
+def test_preset_auto_fits_the_fetched_photographs(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    for number in range(10):
+        noise(number, 70, 90).save(tmp_path / "faces" / f"{number}.png")
+    (tmp_path / "faces" / "broken.jpg").write_bytes(b"not a photograph")
+    (tmp_path / "faces" / "README.md").write_text("ten faces")
+    facegan("fetch", "faces", cwd=tmp_path)
+    result = facegan("preset", "auto", cwd=tmp_path)
+    title = "10 photographs in colour, short sides of 70 pixels: celeba64 with 22,500 epochs"
+    assert result.stdout == f"params.yaml: preset auto for {title}, batches of 4\n"
+    assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
+    # Written again for more photographs, or as another preset: the file was not modified.
+    assert facegan("preset", "auto", cwd=tmp_path).returncode == 0
+    assert facegan("preset", "celeba64", cwd=tmp_path).returncode == 0
+
+
+def test_preset_auto_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None:
+    for number in range(10):
+        noise(number, 70, 90).save(tmp_path / f"{number}.png")
+    path = tmp_path / "params.yaml"
+    facegan("preset", "auto", ".", cwd=tmp_path)
+    path.write_text(modified := path.read_text().replace("seed: 0", "seed: 1"))
+    (line,) = error_lines(facegan("preset", "auto", ".", cwd=tmp_path))
+    assert line == "params.yaml: differs from every preset; --force overwrites it"
+    assert path.read_text() == modified
+    assert facegan("preset", "auto", ".", "--force", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["auto"], "data: no such folder; get photographs with: facegan fetch"),
+        (["auto", "."], "0 usable photographs; at least 8 are required, and thousands advised"),
+        (["celeba64", "faces"], "faces: only preset auto looks at photographs"),
+    ],
+)
+def test_a_preset_that_cannot_be_chosen_writes_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    assert error_lines(facegan("preset", *arguments, cwd=tmp_path)) == [message]
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_photographs_suggest_fetch(tmp_path: Path) -> None:
     write_preset("digits", tmp_path / "params.yaml", force=False)
     (line,) = error_lines(facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path))
@@ -45,7 +89,10 @@ def test_fetch_and_preprocess_create_a_dataset(tmp_path: Path) -> None:
         Image.new("L", (40, 30), 60 * number).save(tmp_path / "faces" / f"{number}.png")
     write_preset("digits", tmp_path / "params.yaml", force=False)
     fetched = facegan("fetch", "faces", cwd=tmp_path)
-    assert fetched.stdout == "data: 3 inputs from faces; to track them: dvc add data\n"
+    assert fetched.stdout == (
+        "data: 3 inputs from faces; to track them: dvc add data; for a params.yaml that fits them: "
+        "facegan preset auto\n"
+    )
     assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
     report = json.loads((tmp_path / "artifacts" / "dataset" / "report.json").read_text())
     assert report["inputs"] == 3

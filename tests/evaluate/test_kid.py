@@ -8,6 +8,7 @@ from torch_fidelity import metric_kid
 from torchmetrics.image.kid import poly_mmd
 
 from facegan.evaluate import kid
+from facegan.evaluate.jackknife import GROUPS
 from facegan.evaluate.kid import SUBSET_SIZE, SUBSETS, kernel_distance, squared_mmds, subset_size
 
 seeds = st.integers(0, 10_000)
@@ -80,12 +81,12 @@ def test_the_estimate_is_unbiased() -> None:
     assert (found < 0).any()
 
 
-@given(count=st.integers(8, 300), other=st.integers(8, 300), seed=seeds)
+@given(count=st.integers(20, 300), other=st.integers(20, 300), seed=seeds)
 def test_the_mean_over_subsets_is_close_to_the_value_over_all(
     count: int, other: int, seed: int
 ) -> None:
     real, fake = features(count, 8, seed), features(other, 8, seed + 1) + 0.5
-    mean, spread = kernel_distance(real, fake, seed)
+    mean, spread, _ = kernel_distance(real, fake, seed)
     # With replacement, images would be paired with themselves, and the estimate far too high.
     assert mean == pytest.approx(squared_mmd(real, fake), abs=5 * spread / SUBSETS**0.5)
 
@@ -101,7 +102,7 @@ def test_mean_and_spread_agree_with_torch_fidelity_on_other_subsets() -> None:
         verbose=False,
         **KERNEL,
     )
-    mean, spread = kernel_distance(real, fake, 0)
+    mean, spread, _ = kernel_distance(real, fake, 0)
     expected = theirs[metric_kid.KEY_METRIC_KID_MEAN]
     error = (2 / SUBSETS) ** 0.5 * spread
     assert mean == pytest.approx(expected, abs=4 * error)
@@ -109,7 +110,7 @@ def test_mean_and_spread_agree_with_torch_fidelity_on_other_subsets() -> None:
 
 
 def test_two_samples_of_one_distribution_are_at_distance_zero() -> None:
-    mean, spread = kernel_distance(features(2000, 16, 0), features(2000, 16, 1), 0)
+    mean, spread, _ = kernel_distance(features(2000, 16, 0), features(2000, 16, 1), 0)
     assert abs(mean) < spread
 
 
@@ -123,8 +124,8 @@ def test_the_distance_grows_with_a_shift() -> None:
 def test_a_dropped_mode_is_detected() -> None:
     modes = torch.cat([features(200, 16, 0) - 1, features(200, 16, 1) + 1])
     others = torch.cat([features(200, 16, 2) - 1, features(200, 16, 3) + 1])
-    whole, _ = kernel_distance(modes, others, 0)
-    half, _ = kernel_distance(modes, features(400, 16, 2) + 1, 0)
+    whole, *_ = kernel_distance(modes, others, 0)
+    half, *_ = kernel_distance(modes, features(400, 16, 2) + 1, 0)
     assert half > 10 * abs(whole)
 
 
@@ -167,8 +168,8 @@ def test_each_subset_has_the_reported_size(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(kid, "squared_mmds", recording)
     kernel_distance(features(31, 3, 0), features(80, 3, 1), 0)
     ((in_real, in_fake),) = calls
-    assert (in_real.shape, in_fake.shape) == ((SUBSETS, 31), (SUBSETS, 80))
-    for masks in (in_real, in_fake):
+    assert (in_real.shape, in_fake.shape) == ((SUBSETS + GROUPS, 31), (SUBSETS + GROUPS, 80))
+    for masks in (in_real[:SUBSETS], in_fake[:SUBSETS]):
         assert set(masks.unique().tolist()) == {0, 1} and set(masks.sum(1).tolist()) == {15}
         assert len(masks.unique(dim=0)) == SUBSETS
 
@@ -196,3 +197,20 @@ def test_the_distance_does_not_depend_on_the_block_size(
 
 def test_few_features_have_a_positive_spread() -> None:
     assert kernel_distance(features(40, 4, 0), features(40, 4, 1), 0)[1] > 0
+
+
+def test_the_standard_error_is_that_of_the_estimate_without_each_tenth_of_the_images() -> None:
+    real, fake = features(40, 4, 0), features(50, 4, 1) + 0.5
+    values = [
+        squared_mmd(real[torch.arange(40) % 10 != group], fake[torch.arange(50) % 10 != group])
+        for group in range(10)
+    ]
+    expected = (9 / 10 * np.square(np.array(values) - np.mean(values)).sum()) ** 0.5
+    assert kernel_distance(real, fake, 0).error == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_standard_error_is_about_the_standard_deviation_over_samples() -> None:
+    pairs = [(features(50, 8, 2 * i), features(50, 8, 2 * i + 1) + 0.5) for i in range(60)]
+    actual = np.std([squared_mmd(*pair) for pair in pairs])
+    errors = [kernel_distance(*pair, 0).error for pair in pairs]
+    assert 0.8 * actual < np.mean(errors) < 2 * actual

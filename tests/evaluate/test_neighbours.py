@@ -13,7 +13,12 @@ from torch.nn.functional import normalize
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from facegan.evaluate import neighbours
-from facegan.evaluate.neighbours import memorisation, nearest, precision_and_recall
+from facegan.evaluate.neighbours import (
+    manifold_shares,
+    memorisation,
+    nearest,
+    precision_and_recall,
+)
 
 seeds = st.integers(0, 10_000)
 counts = st.integers(4, 60)
@@ -136,6 +141,19 @@ def test_identical_fakes_have_recall_0() -> None:
     assert (precision, recall) == (1, 0)
 
 
+@given(real=counts, fake=counts, seed=seeds)
+def test_precision_and_recall_of_a_subset_are_those_of_its_members_alone(
+    real: int, fake: int, seed: int
+) -> None:
+    one, other = features(real, 4, seed), features(fake, 4, seed + 1) + 0.3
+    rng = torch.Generator().manual_seed(seed)
+    masks = [torch.stack([torch.randperm(n, generator=rng) < size for size in (n, 4, n // 2 + 3)])
+             for n in (real, fake)]  # fmt: skip
+    together = manifold_shares(one, other, *masks)
+    for found, in_real, in_fake in zip(together.tolist(), *masks, strict=True):
+        assert tuple(found) == precision_and_recall(one[in_real], other[in_fake])
+
+
 @pytest.mark.parametrize("block", [3, 50, 1000])
 def test_results_do_not_depend_on_the_block_size(
     block: int, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +212,20 @@ def test_the_expected_share_is_unbiased_with_few_held_out_images(
     ]
     error = np.std(shares) / len(shares) ** 0.5
     assert np.mean(shares) == pytest.approx(expected, abs=4 * error)
+
+
+@pytest.mark.parametrize("held_out", [5, 30, 250])
+def test_the_expected_share_and_its_error_are_those_of_generators_that_do_not_memorise(
+    held_out: int,
+) -> None:
+    train = features(60, 4, 0)
+    found = [
+        memorisation(features(50, 4, 2 * i + 1), train, features(held_out, 4, 2 * i + 2))
+        for i in range(400)
+    ]
+    shares = [result.share or 0.0 for result in found]
+    assert np.mean(shares) == pytest.approx(found[0].expected, rel=0.2)
+    assert np.std(shares) == pytest.approx(found[0].error, rel=0.2)
 
 
 def test_images_that_resemble_no_photograph_are_not_memorised() -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from conftest import make_params
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message
+from facegan.core.events import Message, Progress
 from facegan.data.dataset import load_images
 from facegan.evaluate import scorer as module
 from facegan.evaluate.scorer import Scorer
@@ -102,6 +104,67 @@ def test_the_fid_is_the_mean_over_three_sets_of_latents(
     assert content["untrained"] == pytest.approx(fid, abs=1e-4)
 
 
+def test_every_fid_is_on_record_with_its_set_of_latents(evaluated: Evaluate) -> None:
+    content = evaluated()
+    assert len(content["fids"]) == 3
+    assert np.mean(content["fids"]) == pytest.approx(content[FID], abs=1e-4)
+    assert np.std(content["fids"], ddof=1) == pytest.approx(content[f"{FID}_spread"], abs=1e-4)
+    # Far above the trained generator's, so that one set of latents is enough.
+    assert content["untrained_fids"] == [content["untrained"]]
+    assert content["untrained"] > 2 * content[FID]
+    assert "untrained_spread" not in content
+
+
+def test_an_untrained_fid_close_to_the_trained_one_has_a_spread(
+    evaluated: Evaluate, trained: Path
+) -> None:
+    shutil.copyfile(trained / "generator.safetensors", trained / "untrained.safetensors")
+    events: list[Any] = []
+    content = evaluated(on_event=events.append)
+    assert content["untrained_fids"] == content["fids"]
+    assert content["untrained_spread"] == content[f"{FID}_spread"]
+    done = [event for event in events if isinstance(event, Progress)]
+    assert (done[-1].done, done[-1].total) == (240, 240)
+
+
+def test_scores_of_images_state_their_standard_error(evaluated: Evaluate) -> None:
+    content = evaluated()
+    for metric in ("kid", "precision", "recall", "memorised"):
+        name = f"{metric}20_efficientnet-lite0-32"
+        assert content[f"{name}_stderr"] > 0
+        # The first key that starts with the metric is its value.
+        assert next(key for key in content if key.startswith(metric)) == name
+    for metric in ("precision", "recall"):
+        assert content[f"{metric}20_efficientnet-lite0-32_stderr"] >= 1 / 20
+    # The 20 stored held-out images.
+    assert content["memorised20_efficientnet-lite0-32_expected"] == pytest.approx(1 / 21, abs=1e-6)
+    assert content["omitted"] == {}
+
+
+def test_scores_from_too_few_images_are_left_out_with_the_reason(
+    evaluated: Evaluate, references: tuple[Path, Path], tmp_path: Path
+) -> None:
+    statistics = Statistics.load(references[1])
+    few = replace(statistics, subset=statistics.subset[:19], holdout=statistics.holdout[:5])
+    few.save(tmp_path / "few")
+    events: list[Any] = []
+    content = evaluated(official=tmp_path / "few", on_event=events.append)
+    reason = "19 images on each side; at least 20 are needed"
+    memorised = "5 held-out images; at least 20 are needed"
+    names = ("kid", "precision", "recall")
+    assert content["omitted"] == dict.fromkeys(names, reason) | {"memorised": memorised}
+    assert not any(key.startswith((*names, "memorised")) for key in content)
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert f"no score for memorised: {memorised}" in texts
+    assert (tmp_path / "evaluation" / "nearest.png").exists()
+
+
+def test_too_few_images_for_the_fid_stand_in_the_metrics(evaluated: Evaluate) -> None:
+    warnings = evaluated()["warnings"]
+    counts = ("600 photographs", "300 photographs in each half", "40 generated images")
+    assert [w.startswith(count) for w, count in zip(warnings, counts, strict=True)] == [True] * 3
+
+
 def test_a_second_evaluation_is_byte_identical(evaluated: Evaluate, tmp_path: Path) -> None:
     files = [tmp_path / "metrics.json", *(tmp_path / "evaluation" / n for n in PICTURES)]
     contents = []
@@ -166,6 +229,7 @@ def test_without_held_out_images_there_is_no_memorisation_score(
     reference(tmp_path / "dataset", quick, official, small.reference, device)
     content = evaluated(dataset=tmp_path / "dataset", official=official)
     assert not any(name.startswith("memorised") for name in content)
+    assert content["omitted"] == {"memorised": "0 held-out images; at least 20 are needed"}
     assert (tmp_path / "evaluation" / "nearest.png").exists()
 
 

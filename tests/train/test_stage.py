@@ -19,6 +19,7 @@ from conftest import make_params
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
 from facegan.core.history import best_score, read_history, scores
+from facegan.data.dataset import load_images
 from facegan.models.files import load_generator
 from facegan.params import Params
 from facegan.train.checkpoint import load_checkpoint
@@ -109,6 +110,24 @@ def test_keeps_the_generator_of_the_best_snapshot(
     assert round(state["best"]["quick_fid"], 6) == best["quick_fid"]
     saved = load_generator(finished[2] / "out" / "generator.safetensors", device).state_dict()
     assert all(torch.equal(saved[k], v) for k, v in state["best"]["generator"].items())
+
+
+def test_the_number_of_steps_and_what_to_expect_are_said_before_the_first_step(
+    run: Callable[..., Path], dataset: Path
+) -> None:
+    said: list[str] = []
+
+    def stop_at_first_step(event: Any) -> None:
+        if isinstance(event, Progress):
+            raise PowerFailure
+        if isinstance(event, Message):
+            said.append(event.text)
+
+    with pytest.raises(PowerFailure):
+        run(make_params(), on_event=stop_at_first_step)
+    images = len(load_images(dataset))
+    assert said[0].startswith(f"{images // 20} steps of 20 images")
+    assert "too few for anything but noise" in said[0]
 
 
 def test_outputs_depend_on_data_params_and_seed_alone(

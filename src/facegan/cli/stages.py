@@ -66,26 +66,47 @@ def fetch(
             result = f"{path}: the Inception weights that published FIDs use"
         else:
             num_inputs = step.fetch(source, out, report)
-            result = f"{out}: {num_inputs:,} inputs from {source}; to track them: dvc add {out}"
+            result = f"{out}: {num_inputs:,} inputs from {source}; to track them: dvc add {out}; "
+            result += "for a params.yaml that fits them: facegan preset auto"
     typer.echo(result)
 
 
 @app.command()
 def preset(
     name: Annotated[
-        str, typer.Argument(help="digits, mnist, celeba32, celeba64, faces128 or dcgan-paper.")
+        str,
+        typer.Argument(
+            help="auto (by number and size of the photographs), digits, mnist, celeba32, celeba64, "
+            "faces128 or dcgan-paper."
+        ),
     ],
+    data: Annotated[
+        str | None,
+        typer.Argument(help="For auto: a folder, or s3://bucket/prefix. Default: data."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a modified file.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Write a preset to params.yaml.
 
-    Example: facegan preset celeba64
+    Example: facegan preset auto
     """
-    from facegan.params import write_preset
+    from facegan.params import preset_text, write_params
+    from facegan.presets import auto
 
-    write_preset(name, params, force)
-    typer.echo(f"{params}: preset {name}")
+    result = f"preset {name}"
+    if name == "auto":
+        from facegan.photos.inputs import open_root
+        from facegan.presets.survey import survey
+
+        text = auto.auto_preset(survey(open_root(data or "data")))
+        result = auto.title(text)
+    elif data is not None:
+        raise FaceganError(f"{data}: only preset auto looks at photographs")
+    else:
+        text = preset_text(name)
+    write_params(text, params, force or auto.is_auto(params))
+    typer.echo(f"{params}: {result}")
 
 
 @app.command()

@@ -1,7 +1,11 @@
 """Kernel Inception Distance between two sets of features."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+from facegan.evaluate import jackknife
 
 # As published, and the defaults of torch-fidelity and torchmetrics.
 SUBSETS, SUBSET_SIZE = 100, 1000
@@ -9,14 +13,26 @@ SUBSETS, SUBSET_SIZE = 100, 1000
 BLOCK = 500
 
 
-def kernel_distance(real: Tensor, fake: Tensor, seed: int) -> tuple[float, float]:
-    """Mean and standard deviation of the squared MMD over SUBSETS random subsets.
+class KernelDistance(NamedTuple):
+    """
+    Attributes:
+        mean, spread: mean and standard deviation of the squared MMD over SUBSETS random subsets.
+        error: standard error of the squared MMD of all features, see `jackknife`.
+    """
+
+    mean: float
+    spread: float
+    error: float
+
+
+def kernel_distance(real: Tensor, fake: Tensor, seed: int) -> KernelDistance:
+    """The KID of two sets of features.
 
     Bińkowski et al. 2018, section 4. The estimate is unbiased, so it can be slightly negative. Each
     subset is drawn independently, without replacement, with `subset_size` features per side.
 
     Args:
-        real, fake: float32 (n, d) and (m, d), on the CPU; n, m >= 4.
+        real, fake: float32 (n, d) and (m, d), on the CPU; n, m >= jackknife.MIN_IMAGES.
         seed: seed for the subsets.
     """
     size = subset_size(len(real), len(fake))
@@ -25,8 +41,14 @@ def kernel_distance(real: Tensor, fake: Tensor, seed: int) -> tuple[float, float
     for subset in range(SUBSETS):
         for mask in masks:
             mask[subset, torch.randperm(mask.shape[1], generator=rng)[:size]] = 1
-    distances = squared_mmds(real, fake, *masks)
-    return float(distances.mean()), float(distances.std(correction=0))
+    parts = [jackknife.without_each_group(len(side)) for side in (real, fake)]
+    whole = [torch.cat([mask, part]) for mask, part in zip(masks, parts, strict=True)]
+    distances, remaining = squared_mmds(real, fake, *whole).tensor_split([SUBSETS])
+    return KernelDistance(
+        float(distances.mean()),
+        float(distances.std(correction=0)),
+        jackknife.standard_error(remaining),
+    )
 
 
 def subset_size(n_real: int, n_fake: int) -> int:

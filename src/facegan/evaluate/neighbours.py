@@ -23,16 +23,19 @@ class Memorisation:
     """Distances of generated images to the training set, compared with those of held-out images.
 
     Attributes:
-        share: share of samples closer to a training image than 99% of held-out images are. 0.01 is
-            expected of a generator that does not memorise (1 / (m + 1) with m < 99 held-out
-            images), 1 of copies, 0 of images that resemble no photograph; None without held-out
-            images.
+        share: share of samples closer to a training image than 99% of held-out images are: 1 for
+            copies, 0 for images that resemble no photograph; None without held-out images.
+        expected: the mean of `share` for a generator that does not memorise: 0.01, or 1 / (m + 1)
+            with m < 99 held-out images.
+        error: its standard deviation.
         order: int64 (n,), indices of the generated images, closest to a training image first.
         nearest: int64 (n,), index in `train` of each generated image's nearest neighbour.
         distances: float64 (n,), Euclidean distance to it.
     """
 
     share: float | None
+    expected: float
+    error: float
     order: Tensor
     nearest: Tensor
     distances: Tensor
@@ -53,14 +56,28 @@ def memorisation(fake: Tensor, train: Tensor, holdout: Tensor) -> Memorisation:
     """
     distances, indices = nearest(fake, train)
     order = distances.argsort(stable=True)
+    expected, error = _expected_share(len(fake), len(holdout))
     if len(holdout) == 0:
-        return Memorisation(None, order, indices, distances)
+        return Memorisation(None, expected, error, order, indices, distances)
     holdout_distances, _ = nearest(holdout, train)
     # By the Weibull method, another held-out image falls below the quantile with probability
     # QUANTILE; by numpy's default, with 0.02 for 100 held-out images.
     threshold = np.quantile(holdout_distances.numpy(), QUANTILE, method="weibull")
     share = float((distances <= threshold).double().mean())
-    return Memorisation(share, order, indices, distances)
+    return Memorisation(share, expected, error, order, indices, distances)
+
+
+def _expected_share(num_fake: int, num_holdout: int) -> tuple[float, float]:
+    """Mean and standard deviation of `Memorisation.share` for a generator that does not memorise.
+
+    The threshold is the k-th smallest of m distances. The probability U that another image falls
+    below it is distributed as Beta(k, m + 1 - k) (David and Nagaraja 2003, section 2.3), also taken
+    for a k that is not an integer. The share counts n images with that probability each.
+    """
+    mean = max(QUANTILE, 1 / (num_holdout + 1))
+    variance = mean * (1 - mean) / (num_holdout + 2)  # of U
+    binomial = (mean * (1 - mean) - variance) / num_fake  # E[U (1 - U)] / n
+    return mean, (variance + binomial) ** 0.5
 
 
 def nearest(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,19 +106,51 @@ def precision_and_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
     Args:
         real, fake: float32 (n, d) and (m, d), on the CPU; n, m >= 4.
     """
-    real_radii, fake_radii = _radii(real), _radii(fake)
-    precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
-    for block, radii in zip(_distances(fake, real), fake_radii.split(BLOCK), strict=True):
-        precise.append((block <= real_radii).any(1))
-        recalled |= (block <= radii[:, None]).any(0)
-    return float(torch.cat(precise).double().mean()), float(recalled.double().mean())
+    everything = [torch.ones(1, len(side), dtype=torch.bool) for side in (real, fake)]
+    ((precision, recall),) = manifold_shares(real, fake, *everything).tolist()
+    return precision, recall
 
 
-def _radii(features: Tensor) -> Tensor:
-    """Distance of each sample to its NEIGHBOURS-th nearest neighbour: float64 (n,)."""
+def manifold_shares(real: Tensor, fake: Tensor, in_real: Tensor, in_fake: Tensor) -> Tensor:
+    """Precision and recall of s subsets: float64 (s, 2).
+
+    Distances, most of the work, are computed once for all subsets.
+
+    Args:
+        real, fake: float32 (n, d) and (m, d), on the CPU.
+        in_real, in_fake: bool (s, n) and (s, m), masks of the subsets, of at least 4 each.
+    """
+    real_radii, fake_radii = _radii(real, in_real), _radii(fake, in_fake)
+    precise, recalled = torch.zeros_like(in_fake), torch.zeros_like(in_real)
+    windows = torch.arange(len(fake)).split(BLOCK)
+    for block, window in zip(_distances(fake, real), windows, strict=True):
+        for subset in range(len(in_real)):
+            precise[subset, window] = (block <= real_radii[subset]).any(1)
+            recalled[subset] |= (block <= fake_radii[subset, window, None]).any(0)
+    shares = [
+        (inside & members).sum(1).double() / members.sum(1)
+        for inside, members in ((precise, in_fake), (recalled, in_real))
+    ]
+    return torch.stack(shares, 1)
+
+
+def _radii(features: Tensor, members: Tensor) -> Tensor:
+    """Distance of each sample to its NEIGHBOURS-th nearest neighbour within each subset: float64
+    (s, n); -1 for samples that are not in it.
+
+    Args:
+        members: bool (s, n), masks of the subsets.
+    """
     # One more, because each sample is its own nearest.
-    blocks = [b.topk(NEIGHBOURS + 1, largest=False).values for b in _distances(features, features)]
-    return torch.cat(blocks)[:, -1]
+    radii = [
+        torch.stack([_kth(block[:, mask], NEIGHBOURS + 1) for mask in members])
+        for block in _distances(features, features)
+    ]
+    return torch.cat(radii, 1).masked_fill(~members, -1)
+
+
+def _kth(distances: Tensor, k: int) -> Tensor:
+    return distances.topk(k, largest=False).values[:, -1]
 
 
 def _distances(queries: Tensor, keys: Tensor) -> Iterator[Tensor]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from facegan.core.atomic import replacing
 from facegan.core.digests import file_sha256
-from facegan.core.events import OnEvent, silent
+from facegan.core.errors import FaceganError
+from facegan.core.events import Message, OnEvent, silent
 from facegan.core.history import NAME, best_score, read_history
 from facegan.core.outputs import check_output_file, check_output_folder
 from facegan.core.pictures import grid, save_picture
@@ -20,15 +21,18 @@ from facegan.data.dataset import load_images, require_same_data
 from facegan.evaluate import plots
 from facegan.evaluate.neighbours import Memorisation
 from facegan.evaluate.protocol import SEEDS, describe_protocol
-from facegan.evaluate.sample_metrics import sample_metrics
-from facegan.evaluate.scorer import Scorer
-from facegan.features.frechet import Statistics
+from facegan.evaluate.sample_metrics import SampleMetrics, sample_metrics
+from facegan.evaluate.scorer import FeatureSample, Scorer
+from facegan.features.frechet import Statistics, rank_warning
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
 from facegan.models.sampling import BLOCK, generate, latent_block, latents
 from facegan.params import Evaluate, Extractor
 from facegan.runtime import distributed
 
+# The untrained generator's FID is computed with all sets of latents, instead of the first alone, if
+# it is below this many times the trained one's: only then does its noise matter.
+CLOSE = 2
 SAMPLE_SEED = 12
 SAMPLES = 144
 # Pairs of a generated image and its nearest training image, closest first; pairs per row.
@@ -59,32 +63,32 @@ def evaluate(
         FaceganError: if an input is missing, if generator, reference and dataset don't match, or
             if the generator's output contains NaN.
     """
-    statistics = _load_reference(official, dataset, requested)
+    statistics, count = _load_reference(official, dataset, requested), params.num_samples
     events = read_history(trained / NAME)
     generator = load_generator(trained / "generator.safetensors", device)
     untrained = load_generator(trained / "untrained.safetensors", device)
-    sets = [(generator, seed) for seed in SEEDS] + [(untrained, SEEDS[0])]
     with distributed.process_group(device) as group:
         if group.is_main:  # other machines may lack the outputs' folders
             _check_outputs(out, metrics, (trained, dataset, official))
-        scorer = Scorer(statistics, len(sets) * params.num_samples, device, group, on_event)
-        samples = [scorer.sample(network, params.num_samples, seed) for network, seed in sets]
+        scorer = Scorer(statistics, (len(SEEDS) + 1) * count, device, group, on_event)
+        fids, sample = _fids(scorer, generator, untrained, count)
     if group.rank > 0:
         return
-    others, fids = sample_metrics(statistics, samples[0]), [sample.fid for sample in samples]
+    others = sample_metrics(statistics, sample)
     content = {
-        **_fids(describe_protocol(statistics, params.num_samples), fids),
-        **others.scores,
-        "floor": round(statistics.metadata["floor"], 4),
+        **fids,
+        **_other_scores(others, statistics, on_event),
         **_training_summary(events),
+        "warnings": _warnings(statistics, count),
         "sample_metrics": others.protocol,
         "generator": file_sha256(trained / "generator.safetensors"),
         "reference": file_sha256(official),
     }
+    pairs = _pairs(generator, others.memorisation, statistics, dataset)
     with replacing(out) as folder:
         folder.mkdir()
-        save_picture(_samples(generator), folder / PICTURE)
-        save_picture(_pairs(generator, others.memorisation, statistics, dataset), folder / NEAREST)
+        for name, pixels in ((PICTURE, _samples(generator)), (NEAREST, pairs)):
+            save_picture(pixels, folder / name)
         plots.plot_quick_fid(events, content, folder / PLOT)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
@@ -106,16 +110,54 @@ def _check_outputs(out: Path, metrics: Path, inputs: tuple[Path, ...]) -> None:
     check_output_file(metrics, '"protocol"', inputs)
 
 
-def _fids(protocol: dict[str, Any], all_fids: Sequence[float]) -> dict[str, Any]:
-    """Mean and spread of the FID over the sets of latents, the untrained generator's FID, protocol.
-
-    Args:
-        all_fids: the trained generator's, one per set of latents; then the untrained one's.
+def _fids(
+    scorer: Scorer, generator: Generator, untrained: Generator, num_samples: int
+) -> tuple[dict[str, Any], FeatureSample]:
+    """Mean, spread and single values of the FID over the sets of latents, after training and
+    before; the protocol; and the trained generator's features of the first set.
     """
-    *fids, untrained = all_fids
-    values = {"": mean(fids), "_spread": stdev(fids)}
-    scores = {f"{protocol['name']}{suffix}": round(value, 4) for suffix, value in values.items()}
-    return {**scores, "untrained": round(untrained, 4), "protocol": protocol}
+    samples = [scorer.sample(generator, num_samples, seed) for seed in SEEDS]
+    fids = [sample.fid for sample in samples]
+    protocol = describe_protocol(scorer.statistics, num_samples)
+    scores = {protocol["name"]: mean(fids), f"{protocol['name']}_spread": stdev(fids)}
+    before = [scorer.sample(untrained, num_samples, SEEDS[0]).fid]
+    scores["untrained"] = before[0]
+    if before[0] < CLOSE * mean(fids):
+        scorer.total += (len(SEEDS) - 1) * num_samples
+        before += [scorer.sample(untrained, num_samples, seed).fid for seed in SEEDS[1:]]
+        scores["untrained_spread"] = stdev(before)
+    sets = {"fids": fids, "untrained_fids": before}
+    return {
+        **{name: round(value, 4) for name, value in scores.items()},
+        **{name: [round(value, 4) for value in values] for name, values in sets.items()},
+        "protocol": protocol,
+    }, samples[0]
+
+
+def _other_scores(
+    others: SampleMetrics, statistics: Statistics, on_event: OnEvent
+) -> dict[str, Any]:
+    """All scores beside the FID, and why some are missing."""
+    for metric, reason in others.omitted.items():
+        on_event(Message(f"no score for {metric}: {reason}"))
+    floor = round(statistics.metadata["floor"], 4)
+    return {**others.scores, "floor": floor, "omitted": others.omitted}
+
+
+def _warnings(statistics: Statistics, num_samples: int) -> list[str]:
+    """What makes the FID unreliable; its spread over sets of latents does not show it."""
+    count = statistics.metadata["count"]
+    counts = {
+        "photographs": count,
+        "photographs in each half, for the floor": count // 2,
+        "generated images": num_samples,
+    }
+    dimensions = len(statistics.mean)
+    return [
+        warning
+        for what, count in counts.items()
+        if (warning := rank_warning(count, dimensions, what))
+    ]
 
 
 def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:

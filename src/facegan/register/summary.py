@@ -45,13 +45,23 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
 
 
 def _sample_metrics(scores: dict[str, Any]) -> list[tuple[str, str]]:
-    """The metrics beside FID, by the first word of their key."""
+    """The metrics beside FID, by the first word of their key; why others are missing; warnings."""
     meanings = {
         "kid": "lower is better",
         "precision": "share of generated images within the manifold of real images",
         "recall": "share of real images within the manifold of generated images",
-        "memorised": "share of samples closer to a training image than 99% of held-out images are; "
-                     "0.01 is expected",
-    }  # fmt: skip
-    found = ((name, [key for key in scores if key.startswith(name)]) for name in meanings)
-    return [(name, f"{scores[keys[0]]:.3g}, {meanings[name]}") for name, keys in found if keys]
+        "memorised": "share of samples closer to a training image than 99% of held-out images are",
+    }
+    rows = []
+    for name, meaning in meanings.items():
+        if name in scores["omitted"]:
+            rows.append((name, f"no score: {scores['omitted'][name]}"))
+            continue
+        key = next(key for key in scores if key.startswith(name))
+        value, error = f"{scores[key]:.3g}", f"± {scores[f'{key}_stderr']:.1g}"
+        if name == "memorised":
+            expected = f"{scores[f'{key}_expected']:.2g} {error} is expected"
+            rows.append((name, f"{value}, {meaning}; {expected}"))
+        else:
+            rows.append((name, f"{value} {error}, {meaning}"))
+    return rows + [("warning", warning) for warning in scores["warnings"]]

@@ -21,6 +21,7 @@ from facegan.runtime.distributed import Group
 from facegan.train import continuation, gan_state, monitor, retention, run_folder, trainer
 from facegan.train import identity as identities
 from facegan.train.export import export
+from facegan.train.outlook import outlook
 
 PACKAGE = Path(__file__).parents[1]
 # Folders with the code that a training depends on, as in the deps of its stage in dvc.yaml.
@@ -75,6 +76,7 @@ def train(
         params = params.model_copy(update={"dtype": dtype})
         placed = to_device_if_fits(images, device)
         batches = Batches(placed, params.batch_size, seed, device, group=group)
+        on_event(events.Message(outlook(len(images), params, init is not None)))
         # Other machines do not have the folder to resume.
         folder = run_folder.RunFolder(checkpoints, identity, resume if group.is_main else None)
         if group.is_main:
