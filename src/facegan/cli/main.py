@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from facegan.cli import checkpoints, stages, view
+from facegan.cli import checkpoints, stages, track, view
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(stages.app)
 app.add_typer(view.app)
+app.add_typer(track.app)
 app.add_typer(checkpoints.app)
 
 
