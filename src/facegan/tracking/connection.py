@@ -25,6 +25,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -71,16 +72,19 @@ def _require_answer(uri: str) -> None:
         engine = sqlalchemy.create_engine(uri, connect_args=limits)
         engine.connect().close()
         engine.dispose()
-    with _no_patience():
+    with _little_patience():
         MlflowClient().search_experiments(max_results=1)
 
 
 @contextlib.contextmanager
-def _no_patience() -> Iterator[None]:
-    """One try of a few seconds, for the requests within the block."""
+def _little_patience() -> Iterator[None]:
+    """Two tries of a few seconds, for the requests within the block.
+
+    Two, because a server that was restarted has closed the connections that are still open here.
+    """
     names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
     before = {name: os.environ[name] for name in names}
-    limits = (min(FIRST_ANSWER, int(before[names[0]])), 0)
+    limits = (min(FIRST_ANSWER, int(before[names[0]])), 1)
     os.environ.update(zip(names, map(str, limits), strict=True))
     try:
         yield

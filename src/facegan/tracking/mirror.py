@@ -95,11 +95,12 @@ class Mirror:
         assert self.child.stdout is not None
         with suppress(BlockingIOError):
             while content := os.read(self.child.stdout.fileno(), 65_536):
-                self.output += content
-                self.heard = time.monotonic()
-                *lines, self.output = self.output.split(b"\n")
-                for line in filter(None, lines):
-                    self._say(line.decode("utf-8", "replace"))
+                *lines, self.output = (self.output + content).split(b"\n")
+                for line in lines:
+                    if line:
+                        self._say(line.decode("utf-8", "replace"))
+                    else:
+                        self.heard = time.monotonic()
             self.has_ended = True  # the end of its output
             if (status := self.child.wait()) != 0:
                 self._say(f"MLflow: the mirror ended with status {status}; {LATER}")
@@ -150,10 +151,8 @@ class Mirror:
         while not self.has_ended:
             now = time.monotonic()
             if now > end or now > self.heard + patience:
-                self._say(
-                    "MLflow: not everything is mirrored yet; `facegan sync` and `facegan register` "
-                    "do the rest"
-                )
+                if not self.said:
+                    self._say("MLflow: no answer in time; `facegan sync` mirrors what is missing")
                 return
             time.sleep(0.02)
             self._listen()

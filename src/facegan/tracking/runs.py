@@ -5,6 +5,7 @@ same fingerprint doubles a point.
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,14 +78,15 @@ def mirror(
     tell()
     expected = from_history(events, record, run.info.start_time)
     known.points.log_missing(client, run, expected, tell)
-    pictures = {e["images_seen"]: folder / e["picture"] for e in events if "picture" in e}
-    images.log_missing(client, run, pictures, known.images, tell)
-    _log_files(client, run_id, record, known.files)
     collapses = [event for event in events if event["event"] == "collapse"]
     if collapses:
         text = f"at {collapses[-1]['images_seen']:,} images seen: {collapses[-1]['reason']}"
         _set_tags(client, run, {COLLAPSED: text})
     _set_status(client, run, record, running)
+    # Last, because an artifact store can fail where the server does not.
+    pictures = {e["images_seen"]: folder / e["picture"] for e in events if "picture" in e}
+    images.log_missing(client, run, pictures, known.images, tell)
+    _log_files(client, run_id, record, known.files)
     tell()
     return client.get_run(run_id)
 
@@ -150,9 +152,11 @@ def dataset(start: dict[str, Any], dvc_hash: str) -> DatasetInput:
     """MLflow's description of the training images."""
     # The profile needs the shape alone: one byte, repeated.
     array = np.broadcast_to(np.uint8(0), (start["images"], *start["shape"]))
-    described = from_numpy(
-        array, source=str(project_root() / "data"), name=DATASET, digest=start["data"][:16]
-    ).to_dict()
+    source, digest = str(project_root() / "data"), start["data"][:8]
+    with warnings.catch_warnings():
+        # MLflow knows two classes of one name for local folders; either is right.
+        warnings.simplefilter("ignore", UserWarning)
+        described = from_numpy(array, source=source, name=DATASET, digest=digest).to_dict()
     tags = [InputTag("mlflow.data.context", "train")]
     tags += [InputTag("facegan.dvc", dvc_hash)] if dvc_hash else []
     return DatasetInput(Dataset(**described), tags)

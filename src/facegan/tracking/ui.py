@@ -30,6 +30,7 @@ SERVER_SETTINGS = {
     # Seven more processes, for jobs of language models.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STARTUP, SHUTDOWN = 120.0, 10.0  # seconds
 
 
@@ -129,14 +130,17 @@ def _process(uri: str, address: str, log: IO[bytes]) -> Iterator[subprocess.Pope
         stderr=log,
         start_new_session=True,  # ends as a group, with the server's own children
     )
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {number: signal.signal(number, _interrupt) for number in STOP_SIGNALS}
     try:
         yield process
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number in STOP_SIGNALS:  # a second Ctrl-C must not leave a process behind
+            signal.signal(number, signal.SIG_IGN)
         _end(process)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
