@@ -114,6 +114,6 @@ def redact(text: str) -> str:
         values |= {password, unquote(password), quote(unquote(password), safe="")}
     for value in values:
         text = text.replace(value, "***")
-    text = re.sub(r"(\b[\w+.-]+://)[^/\s'\"]*@", r"\1***@", text)
+    text = re.sub(r"(\b[\w+.-]+://)[^\s'\"]*@", r"\1***@", text)
     text = re.sub(r"(?i)(\buser(?:name)? [\"'])[^\"']+", r"\1***", text)
     return re.sub(r"(\b[\w+.-]+://[^\s'\"?]*\?)[^\s'\");,]+", r"\1***", text)
