@@ -63,7 +63,7 @@ def test_the_diff_has_changed_and_new_code_and_no_secrets(repository: Path) -> N
     assert provenance.tags("cpu")["facegan.dirty"] == "true"
     provenance.write_files(repository / "files")
     diff = (repository / "files" / provenance.DIFF).read_text()
-    assert "+lr = 2" in diff and "new.py" in diff and "+API_KEY = ***" in diff
+    assert "+lr = 2" in diff and "new.py" in diff and "+API_KEY = '***" in diff
     assert "tell-no-one" not in diff
 
 

@@ -116,4 +116,5 @@ def redact(text: str) -> str:
         text = text.replace(value, "***")
     text = re.sub(r"(\b[\w+.-]+://)[^\s'\"]*@", r"\1***@", text)
     text = re.sub(r"(?i)(\buser(?:name)? [\"'])[^\"']+", r"\1***", text)
-    return re.sub(r"(\b[\w+.-]+://[^\s'\"?]*\?)[^\s'\");,]+", r"\1***", text)
+    query = r"(\b[\w+.-]+://[^\s'\"?]*\?)[^\s'\");,]+?(?=[:.]?(?:[\s'\");,]|$))"
+    return re.sub(query, r"\1***", text)
