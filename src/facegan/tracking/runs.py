@@ -70,7 +70,8 @@ def mirror(
     record = find_record(folder, start["fingerprint"])
     running = record.folder is not None and not record.end and is_running(record.folder.parent)
     if running:  # a crash or a rollback repeats what comes after the last score
-        events = [e for e in events if e.get("images_seen", 0) <= record.scores[-1][0]]
+        last = record.scores[-1][0] if record.scores else 0
+        events = [e for e in events if e.get("images_seen", 0) <= last]
     run = _find_run(client, start, experiment, record)
     run_id = run.info.run_id
     tell()
