@@ -14,12 +14,15 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from buckets import credentials, rclone
+from commands import facegan
+from conftest import make_params
 from facegan.core import events
 from facegan.core.errors import FaceganError, Interrupted
-from facegan.core.history import append_history
+from facegan.core.history import append_history, read_history
 from facegan.tracking import connection, mirror, record, runs
 from histories import QUICK, grids, interval, points, running, samples, score, write
 from servers import MlflowServer, free_port
@@ -91,6 +94,7 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tr
         yield trainer
 
 
+@pytest.mark.faults
 def test_a_server_that_hangs_and_is_killed_and_restarted_has_everything_once(
     server: MlflowServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +119,7 @@ def test_a_server_that_hangs_and_is_killed_and_restarted_has_everything_once(
     assert points(client, run.info.run_id) == before
 
 
+@pytest.mark.faults
 def test_a_server_that_never_answers_costs_seconds_and_sync_does_the_rest(
     server: MlflowServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +165,7 @@ def test_the_status_on_record_is_how_the_training_ended(
     assert record.read_record(trainer.folder).end["status"] == status
 
 
+@pytest.mark.faults
 def test_a_lost_artifact_store_neither_stops_the_training_nor_its_points(
     store: Path, trainer: Trainer, buckets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +187,7 @@ def test_a_lost_artifact_store_neither_stops_the_training_nor_its_points(
         trainer.require_complete(client, run.info.run_id)
 
 
+@pytest.mark.faults
 def test_a_training_that_is_killed_ends_killed_and_leaves_no_process(
     store: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +213,40 @@ def test_a_training_that_is_killed_ends_killed_and_leaves_no_process(
     run = only_run(connection.connect())
     assert run.info.status == "KILLED"
     assert record.read_record(tmp_path / "run").end["status"] == "KILLED"
+
+
+@pytest.mark.faults
+def test_a_real_training_again_and_while_the_server_hangs_has_every_point_once(
+    server: MlflowServer,
+    dataset: Path,
+    references: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    params = make_params(train={"eval_interval": 180}, register={"name": "real"})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(by_alias=True)))
+    server.hang()
+    hung = facegan("train", dataset, references[0], "out", cwd=tmp_path)
+    server.go_on()
+    assert hung.returncode == 0 and hung.stderr.count("facegan sync") == 1, hung.stderr
+    again = facegan("train", dataset, references[0], "again", cwd=tmp_path)
+    assert again.returncode == 0 and "facegan sync" not in again.stderr, again.stderr
+    assert facegan("sync", cwd=tmp_path).returncode == 0
+    client = connection.connect()
+    experiment = client.get_experiment_by_name("real")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    events = read_history(tmp_path / "out/history.jsonl")
+    expected = {
+        QUICK: [(e["images_seen"], e["quick_fid"]) for e in events if e["event"] == "score"],
+        "diversity": [(e["images_seen"], e["diversity"]) for e in events if "diversity" in e],
+    }
+    found = points(client, run.info.run_id)
+    assert {key: found[key] for key in expected} == expected
+    steps = {step for step, _ in expected["diversity"]}
+    assert len(grids(client, run.info.run_id)) == 2 * len(steps)
+    assert run.info.status == "FINISHED"
 
 
 def test_a_mirror_that_cannot_start_is_one_message(

@@ -63,6 +63,7 @@ def test_reading_from_another_folder_creates_no_store(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.faults
 def test_two_processes_at_once_create_one_whole_store(tmp_path: Path) -> None:
     code = "from facegan.tracking import connection; connection.connect()"
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
@@ -77,6 +78,7 @@ def test_two_processes_at_once_create_one_whole_store(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db.new").exists()
 
 
+@pytest.mark.faults
 def test_a_creation_that_was_killed_leaves_no_broken_store(
     empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
