@@ -114,7 +114,7 @@ def test_a_project_that_moved_finds_its_artifacts(
     assert len(grids(client, run.info.run_id)) == 2
     assert mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="images")
     source = client.get_model_version("faces", "1").source
-    assert source.startswith((moved.as_uri(), str(moved)))
+    assert source is not None and source.startswith((moved.as_uri(), str(moved)))
     assert store.relocate(moved / "mlflow.db") == 0
     # New runs go to the new place too.
     other = runs.mirror(client, write(moved / "b", samples(0), fingerprint="b"), "faces")

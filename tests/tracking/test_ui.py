@@ -29,7 +29,9 @@ def test_pages_lead_to_the_runs_the_last_two_and_the_model(store: Path) -> None:
     ]
     client.create_registered_model("faces")
     pages = dict(ui.pages(address, "faces"))
-    number = client.get_experiment_by_name("faces").experiment_id
+    experiment = client.get_experiment_by_name("faces")
+    assert experiment is not None
+    number = experiment.experiment_id
     assert pages["runs"] == f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
     assert pages["model"] == f"{address}/#/models/faces?workflowType=machine_learning"
     query = parse_qs(urlsplit(urlsplit(pages["comparison"]).fragment).query)
