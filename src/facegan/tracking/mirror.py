@@ -21,6 +21,7 @@ from facegan.tracking import record
 # Seconds at the end of a training: since the child's last sign of life, and in all. A child that
 # works on a local file is slow, but never hangs.
 PATIENCE, LOCAL_PATIENCE, TOTAL, KILLED_TOTAL = 5.0, 60.0, 60.0, 5.0
+LISTEN_INTERVAL = 0.2  # seconds
 LATER = "training continues, and `facegan sync` brings MLflow up to date later"
 
 
@@ -44,12 +45,17 @@ class Mirror:
         self.output = b""  # of the child, an unfinished line
         self.has_ended = False  # the child, or it was never started
         self.heard = 0.0  # monotonic time of its last sign of life
+        self.listen_at = 0.0  # when to look for messages
 
     def __enter__(self) -> Self:
         return self
 
     def __call__(self, event: Event) -> None:
         self.on_event(event)
+        is_score, now = isinstance(event, Scored), time.monotonic()
+        if not is_score and now < self.listen_at:
+            return  # a step may take a millisecond
+        self.listen_at = now + LISTEN_INTERVAL
         with self._tolerant():
             if self.child is None and not self.has_ended:
                 self._start()  # at the first event: only one of several processes has events
