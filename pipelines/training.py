@@ -22,6 +22,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,12 @@ def process(command: list[str], directory: Path) -> Iterator[subprocess.Popen[st
     child = subprocess.Popen(
         command,
         cwd=directory,
-        env=os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            "PATH": f"{scripts}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+            "PREFECT__FLOW_RUN_ID": flow_run.id or "",  # a tag of the MLflow run
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -121,7 +121,7 @@ def test_import_contracts_hold() -> None:
         ("train/losses.py", "import mlflow", "Only tracking and register import MLflow"),
         ("register/gate.py", "import sqlalchemy", "Only tracking and register import MLflow"),
         ("train/losses.py", "import typer", "Only cli imports typer"),
-        ("train/losses.py", "import yaml", "Only params and init_from import yaml"),
+        ("train/losses.py", "import yaml", "Only params, init_from and provenance"),
         ("train/losses.py", "import boto3", "Only photos and fetch import boto3"),
         ("train/losses.py", "import gdown", "Only fetch.datasets downloads"),
         ("train/losses.py", "import distributed", "Only preprocess.workers imports Dask"),

@@ -75,6 +75,8 @@ def test_the_summary_shows_the_scores_and_the_registered_version(project: Projec
     assert "floor" in output and "600 real images" in output
     assert "facegan-test version 1, Production, @champion" in output
     assert "artifacts/evaluation/samples.png" in output
+    assert "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning" in output
+    assert "/#/models/facegan-test?workflowType=machine_learning" in output
 
 
 @contextmanager

@@ -1,51 +1,13 @@
 """MLflow runs as a mirror of the history, in a real SQLite store."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from PIL import Image
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, Scored
-from facegan.tracking import connection, runs
-
-START = {
-    "event": "start",
-    "fingerprint": "f00d",
-    "data": "beef",
-    "images": 540,
-    "shape": [32, 32, 1],
-    "seed": 0,
-    "quick_fid": "quick_fid40_efficientnet-lite0-32",
-    "train": {"lr": 0.0002, "epochs": 2},
-}
-
-
-def losses(seen: int) -> dict[str, Any]:
-    values = {"discriminator": 1.0, "generator": seen / 10, "accuracy": 0.5}
-    return {"event": "losses", "images_seen": seen, **values}
-
-
-def samples(seen: int) -> dict[str, Any]:
-    picture = f"samples/{seen:010d}.png"
-    return {"event": "samples", "images_seen": seen, "picture": picture, "diversity": 0.9}
-
-
-def score(seen: int) -> dict[str, Any]:
-    return {"event": "score", "images_seen": seen, "quick_fid": 99.5 - seen}
-
-
-def write(folder: Path, *events: dict[str, Any]) -> Path:
-    (folder / "samples").mkdir(parents=True, exist_ok=True)
-    for event in events:
-        if "picture" in event:
-            Image.new("L", (8, 8)).save(folder / event["picture"])
-    lines = "".join(json.dumps(event) + "\n" for event in (START, *events))
-    (folder / "history.jsonl").write_text(lines)
-    return folder
+from facegan.tracking import connection, note, runs
+from histories import losses, samples, score, write
 
 
 @pytest.fixture(name="client")
@@ -90,18 +52,6 @@ def test_scores_after_a_resume_with_another_quick_fid_have_its_name(
         assert [m.step for m in history] == seen
 
 
-def test_mirroring_again_adds_only_new_events_to_the_same_run(
-    client: MlflowClient, tmp_path: Path
-) -> None:
-    folder = write(tmp_path / "run", losses(20))
-    first = runs.mirror(client, folder, "faces")
-    runs.mirror(client, folder, "faces")
-    again = runs.mirror(client, write(folder, losses(20), losses(40)), "faces")
-    assert again.info.run_id == first.info.run_id
-    history = client.get_metric_history(first.info.run_id, "loss/generator")
-    assert [m.step for m in history] == [20, 40]
-
-
 def test_a_collapse_is_a_tag_of_the_run(store: Path, tmp_path: Path) -> None:
     client = connection.connect()
     collapse = {"event": "collapse", "images_seen": 4000, "reason": "samples differ by 1.0%"}
@@ -117,69 +67,6 @@ def test_a_run_is_created_from_the_history_if_the_server_has_none(
     folder = write(tmp_path / "run", losses(20), score(40))
     run = runs.mirror(client, folder, "another")
     assert client.get_run(run.info.run_id).data.tags["facegan.fingerprint"] == "f00d"
-
-
-def test_a_run_ends_finished_or_killed(client: MlflowClient, tmp_path: Path) -> None:
-    folder = write(tmp_path / "run", score(0))
-    event = Scored(folder, 0, 5.0)
-    with runs.Mirror("faces", lambda event: None) as mirror:
-        mirror(event)
-    assert mirror.run_id is not None
-    assert client.get_run(mirror.run_id).info.status == "FINISHED"
-    with pytest.raises(KeyboardInterrupt), runs.Mirror("faces", lambda event: None) as mirror:
-        mirror(event)
-        raise KeyboardInterrupt
-    assert mirror.run_id is not None
-    assert client.get_run(mirror.run_id).info.status == "KILLED"
-
-
-def test_a_server_that_is_down_gives_one_message_and_training_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    messages: list[str] = []
-
-    def note(event: Any) -> None:
-        if isinstance(event, Message):
-            messages.append(event.text)
-
-    folder = write(tmp_path / "run", score(0))
-    event = Scored(folder, 0, 5.0)
-    with runs.Mirror("faces", note) as mirror:
-        mirror(event)
-        mirror(event)
-    assert len(messages) == 1 and "\n" not in messages[0]
-    assert messages[0].startswith("MLflow at http://127.0.0.1:9: ")
-    assert messages[0].endswith(
-        "; training continues, and `facegan register` logs the missing metrics later"
-    )
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown", "reason"),
-    [
-        ("http://127.0.0.1:9", "http://127.0.0.1:9", "[Errno 111] Connection refused"),
-        ("sqlite:////proc/x.db", "sqlite:////proc/x.db", "unable to open database file"),
-        (
-            "postgresql+psycopg://me:tell-no-one@127.0.0.1:9/x",
-            "postgresql+psycopg://me:***@127.0.0.1:9/x",
-            "No module named 'psycopg'",
-        ),
-        ("gopher://x", "gopher://x", "Model registry functionality is unavailable"),
-    ],
-)
-def test_a_store_that_cannot_be_reached_is_one_line_without_its_password(
-    uri: str, shown: str, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(FaceganError) as caught:
-        connection.connect()
-    text = str(caught.value)
-    assert text.startswith(f"MLflow at {shown}: {reason}")
-    assert text.endswith("; check MLFLOW_TRACKING_URI and that the server is running")
-    assert "\n" not in text and "tell-no-one" not in text
 
 
 def test_scores_are_metrics_whose_names_state_the_protocol(
@@ -218,3 +105,57 @@ def test_scores_comparable_with_the_literature_have_no_note(
     logged = client.get_run(run.info.run_id).data
     assert logged.metrics["fid50k_inception"] == 50.0
     assert runs.COMPARABILITY_NOTE not in logged.tags
+
+
+def test_scores_and_their_data_set_are_beside_the_logged_model(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    model = client.create_logged_model(run.info.experiment_id, "generator", run.info.run_id)
+    for _ in range(2):
+        runs.log_scores(client, run, SCORES, model.model_id)
+    metrics = client.get_logged_model(model.model_id).metrics or []
+    (fid,) = (metric for metric in metrics if metric.key == "fid50k_inception")
+    assert (fid.value, fid.step) == (50.0, 40)
+    assert (fid.dataset_name, fid.dataset_digest) == ("photographs", "beefbeef")
+    assert len(client.get_metric_history(run.info.run_id, "fid50k_inception")) == 1
+
+
+def test_the_note_has_the_scores_and_how_to_load_unless_a_person_wrote_one(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    runs.log_scores(client, run, SCORES)
+    text = client.get_run(run.info.run_id).data.tags[note.TAG]
+    assert "| fid50k_inception | 50 |" in text
+    assert f'load_model("runs:/{run.info.run_id}/generator")' in text and "(16, 100)" in text
+    client.set_tag(run.info.run_id, note.TAG, "mine")
+    runs.log_scores(client, client.get_run(run.info.run_id), SCORES)
+    assert client.get_run(run.info.run_id).data.tags[note.TAG] == "mine"
+
+
+def test_a_deleted_experiment_is_one_line_that_says_how_to_restore_it(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    number = client.create_experiment("faces")
+    client.delete_experiment(number)
+    with pytest.raises(FaceganError, match=f"mlflow experiments restore -x {number}, or set"):
+        runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+
+
+def test_the_experiment_opens_in_the_view_for_model_training(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    tags = client.get_experiment(run.info.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert run.info.status == "FINISHED"  # outputs without a record are those of a finished one
+
+
+SCORES = {
+    "fid50k_inception": 50.0,
+    "untrained": 9.0,
+    "floor": 3.0,
+    "images_seen": 40,
+    "protocol": {"name": "fid50k_inception", "comparability_note": ""},
+}

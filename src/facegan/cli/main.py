@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from facegan.cli import checkpoints, stages, view
+from facegan.cli import checkpoints, stages, track, view
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.errors import FaceganError, Interrupted
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 app.add_typer(stages.app)
 app.add_typer(view.app)
+app.add_typer(track.app)
 app.add_typer(checkpoints.app)
 
 

@@ -187,7 +187,7 @@ def train(
     from facegan.cli.progress import Reporter
     from facegan.params import load_params
     from facegan.register.init_from import pretrained_networks
-    from facegan.tracking.runs import Mirror
+    from facegan.tracking.mirror import Mirror
     from facegan.train import stage as step
 
     settings = load_params(params)
@@ -196,7 +196,7 @@ def train(
     with (
         pretrained_networks(settings.train.init_from) as init,
         Reporter("train") as report,
-        Mirror(name, report) as mirror,
+        Mirror(name, report, str(device)) as mirror,
     ):
         step.train(
             dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,

@@ -59,6 +59,7 @@ def summary(
 
     from facegan.params import load_params
     from facegan.register import summary as step
+    from facegan.tracking import connection, ui
 
     name = load_params(params).register_.name
     table = Table(show_header=False, title=name, title_justify="left")
@@ -68,6 +69,8 @@ def summary(
     typer.echo(
         "next steps, after . .venv/bin/activate:\n"
         f"  facegan sample models:/{name}/Production faces.png\n"
-        "  mlflow ui --backend-store-uri sqlite:///mlflow.db\n"
-        "  dvc exp run -S train.epochs=40 && dvc exp show"
+        "  dvc exp run -S train.epochs=40 && dvc exp show\n"
+        "  facegan ui   # MLflow, with these pages:"
     )
+    for title, page in ui.pages(ui.remote_address(connection.tracking_uri()), name):
+        typer.echo(f"    {title:<12}{page}")

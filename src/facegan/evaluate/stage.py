@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from facegan.core.atomic import replacing
 from facegan.core.digests import file_sha256
-from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, silent
 from facegan.core.history import NAME, best_score, read_history
 from facegan.core.outputs import check_output_file, check_output_folder

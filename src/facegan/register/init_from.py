@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from facegan.core.errors import FaceganError
-from facegan.register import versions
 
 
 @contextmanager
@@ -27,6 +26,8 @@ def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
     if init_from is None:
         yield None
     elif init_from.startswith("models:/"):
+        from facegan.register import versions  # MLflow, which other trainings need not wait for
+
         with TemporaryDirectory() as folder:
             yield versions.download_networks(init_from, Path(folder))
     else:

@@ -9,62 +9,84 @@ from urllib.parse import urlsplit
 import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from sqlalchemy.exc import SQLAlchemyError
 
 from facegan.core.errors import FaceganError
+from facegan.tracking import store
+from facegan.tracking.errors import translate_errors
+
+__all__ = ["connect", "tracking_uri", "translate_errors"]
+
+# Seconds within which a server must accept a connection and answer its first request.
+FIRST_ANSWER = 5
+# MLflow's defaults of 120 s and 7 retries take minutes.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
-def connect() -> MlflowClient:
-    """Return a client for `MLFLOW_TRACKING_URI`, by default `sqlite:///mlflow.db`.
+def connect(create: bool = True) -> MlflowClient:
+    """Return a client for `MLFLOW_TRACKING_URI`, by default `mlflow.db` beside `dvc.yaml`.
 
+    Args:
+        create: create a SQLite store if there is none; to read, False.
     Raises:
-        FaceganError: if the server or database cannot be reached.
+        FaceganError: if the server or database cannot be reached, or there is none to read.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    # MLflow's default of 7 retries takes minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = tracking_uri()
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
     with translate_errors(uri):
-        if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
-            # MLflow retries a failed connection nine times, for 100 seconds, and logs each time;
-            # no setting changes that.
-            engine = sqlalchemy.create_engine(uri)
-            engine.connect().close()
-            engine.dispose()
-        client = MlflowClient()
-        client.search_experiments(max_results=1)
-    return client
+        if path := store.database(uri):
+            if create:
+                store.create(path)
+            elif not path.exists():
+                raise FaceganError(
+                    f"{path}: no MLflow store; run this in a project's folder, or set "
+                    "MLFLOW_TRACKING_URI"
+                )
+            store.relocate(path)
+        mlflow.set_tracking_uri(uri)
+        _require_answer(uri)
+    return MlflowClient()
+
+
+def tracking_uri() -> str:
+    """The address of MLflow's store or server; a SQLite file has an absolute path."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return store.anchored(uri or "sqlite:///mlflow.db")
+
+
+def _require_answer(uri: str) -> None:
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme in DATABASE_ENGINES:
+        # MLflow retries a failed connection nine times, for 100 seconds, and logs each time;
+        # no setting changes that.
+        limits = {"connect_timeout": FIRST_ANSWER} if scheme in ("postgresql", "mysql") else {}
+        engine = sqlalchemy.create_engine(uri, connect_args=limits)
+        engine.connect().close()
+        engine.dispose()
+    with _little_patience():
+        MlflowClient().search_experiments(max_results=1)
 
 
 @contextlib.contextmanager
-def translate_errors(uri: str = "") -> Iterator[None]:
-    """Turn MLflow's exceptions into one line, without the password of the address.
+def _little_patience() -> Iterator[None]:
+    """Two tries of a few seconds, for the requests within the block.
 
-    Args:
-        uri: the address that the line names; by default the current tracking URI.
-    Raises:
-        FaceganError: in place of MLflow's and SQLAlchemy's exceptions, ImportError and OSError.
+    Two, because a server that was restarted has closed the connections that are still open here.
     """
+    names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    before = {name: os.environ[name] for name in names}
+    limits = (min(FIRST_ANSWER, int(before[names[0]])), 1)
+    os.environ.update(zip(names, map(str, limits), strict=True))
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        address = uri or mlflow.get_tracking_uri()
-        password = urlsplit(address).password
-        text = (
-            f"MLflow at {address}: {_reason(error)}; "
-            "check MLFLOW_TRACKING_URI and that the server is running"
-        )
-        raise FaceganError(text.replace(f":{password}@", ":***@") if password else text) from None
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the root cause; the exceptions around it add no information."""
-    while (inner := error.__cause__ or error.__context__) and not isinstance(inner, KeyError):
-        error = inner
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    finally:
+        os.environ.update(before)

@@ -1,31 +1,55 @@
-"""MLflow runs, mirrored from `history.jsonl`. A run lags while the server is unreachable."""
+"""MLflow runs, mirrored from `history.jsonl`. A run lags while the server is unreachable.
 
-import contextlib
+Mirroring again adds only what a run lacks, so that neither an outage nor a second training of the
+same fingerprint doubles a point.
+"""
+
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from PIL import Image
+from mlflow.data.numpy_dataset import from_numpy
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Event, Message, OnEvent, Scored
 from facegan.core.history import NAME, read_history
-from facegan.tracking.connection import connect, translate_errors
+from facegan.core.project import project_root
+from facegan.tracking import images, note
+from facegan.tracking.points import Points, from_history
+from facegan.tracking.record import FILES, Record, find_record, is_running
+from facegan.tracking.store import artifact_location
 
 FINGERPRINT = "facegan.fingerprint"
-MIRRORED = "facegan.mirrored"  # number of lines of the history that the run has
 COLLAPSED = "facegan.collapsed"  # the last collapse of the training
 COMPARABILITY_NOTE = "facegan.comparability_note"
-# MLflow's limit for one request.
-MAX_METRICS = 1000
+# MLflow's UI opens the experiment in its view for model training.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+PROVENANCE = "provenance"  # folder of artifacts
+DATASET = "photographs"
 
 
-def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
+@dataclass
+class Known:
+    """What one process knows of a run, so that it need not ask again at each score."""
+
+    points: Points = field(default_factory=Points)
+    images: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+
+
+def mirror(
+    client: MlflowClient,
+    folder: Path,
+    experiment: str,
+    known: Known | None = None,
+    tell: Callable[[], object] = lambda: None,
+) -> Run:
     """Update the MLflow run of the training in `folder` from its history, and return it.
 
     The run is found by the training's fingerprint, and created if there is none. The step of each
@@ -34,128 +58,177 @@ def mirror(client: MlflowClient, folder: Path, experiment: str) -> Run:
     Args:
         folder: contains `history.jsonl` and the sample pictures.
         experiment: MLflow's experiment, created if missing.
+        known: of an earlier call for the same run, in this process.
+        tell: called after each request that succeeded.
     Raises:
-        FaceganError: if the history is missing or damaged. MLflow's own exceptions pass through.
+        FaceganError: if the history is missing or damaged, or the experiment is deleted. MLflow's
+            own exceptions pass through.
     """
+    known = known or Known()
     events = read_history(folder / NAME)
     start = events[0]
-    run = _find_run(client, start, experiment)
-    mirrored = int(run.data.tags.get(MIRRORED, "0"))
-    timestamp = int(time.time() * 1000)
-    metrics, quick = list[Metric](), ""
-    for number, event in enumerate(events):
-        if event["event"] in ("start", "resume"):
-            quick = event.get("quick_fid", quick)
-        if number < mirrored:
-            continue
-        for name, value in _metrics(event, quick).items():
-            metrics.append(Metric(name, value, timestamp, event["images_seen"]))
-        if event["event"] == "collapse":
-            text = f"at {event['images_seen']:,} images seen: {event['reason']}"
-            client.set_tag(run.info.run_id, COLLAPSED, text)
-        if "picture" in event:
-            with Image.open(folder / event["picture"]) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
-            client.log_image(run.info.run_id, pixels, key="samples", step=event["images_seen"])
-    for first in range(0, len(metrics), MAX_METRICS):
-        client.log_batch(run.info.run_id, metrics=metrics[first : first + MAX_METRICS])
-    client.set_tag(run.info.run_id, MIRRORED, len(events))
-    return run
+    record = find_record(folder, start["fingerprint"])
+    running = record.folder is not None and not record.end and is_running(record.folder.parent)
+    if running:  # a crash or a rollback repeats what comes after the last score
+        last = record.scores[-1][0] if record.scores else 0
+        events = [e for e in events if e.get("images_seen", 0) <= last]
+    run = _find_run(client, start, experiment, record)
+    run_id = run.info.run_id
+    tell()
+    _complete(client, run, start, record)
+    tell()
+    expected = from_history(events, record, run.info.start_time)
+    known.points.log_missing(client, run, expected, tell)
+    collapses = [event for event in events if event["event"] == "collapse"]
+    if collapses:
+        text = f"at {collapses[-1]['images_seen']:,} images seen: {collapses[-1]['reason']}"
+        _set_tags(client, run, {COLLAPSED: text})
+    _set_status(client, run, record, running)
+    # Last, because an artifact store can fail where the server does not.
+    pictures = {e["images_seen"]: folder / e["picture"] for e in events if "picture" in e}
+    images.log_missing(client, run, pictures, known.images, tell)
+    _log_files(client, run_id, record, known.files)
+    tell()
+    return client.get_run(run_id)
 
 
-def _metrics(event: dict[str, Any], quick: str) -> dict[str, float]:
-    match event["event"]:
-        case "losses":
-            losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
-            return {**losses, "accuracy": event["accuracy"]}
-        case "samples":
-            return {"diversity": event["diversity"]}
-        case "score":
-            return {quick: event["quick_fid"]}
-        case _:
-            return {}
-
-
-def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str) -> Run:
-    existing = client.get_experiment_by_name(experiment)
-    experiment_id = existing.experiment_id if existing else client.create_experiment(experiment)
-    filter_string = f"tags.`{FINGERPRINT}` = '{start['fingerprint']}'"
-    runs = client.search_runs([experiment_id], filter_string, max_results=1)
-    if runs:
-        return runs[0]
+def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str, record: Record) -> Run:
+    experiment_id = _experiment(client, experiment)
+    if found := _runs(client, experiment_id, start["fingerprint"]):
+        return found[0]
     tags = {FINGERPRINT: start["fingerprint"], "facegan.data": start["data"]}
-    name = f"train-{start['fingerprint'][:6]}"
-    run = client.create_run(experiment_id, tags=tags, run_name=name)
+    created = client.create_run(
+        experiment_id,
+        start_time=record.time(0, int(time.time() * 1000)),
+        tags=tags,
+        run_name=f"train-{start['fingerprint'][:6]}",
+    )
+    # Another process may have created one in the same moment; one of both stays.
+    for other in _runs(client, experiment_id, start["fingerprint"]):
+        mine = created.info.run_id
+        if other.info.run_id != mine and (other.info.run_id < mine or other.data.metrics):
+            client.delete_run(mine)
+            return other
+    return created
+
+
+def _runs(client: MlflowClient, experiment_id: str, fingerprint: str) -> list[Run]:
+    found = client.search_runs([experiment_id], f"tags.`{FINGERPRINT}` = '{fingerprint}'")
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = artifact_location(client.tracking_uri, name)
+        try:
+            return client.create_experiment(name, location, EXPERIMENT_TAGS)
+        except MlflowException:  # another process was faster, or it fails again
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise FaceganError(
+            f"MLflow's experiment {name} is deleted; restore it with mlflow experiments restore "
+            f"-x {found.experiment_id}, or set another register.name"
+        )
+    return str(found.experiment_id)
+
+
+def _complete(client: MlflowClient, run: Run, start: dict[str, Any], record: Record) -> None:
+    """Log what a run has once: parameters, origin, data set."""
     params = {"images": start["images"], "shape": start["shape"], "seed": start["seed"]}
     params |= {f"train.{name}": value for name, value in start["train"].items()}
-    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-    return run
+    lacking = [Param(k, str(v)) for k, v in params.items() if k not in run.data.params]
+    if lacking:
+        client.log_batch(run.info.run_id, params=lacking)
+    tags = record.run.get("tags", {})
+    _set_tags(client, run, {k: v for k, v in tags.items() if k not in run.data.tags})
+    if run.inputs is None or not run.inputs.dataset_inputs:
+        entity = dataset(start, tags.get("facegan.dvc.data.data", ""))
+        client.log_inputs(run.info.run_id, [entity])
 
 
-class Mirror:
-    """Forwards a training's events, and mirrors its history to MLflow at each score.
+def dataset(start: dict[str, Any], dvc_hash: str) -> DatasetInput:
+    """MLflow's description of the training images."""
+    # The profile needs the shape alone: one byte, repeated.
+    array = np.broadcast_to(np.uint8(0), (start["images"], *start["shape"]))
+    source, digest = str(project_root() / "data"), start["data"][:8]
+    with warnings.catch_warnings():
+        # MLflow knows two classes of one name for local folders; either is right.
+        warnings.simplefilter("ignore", UserWarning)
+        described = from_numpy(array, source=source, name=DATASET, digest=digest).to_dict()
+    tags = [InputTag("mlflow.data.context", "train")]
+    tags += [InputTag("facegan.dvc", dvc_hash)] if dvc_hash else []
+    return DatasetInput(Dataset(**described), tags)
 
-    If the server cannot be reached, it reports one message and stops mirroring. The history is
-    complete, and `register` mirrors it later. At the end the run is FINISHED, or KILLED after an
-    exception.
+
+def _log_files(client: MlflowClient, run_id: str, record: Record, known: set[str]) -> None:
+    files = sorted((record.folder / FILES).glob("*")) if record.folder else []
+    if any(path.name not in known for path in files):
+        known |= {Path(a.path).name for a in client.list_artifacts(run_id, PROVENANCE)}
+    for path in files:
+        if path.name not in known:
+            client.log_artifact(run_id, str(path), PROVENANCE)
+            known.add(path.name)
+
+
+def _set_status(client: MlflowClient, run: Run, record: Record, running: bool) -> None:
+    run_id, status = run.info.run_id, run.info.status
+    if running:
+        if status != "RUNNING":
+            client.update_run(run_id, status="RUNNING")
+    elif record.end:
+        if status != record.end["status"]:
+            client.set_terminated(run_id, record.end["status"], record.end["time"])
+    elif status == "RUNNING":  # without a record, only the outputs of a finished one are here
+        client.set_terminated(run_id, "KILLED" if record.folder else "FINISHED")
+
+
+def _set_tags(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
+    changed = [RunTag(k, v) for k, v in tags.items() if run.data.tags.get(k) != v]
+    if changed:
+        client.log_batch(run.info.run_id, tags=changed)
+
+
+def log_scores(
+    client: MlflowClient, run: Run, scores: dict[str, Any], model_id: str | None = None
+) -> None:
+    """Log the official scores of `metrics.json` as metrics whose names state the protocol.
+
+    Args:
+        model_id: MLflow's logged model that the scores belong to; its page shows them too.
     """
-
-    def __init__(self, experiment: str, on_event: OnEvent) -> None:
-        self.experiment, self.on_event = experiment, on_event
-        self.client: MlflowClient | None = None
-        self.run_id: str | None = None
-        self.has_failed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, event: Event) -> None:
-        self.on_event(event)
-        if isinstance(event, Scored) and not self.has_failed:
-            with self._tolerant():
-                self._mirror(event)
-
-    def _mirror(self, event: Scored) -> None:
-        # Connects at the first score, because only one of several processes has scores.
-        client = self.client = self.client or connect()
-        run = mirror(client, event.folder, self.experiment)
-        if self.run_id is None:
-            self.run_id = run.info.run_id
-            client.update_run(self.run_id, status="RUNNING")
-        if (speed := event.images_per_second) > 0:
-            client.log_metric(self.run_id, "images_per_second", speed, step=event.images_seen)
-
-    @contextlib.contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            with translate_errors():
-                yield
-        except FaceganError as error:
-            self.client, self.has_failed = None, True
-            later = "`facegan register` logs the missing metrics later"
-            text = f"{error}; training continues, and {later}"
-            self.on_event(Message(text))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.client is not None and self.run_id is not None:
-            with self._tolerant():
-                self.client.set_terminated(self.run_id, "KILLED" if kind else "FINISHED")
-
-
-def log_scores(client: MlflowClient, run: Run, scores: dict[str, Any]) -> None:
-    """Log the official scores of `metrics.json` as metrics whose names state the protocol."""
     name, step = scores["protocol"]["name"], scores["images_seen"]
     # Other keys of `scores` do not contain the label.
     label = name.partition("_")[2]
-    metrics = {key: value for key, value in scores.items() if label in key}
+    metrics = {key: value for key, value in scores.items() if label in key and _is_number(value)}
     metrics |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
+    logged = dict(run.data.metrics)
+    of_model: dict[str, Any] = {}
+    if model_id:
+        model = client.get_logged_model(model_id)
+        logged = {metric.key: metric.value for metric in model.metrics or []}
+        of_model = {"model_id": model_id, **_dataset_of(run)}
     for key, value in metrics.items():
-        if run.data.metrics.get(key) != value:
-            client.log_metric(run.info.run_id, key, value, step=step)
-    if note := scores["protocol"]["comparability_note"]:
-        client.set_tag(run.info.run_id, COMPARABILITY_NOTE, f"{label}: {note}")
+        if logged.get(key) != value:
+            # A time that does not change, so that two processes at once log one point.
+            client.log_metric(
+                run.info.run_id, key, value, timestamp=run.info.start_time, step=step, **of_model
+            )
+    tags = {note.TAG: note.text(run, scores)}
+    if text := scores["protocol"]["comparability_note"]:
+        tags[COMPARABILITY_NOTE] = f"{label}: {text}"
+    if not note.is_ours(run.data.tags.get(note.TAG, "")):  # a person's own note
+        del tags[note.TAG]
+    _set_tags(client, run, tags)
+
+
+def _dataset_of(run: Run) -> dict[str, str]:
+    for entry in run.inputs.dataset_inputs if run.inputs else []:
+        return {"dataset_name": entry.dataset.name, "dataset_digest": entry.dataset.digest}
+    return {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

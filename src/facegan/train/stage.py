@@ -76,7 +76,6 @@ def train(
         params = params.model_copy(update={"dtype": dtype})
         placed = to_device_if_fits(images, device)
         batches = Batches(placed, params.batch_size, seed, device, group=group)
-        on_event(events.Message(outlook(len(images), params, init is not None)))
         # Other machines do not have the folder to resume.
         folder = run_folder.RunFolder(checkpoints, identity, resume if group.is_main else None)
         if group.is_main:
@@ -84,6 +83,7 @@ def train(
         with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
             if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
                 return
+            on_event(events.Message(outlook(len(images), params, init is not None)))
             gan = gan_state.GANState(params, *images.shape[2:], seed, device, group)
             if init is not None:
                 gan.load_pretrained(init)

@@ -1,0 +1,120 @@
+"""What goes wrong between FaceGAN and MLflow, as one line without secrets."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, unquote, urlsplit
+
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from facegan.core.errors import FaceganError
+
+# Packages of SQLAlchemy's drivers, by the module that is missing.
+DRIVERS = {
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "'psycopg[binary]'",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "pymysql",
+    "pyodbc": "pyodbc",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob azure-identity",
+}
+# Environment variables whose values no message may have.
+SECRETS = (
+    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+)
+# Modules of the clients that store artifacts.
+STORAGE = ("botocore", "boto3", "s3transfer", "azure", "google", "paramiko", "pysftp")
+MAX_LENGTH = 400
+CHECK_ADDRESS = "check MLFLOW_TRACKING_URI and that the server is running"
+CHECK_ACCESS = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
+# In the texts of exceptions, because their types differ between servers and drivers.
+DENIED = re.compile(
+    r"(?i)\b(401|403)\b|permission.denied|unauthori[sz]ed|unauthenticated|authentic"
+)
+UNANSWERED = re.compile(r"(?i)timed? ?out")
+FULL = re.compile(r"(?i)database or disk is full|no space left")
+
+
+@contextlib.contextmanager
+def translate_errors(uri: str = "") -> Iterator[None]:
+    """Turn the exceptions of MLflow, its storage clients and the file system into one line.
+
+    Python's own exceptions pass, because they are bugs.
+
+    Args:
+        uri: the address that the line names; by default that of MLflow.
+    Raises:
+        FaceganError: in place of third parties' exceptions, ImportError and OSError.
+    """
+    try:
+        yield
+    except FaceganError:
+        raise
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
+            raise
+        raise FaceganError(explain(error, uri)) from None
+
+
+def explain(error: BaseException, uri: str = "") -> str:
+    """What is wrong, where, and what to do, in one line without secrets."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if isinstance(error, FaceganError):
+        return redact(str(error))
+    chain = _chain(error)
+    cause = chain[-1]
+    reason, place, advice = _first_line(cause), f"MLflow at {uri}", ""
+    texts = f"{error} {reason}"
+    storage = [e for e in chain if type(e).__module__.partition(".")[0] in STORAGE]
+    if isinstance(cause, OSError) and cause.filename and cause.strerror:
+        place, reason = str(cause.filename), cause.strerror
+    elif FULL.search(texts):
+        reason, advice = "no space left on the device that it writes to", "free some"
+    elif storage:
+        place, reason = "MLflow's artifact storage", _first_line(storage[-1])
+        advice = "check its address and credentials"
+    elif isinstance(cause, ModuleNotFoundError):
+        package = DRIVERS.get(str(cause.name).partition(".")[0], cause.name)
+        reason, advice = f"{cause}, which this address needs", f"run: pip install {package}"
+    elif UNANSWERED.search(texts):
+        reason, advice = "no answer in time", CHECK_ADDRESS
+    elif DENIED.search(texts):
+        advice = CHECK_ACCESS
+    elif any(isinstance(e, OSError | OperationalError | ArgumentError) for e in chain):
+        advice = CHECK_ADDRESS
+    text = redact(f"{place}: {reason.rstrip('.')}")
+    return text[:MAX_LENGTH] + (advice and f"; {advice}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception and its causes; the last one says what happened."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and not isinstance(
+        inner, KeyError
+    ):
+        chain.append(inner)
+    return chain
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def redact(text: str) -> str:
+    """`text` without users, passwords, tokens and queries of the addresses in it.
+
+    >>> redact("postgresql://me:secret@db/x?sslpassword=y failed")
+    'postgresql://***@db/x?*** failed'
+    """
+    values = {value for name in SECRETS if (value := os.environ.get(name))}
+    if password := urlsplit(os.environ.get("MLFLOW_TRACKING_URI", "")).password:
+        values |= {password, unquote(password), quote(unquote(password), safe="")}
+    for value in values:
+        text = text.replace(value, "***")
+    text = re.sub(r"(\b[\w+.-]+://)[^\s'\"]*@", r"\1***@", text)
+    text = re.sub(r"(?i)(\buser(?:name)? [\"'])[^\"']+", r"\1***", text)
+    query = r"(\b[\w+.-]+://[^\s'\"?]*\?)[^\s'\");,]+?(?=[:.]?(?:[\s'\");,]|$))"
+    return re.sub(query, r"\1***", text)

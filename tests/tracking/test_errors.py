@@ -1,0 +1,97 @@
+"""One line with the right cause, and no secrets."""
+
+import errno
+
+import pytest
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
+
+from facegan.core.errors import FaceganError
+from facegan.tracking import connection
+from facegan.tracking.errors import explain, redact, translate_errors
+
+CHECK = "; check MLFLOW_TRACKING_URI and that the server is running"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@db/x", "postgresql://***@db/x"),
+        ("at https://token@host:5000/a failed", "at https://***@host:5000/a failed"),
+        ("https://h/x?X-Amz-Signature=abc&y=1 gone", "https://h/x?*** gone"),
+        ("postgresql://me:a@b/c@db/x?sslpassword=y", "postgresql://***@db/x?***"),
+        (
+            'password authentication failed for user "me"',
+            'password authentication failed for user "***"',
+        ),
+        ("mlflow.db: no such file", "mlflow.db: no such file"),
+    ],
+)
+def test_addresses_have_no_credentials(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tell-no-one")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:p%40ss@127.0.0.1:9")
+    text = explain(MlflowException("bad token tell-no-one of p@ss and p%40ss"))
+    assert "tell-no-one" not in text and "p@ss" not in text and "p%40ss" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "/data/x"), "/data/x: No space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied"),
+        (
+            OperationalError("INSERT", {}, Exception("database or disk is full")),
+            "MLflow at http://h: no space left on the device that it writes to; free some",
+        ),
+        (MlflowException("Run with id=7 not found"), "MLflow at http://h: Run with id=7 not found"),
+        (TimeoutError("timed out"), f"MLflow at http://h: no answer in time{CHECK}"),
+        (
+            MlflowException("API request failed with error code 403 != 200"),
+            "MLflow at http://h: API request failed with error code 403 != 200; "
+            "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN",
+        ),
+        (FaceganError("x: damaged"), "x: damaged"),
+    ],
+)
+def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
+    assert explain(error, "http://h") == line
+
+
+def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
+    with pytest.raises(ZeroDivisionError), translate_errors("x"):
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown", "reason", "advice"),
+    [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9", "[Errno 111] Connection refused", CHECK),
+        ("sqlite:////proc/x.db", "/proc/x.db.lock", "No such file or directory", ""),
+        (
+            "postgresql+psycopg://me:tell-no-one@127.0.0.1:9/x",
+            "MLflow at postgresql+psycopg://***@127.0.0.1:9/x",
+            "No module named 'psycopg', which this address needs",
+            "; run: pip install 'psycopg[binary]'",
+        ),
+        (
+            "postgresql://me:tell-no-one@127.0.0.1:9/x?sslpassword=tell-no-one",
+            "MLflow at postgresql://***@127.0.0.1:9/x?***",
+            "No module named 'psycopg2', which this address needs",
+            "; run: pip install psycopg2-binary",
+        ),
+        ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_one_line(
+    uri: str, shown: str, reason: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(FaceganError) as caught:
+        connection.connect()
+    text = str(caught.value)
+    assert f"{shown}: {reason}" in text and text.endswith(advice)
+    assert "\n" not in text and "tell-no-one" not in text
