@@ -82,7 +82,7 @@ def train(
         with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
             if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
                 return
-            gan = gan_state.GANState(params, *images.shape[2:], seed, device, group)
+            gan = gan_state.GANState(params, images.shape[2], images.shape[3], seed, device, group)
             if init is not None:
                 gan.load_pretrained(init)
             scorer = monitor.Monitor(
