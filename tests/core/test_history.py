@@ -1,5 +1,6 @@
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,12 @@ def test_a_resume_with_another_quick_fid_makes_earlier_scores_incomparable() -> 
 @pytest.mark.parametrize("link", ["symbolic", "hard"])
 def test_writers_replace_a_link_into_a_cache(link: str, tmp_path: Path) -> None:
     cache, path = tmp_path / "cache", tmp_path / "history.jsonl"
-    for write in (
+    writers: list[Callable[[], None]] = [
         lambda: append_history(path, {"event": "x"}),
         lambda: start_history(path, [{"event": "x"}]),
         lambda: write_table([score(0, 1.0)], "score", path),
-    ):
+    ]
+    for write in writers:
         cache.write_text('{"event": "old"}\n')
         path.unlink(missing_ok=True)
         path.symlink_to(cache) if link == "symbolic" else path.hardlink_to(cache)

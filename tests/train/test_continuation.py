@@ -46,11 +46,16 @@ def chosen(tmp_path: Path, total: int = 1000, **changes: Any) -> Path:
     return choose(RunFolder(tmp_path, identity(**changes)), total, STOPPING).folder
 
 
-ELSEWHERE = [{"threads": 4}, {"torch": "2.14"}, {"device": "cuda"}, {"processes": 2}]
-SCORED_OTHERWISE = [
+ELSEWHERE: list[dict[str, Any]] = [
+    {"threads": 4},
+    {"torch": "2.14"},
+    {"device": "cuda"},
+    {"processes": 2},
+]
+SCORED_OTHERWISE: list[dict[str, Any]] = [
     {"train_eval_interval": 50}, {"train_quick_num_samples": 20}, {"quick": "r" * 64}
 ]  # fmt: skip
-LEARNING_OTHERWISE = [
+LEARNING_OTHERWISE: list[dict[str, Any]] = [
     {"train_lr": 0.1}, {"data": "e" * 64}, {"seed": 1}, {"code": "f" * 64},
     {"init_from": {"generator": "a"}}, {"epochs": 3},
 ]  # fmt: skip

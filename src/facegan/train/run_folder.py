@@ -121,9 +121,9 @@ class RunFolder:
         Args:
             out: what it has exported; its networks are kept, for `finished_networks`.
         """
-        for name in NETWORKS if out else ():
-            with replacing(self.folder / name) as temporary:
-                shutil.copyfile(out / name, temporary)
+        for path in [out / name for name in NETWORKS] if out is not None else []:
+            with replacing(self.folder / path.name) as temporary:
+                shutil.copyfile(path, temporary)
         with replacing(self.folder / FINISHED) as temporary:
             content = {**stopping_params, "files": self._digests()}
             temporary.write_text(json.dumps(content), "utf-8")

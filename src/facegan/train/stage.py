@@ -84,7 +84,7 @@ def train(
             if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
                 return
             on_event(events.Message(outlook(len(images), params, init is not None)))
-            gan = gan_state.GANState(params, *images.shape[2:], seed, device, group)
+            gan = gan_state.GANState(params, images.shape[2], images.shape[3], seed, device, group)
             if init is not None:
                 gan.load_pretrained(init)
             scorer = monitor.Monitor(
