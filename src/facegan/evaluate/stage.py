@@ -148,7 +148,7 @@ def _warnings(statistics: Statistics, num_samples: int) -> list[str]:
     count = statistics.metadata["count"]
     counts = {
         "photographs": count,
-        "photographs in each half, for the floor": count // 2,
+        "photographs in each half of the floor": count // 2,
         "generated images": num_samples,
     }
     dimensions = len(statistics.mean)
