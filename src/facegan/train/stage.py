@@ -36,6 +36,7 @@ def train(
     resume: Path | None = None,
     init: Path | None = None,
     budget: int = retention.BUDGET,
+    finish: bool = False,
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
@@ -51,6 +52,8 @@ def train(
         resume: the training's folder that must be resumed.
         init: folder of a generator and a discriminator to start from.
         budget: bytes that finished trainings may keep in `checkpoints`.
+        finish: end an unfinished training here, with its best generator so far. Without it, the
+            training then still resumes exactly.
     Raises:
         FaceganError: if an input is unusable, the networks do not support the image size, the
             training is running already, `resume` is another training's, the weights became NaN or
@@ -80,7 +83,7 @@ def train(
             statistics, images, params.latent_dim, params.quick_num_samples, device, group
         )
         with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
-            _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
+            _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out, finish)
 
 
 def _load(data: Path, quick: Path) -> tuple[Tensor, frechet.Statistics]:
@@ -158,16 +161,17 @@ def _owned(
         yield
 
 
-def _run(run: trainer.Trainer, out: Path) -> None:
+def _run(run: trainer.Trainer, out: Path, finish: bool) -> None:
     try:
-        run.resume()
-        run.run()
-    except Interrupted:
+        run.run(finish)
         if run.group.is_main:
-            raise
-        return  # one message is enough, and torchrun stops all others after a failure
-    if run.group.is_main:
-        run.export(out)
+            run.export(out)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if not run.group.is_main:
+            return  # one message is enough, and torchrun stops all others after a failure
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped at once; the last checkpoint stays") from None
+        raise
 
 
 @contextmanager
