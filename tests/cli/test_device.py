@@ -31,6 +31,27 @@ def test_an_unavailable_device_is_named(name: str, monkeypatch: pytest.MonkeyPat
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("variables", [{"FACEGAN_DEVICE": "cuda:1"}, {"LOCAL_RANK": "1"}])
+def test_a_gpu_becomes_the_current_device_before_anything_else(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU: which of PyTorch's functions are called, in order."""
+    monkeypatch.delenv("FACEGAN_DEVICE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    calls = list[tuple[str, torch.device]]()
+
+    def empty(size: int, device: torch.device | str) -> torch.Tensor:
+        calls.append(("empty", torch.device(device)))
+        return torch.tensor([])
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("set", device)))
+    monkeypatch.setattr(torch, "empty", empty)
+    choose_device()
+    assert calls == [("set", torch.device("cuda:1")), ("empty", torch.device("cuda:1"))]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_serves_the_next_tensor() -> None:
     """In its own process, because the setting cannot be undone."""

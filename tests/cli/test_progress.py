@@ -147,3 +147,12 @@ with Reporter("train") as report:
     report(Scored(Path("somewhere"), 100, 1.0))
 """
     assert run_plain(program).stderr == ""
+
+
+def test_a_closed_pipe_does_not_end_the_work() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", PROGRAM]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, env=environment())
+    os.close(writer)
+    assert result.returncode == 0

@@ -1,4 +1,7 @@
+import functools
+import itertools
 import math
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from facegan.core.pictures import grid, save_animation, save_picture
+from facegan.core.events import Event, Message
+from facegan.core.pictures import attempt, grid, save_animation, save_picture
 
 
 def test_core_loads_without_torch() -> None:
@@ -76,6 +80,45 @@ def test_an_animation_has_one_frame_per_picture_in_order(count: int, tmp_path: P
         ((40 * n, 40 * n, 40 * n), 800 if n == count - 1 else 200) for n in range(count)
     ]
     assert count == 1 or loops == 0  # forever
+
+
+def test_an_animation_of_many_large_pictures_is_bounded(tmp_path: Path) -> None:
+    """Under a limit of open files, with at most 50 frames, the first and the last included."""
+    save_picture(np.zeros((700, 1400, 3), np.uint8), tmp_path / "0.png")
+    pictures = [tmp_path / "0.png"]
+    for number in range(1, 121):
+        pictures.append(tmp_path / f"{number}.png")
+        save_picture(flat(2 * number), pictures[-1])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_files = max(int(path.name) for path in Path("/dev/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files + 10, limits[1]))
+    try:
+        save_animation(pictures, tmp_path / "animation.gif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with Image.open(tmp_path / "animation.gif") as animation:
+        assert animation.size == (512, 256)
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+    levels = [frame.getpixel((3, 3))[0] for frame in frames]  # type: ignore[index]
+    assert len(frames) == 50 and levels[0] == 0 and levels[-1] == 240
+    assert levels == sorted(levels)
+    assert {b - a for a, b in itertools.pairwise(levels)} == {4, 6}
+
+
+def test_a_failed_attempt_is_one_message(tmp_path: Path) -> None:
+    messages = list[Event]()
+    picture = functools.partial(save_picture, flat(1))
+    assert attempt(tmp_path / "a.png", picture, messages.append) and not messages
+    (tmp_path / "file").touch()
+    assert not attempt(tmp_path / "file" / "b.png", picture, messages.append)
+    (message,) = messages
+    assert isinstance(message, Message) and message.text.startswith("b.png: not written (")
+    with pytest.raises(KeyboardInterrupt):
+        attempt(tmp_path / "c.png", interrupt, messages.append)
+
+
+def interrupt(path: Path) -> None:
+    raise KeyboardInterrupt
 
 
 def test_identical_pictures_keep_the_full_duration(tmp_path: Path) -> None:

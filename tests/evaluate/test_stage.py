@@ -19,6 +19,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
 from facegan.data.dataset import load_images
 from facegan.evaluate import scorer as module
+from facegan.evaluate import stage
 from facegan.evaluate.scorer import Scorer
 from facegan.evaluate.stage import PAIRS, ROW, evaluate
 from facegan.features.extraction import Extraction
@@ -204,6 +205,28 @@ def test_pictures_are_samples_nearest_pairs_and_quick_fid(
         row, column = divmod(number, ROW)
         right = pairs[32 * row : 32 * (row + 1), 64 * column + 32 : 64 * (column + 1)]
         assert (photographs == right).all((1, 2)).any()
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_message_and_the_scores_are_written(
+    evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise MemoryError
+
+    whole = evaluated()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_samples", fail)
+        patch.setattr("facegan.evaluate.plots.plot_quick_fid", fail)
+        messages: list[str] = []
+        assert (
+            evaluated(on_event=lambda event: messages.append(getattr(event, "text", ""))) == whole
+        )
+    names = [path.name for path in (tmp_path / "evaluation").iterdir()]
+    assert names == ["nearest.png"]
+    for name in ("samples.png", "quick_fid.png"):
+        assert any(text.startswith(f"{name}: not written (MemoryError)") for text in messages)
+    evaluated()  # the folder is still known as this stage's
+    assert len(list((tmp_path / "evaluation").iterdir())) == 3
 
 
 def test_the_nearest_neighbours_of_copies_are_their_originals(

@@ -151,6 +151,22 @@ def test_each_image_is_in_the_array_of_its_status_in_order(tmp_path: Path) -> No
     assert all(next(array, None) is None for array in arrays.values())
 
 
+def test_a_picture_that_cannot_be_written_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise MemoryError
+
+    messages = list[str]()
+    monkeypatch.setattr("facegan.preprocess.dataset_writer.save_preview", fail)
+    data, out = fill(tmp_path / "data", range(3)), tmp_path / "out"
+    preprocess(
+        data, out, settings(), on_event=lambda event: messages.append(getattr(event, "text", ""))
+    )
+    assert sorted(p.name for p in out.iterdir()) == [n for n in OUTPUTS if n != "preview.png"]
+    assert any(text.startswith("preview.png: not written (MemoryError)") for text in messages)
+
+
 def test_the_held_out_share_is_close_to_the_requested_one(dataset: Path) -> None:
     held_out = sum(row["status"] == "held-out" for row in index(dataset))
     # 0.1 of 600, within 4 standard deviations.

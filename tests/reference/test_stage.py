@@ -263,6 +263,7 @@ def test_statistics_are_never_written_through_a_link(
     before = digests(cache)
     settings = PARAMS.model_dump()
     settings["quick"]["input_size"] = settings["official"]["input_size"] = 48
-    reference(images, *outputs, Reference.model_validate(settings), CPU)
+    quick, official = outputs
+    reference(images, quick, official, Reference.model_validate(settings), CPU)
     assert digests(cache) == before
     assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in outputs)

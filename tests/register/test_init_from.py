@@ -1,5 +1,6 @@
 """Pretrained networks that a training starts from: a registered version's, or a folder's."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from conftest import make_params
+from facegan.cli.main import app
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.core.events import Progress
@@ -18,6 +21,7 @@ from facegan.models.files import load_network, save_network
 from facegan.params import Params
 from facegan.register import init_from
 from facegan.register.stage import register
+from facegan.train.checkpoint import load_checkpoint
 from facegan.train.stage import train
 
 MakeParams = Callable[..., Params]
@@ -178,6 +182,57 @@ def test_a_folder_must_be_a_dependency_of_the_stage(
         FaceganError, match="other: not a dependency of the stage train; add it"
     )
     with refused, init_from.pretrained_networks("other"):
+        pass
+
+
+def test_an_unfinished_training_serves_with_the_best_networks_of_its_checkpoint(
+    dataset: Path, references: tuple[Path, Path], params: MakeParams, tmp_path: Path
+) -> None:
+    """For a training to start from, for `evaluate`, and for `facegan sample`."""
+    settings, checkpoints = params(), tmp_path / "checkpoints"
+    out, official = tmp_path / "out", settings.reference.official
+
+    def stop_late(event: Any) -> None:
+        if isinstance(event, Progress) and event.done == 300:
+            raise Started
+
+    with pytest.raises(Started):
+        train(dataset, references[0], out, settings.train, 0, CPU, checkpoints, stop_late)
+    (unfinished,) = checkpoints.iterdir()
+    best = load_checkpoint(unfinished / "checkpoint.pt", CPU)["best"]
+    with init_from.pretrained_networks(str(unfinished)) as folder:
+        assert folder is not None
+        for name in ("generator", "discriminator"):
+            state, _ = load_network(folder / f"{name}.safetensors")
+            assert all(torch.equal(state[key], best[name][key]) for key in state)
+        metrics = tmp_path / "metrics.json"
+        evaluate(
+            folder,
+            dataset,
+            references[1],
+            tmp_path / "e",
+            metrics,
+            settings.evaluate,
+            official,
+            CPU,
+        )
+        assert json.loads(metrics.read_text())["images_seen"] == best["images_seen"]
+    assert not folder.exists()
+    picture = str(tmp_path / "faces.png")
+    for path in (unfinished, unfinished / "checkpoint.pt"):
+        result = CliRunner().invoke(app, ["sample", str(path), picture, "--count", "4"])
+        assert result.exit_code == 0, result.output
+        assert f"at 280 images seen; best generator at {best['images_seen']:,}" in result.output
+    assert (tmp_path / "faces.png").exists()
+    started = pytest.raises(Started)  # because the configuration matches
+    with started, init_from.pretrained_networks(str(unfinished)) as folder:
+        train(dataset, references[0], out, settings.train, 1, CPU, checkpoints, stop, init=folder)
+
+
+def test_a_training_without_a_score_serves_for_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "fingerprint.json").write_text("{}")
+    refused = pytest.raises(FaceganError, match=r"no checkpoint with a score yet")
+    with refused, init_from.pretrained_networks(str(tmp_path)):
         pass
 
 

@@ -283,6 +283,27 @@ def test_sigterm_to_all_or_to_one_process_writes_a_checkpoint_and_says_how_to_re
     assert load_checkpoint(path, CPU)["images_seen"] > 3000
 
 
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_signal_to_one_process_ends_a_quick_fid_in_all(
+    write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The first quick FID, of more images than the test could wait for."""
+    write(**NORM_FREE, quick_num_samples=100_000)
+    launcher = start()
+    while not list((tmp_path / "out-checkpoints").glob("*/checkpoint.pt")):
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    os.kill(workers(launcher.pid)[1], signal.SIGTERM)
+    began = time.monotonic()
+    output, _ = launcher.communicate()
+    assert time.monotonic() - began < 15
+    assert output.count("facegan: stopped at 0 of 540 images seen") == 1
+    (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
+    assert load_checkpoint(path, CPU)["score_due"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_parts_partition_a_batch(size: int) -> None:
     indices = list(range(20))

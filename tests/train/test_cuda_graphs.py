@@ -1,5 +1,10 @@
-"""CUDA graphs. Skipped without a GPU."""
+"""CUDA graphs. Most are skipped without a GPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -42,3 +47,35 @@ def test_the_generator_can_be_reset_between_replays(gpu: torch.device) -> None:
     assert torch.equal(draw(zeros), first) and torch.equal(draw(zeros), second)
     rng.manual_seed(1)
     assert not torch.equal(draw(zeros), first)
+
+
+class FakeGraph:
+    def register_generator_state(self, generator: torch.Generator) -> None:
+        pass
+
+    def replay(self) -> None:
+        pass
+
+
+def test_a_capture_is_on_the_device_of_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: which of PyTorch's functions are called, in order."""
+    calls = list[Any]()
+
+    @contextmanager
+    def device(chosen: torch.device) -> Iterator[None]:
+        calls.append(chosen)
+        yield
+        calls.append("back")
+
+    @contextmanager
+    def graph(captured: FakeGraph, capture_error_mode: str) -> Iterator[None]:
+        calls.append("capture")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    function = CudaGraphed(lambda x: x + 1, torch.Generator())
+    for _ in range(WARM_UP + 2):
+        function(torch.zeros(1))
+    assert calls == [torch.device("cpu"), "capture", "back"]

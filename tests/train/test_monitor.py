@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import make_params
+from facegan.core.errors import Interrupted
 from facegan.features.frechet import FeatureMoments, Statistics
 from facegan.models.architectures import build_generator
+from facegan.models.sampling import NotFinite
+from facegan.runtime.distributed import Group
 from facegan.train.monitor import Monitor, collapse_advice
 
 CPU, FEATURES = torch.device("cpu"), 1280
@@ -17,7 +20,7 @@ def test_the_quick_fid_does_not_use_tf32() -> None:
     monitor.extraction.extractor.register_forward_pre_hook(
         lambda *_: allowed.append(torch.backends.cudnn.allow_tf32)
     )
-    monitor.quick_fid(build_generator("dcgan", size=28, channels=1, latent_dim=4, base_channels=4))
+    monitor.quick_fid(make_generator(), lambda: None)
     assert allowed == [False]
 
 
@@ -50,6 +53,43 @@ def test_advice_at_a_collapse_fits_the_data(images: int, augmented: bool, advice
 def test_the_advised_augmentations_are_valid() -> None:
     names = collapse_advice(50, False).partition("[")[2].partition("]")[0].split(", ")
     assert make_params(train={"augment": names}).train.augment == names
+
+
+def test_between_extraction_batches_the_quick_fid_can_be_ended() -> None:
+    """The same number of calls in every process, whatever its share of the images."""
+    for num_samples, size, rank in ((120, 1, 0), (120, 2, 0), (120, 2, 1)):
+        monitor, calls = make_monitor(num_samples), list[int]()
+        monitor.group = Group(rank, size)
+        monitor.group.any = bool  # type: ignore[assignment,method-assign]
+
+        def stop(calls: list[int] = calls, last: int = 4 // size) -> None:
+            calls.append(len(calls))
+            if len(calls) == last:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            monitor.quick_fid(make_generator(), stop)
+    extracted = list[int]()
+    monitor = make_monitor(num_samples=120)
+    monitor.extraction.extractor.register_forward_pre_hook(lambda *_: extracted.append(1))
+    with pytest.raises(Interrupted):
+        monitor.quick_fid(make_generator(), interrupt)
+    assert len(extracted) == 1
+
+
+def test_images_with_nan_end_the_quick_fid() -> None:
+    network = make_generator()
+    next(network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NotFinite):
+        make_monitor().quick_fid(network, lambda: None)
+
+
+def interrupt() -> None:
+    raise Interrupted
+
+
+def make_generator() -> nn.Module:
+    return build_generator("dcgan", size=28, channels=1, latent_dim=4, base_channels=4)
 
 
 def make_monitor(num_samples: int = 8, images: Tensor | None = None) -> Monitor:

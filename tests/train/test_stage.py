@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from conftest import make_params
-from facegan.core.errors import FaceganError
+from facegan.core.errors import FaceganError, Interrupted
 from facegan.core.events import Message, Progress
 from facegan.core.history import best_score, read_history, scores
 from facegan.data.dataset import load_images
@@ -424,8 +425,67 @@ def test_after_a_signal_the_same_command_resumes(
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 1 and "to resume: facegan train" in errors.splitlines()[-1]
     assert not out.exists()
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    # What ends it there does not keep it from resuming later.
+    for variables in ({"FACEGAN_FINISH": "1"}, {}):
+        environment = os.environ | variables
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, env=environment)
+        last = read_history(out / "history.jsonl")[-1]
+        assert (last.get("reason") == "finish") == bool(variables)
     assert digests(out) == digests(finished[2] / "out")
+
+
+@pytest.mark.parametrize("images_seen", [20, 300])
+def test_an_unfinished_training_can_be_finished_with_its_best_generator(
+    images_seen: int,
+    run: Callable[..., Path],
+    params: MakeParams,
+    device: torch.device,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(PowerFailure):
+        run(params(), on_event=stop_at(images_seen))
+    messages: list[str] = []
+    out = run(params(), finish=True, on_event=collect(messages))
+    events = read_history(out / "history.jsonl")
+    checkpoint = 280 if images_seen > 280 else 0
+    assert events[-1] == {
+        "event": "end", "images_seen": checkpoint, "of": 540, "reason": "finish"
+    }  # fmt: skip
+    assert any(f"stopped early, at {checkpoint} of 540 images seen" in text for text in messages)
+    scores = [event for event in events if event["event"] == "score"]
+    best = min(scores, key=lambda event: event["quick_fid"])["images_seen"]
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    state = load_checkpoint(folder / "checkpoint.pt", device)["best"]
+    assert state["images_seen"] == best
+    saved = load_generator(out / "generator.safetensors", device).state_dict()
+    assert all(torch.equal(saved[k], v) for k, v in state["generator"].items())
+    assert (out / "losses.csv").exists() and (out / "evolution.gif").exists()
+
+
+def test_a_training_finished_between_two_scores_is_scored_once_more(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    """Its outputs are those of a training of that length."""
+
+    def send(event: Any) -> None:
+        if isinstance(event, Progress) and event.done == 540:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    settings = {"eval_interval": 400}
+    with pytest.raises(Interrupted):
+        run(params(train={"epochs": 2, **settings}), on_event=send)
+    ended = run(params(train={"epochs": 2, **settings}), finish=True)
+    whole = run(params(train=settings), "whole", checkpoints=tmp_path / "other")
+    for name in ("generator.safetensors", "quick_fid.csv", "losses.csv", "evolution.gif"):
+        assert digests(ended)[name] == digests(whole)[name]
+
+
+def test_without_a_checkpoint_there_is_nothing_to_finish(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    with pytest.raises(FaceganError, match="no checkpoint of a training with these data, params"):
+        run(params(), finish=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nan_stops_with_advice(

@@ -1,23 +1,32 @@
-"""NaN, collapse, patience, out of memory, a full disk."""
+"""NaN, collapse, patience, signals, out of memory, a full disk."""
 
+import errno
 import hashlib
+import os
 import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from facegan.core.errors import FaceganError
+from facegan.core import pictures
+from facegan.core.errors import FaceganError, Interrupted
 from facegan.core.events import Message
 from facegan.core.history import read_history
+from facegan.features.extraction import Extraction
+from facegan.models.sampling import NotFinite
 from facegan.params import Params
 from facegan.train import trainer
+from facegan.train.checkpoint import load_checkpoint
 from facegan.train.gan_state import GANState
+from facegan.train.monitor import Monitor
 from facegan.train.stage import train
+from samples import digests
 
 MakeParams = Callable[..., Params]
 STEP = GANState.train_step
@@ -70,19 +79,54 @@ def test_nan_rolls_back_to_the_checkpoint_with_other_latents(
         lines, texts = run(name)
         digests.append(hashlib.sha256((tmp_path / name / "generator.safetensors").read_bytes()))
     rollbacks = [{"event": "rollback", "images_seen": 280, "attempt": n} for n in (1, 2)]
-    assert events_of("rollback", lines)[-1] == rollbacks[-1]
+    assert events_of("rollback", lines) == rollbacks
     assert any("NaN" in text and "back to 280" in text for text in texts)
     assert digests[0].hexdigest() == digests[1].hexdigest()
     seen = [line["images_seen"] for line in events_of("losses", lines)]
     assert seen == sorted(set(seen))  # none twice
 
 
-def test_a_training_ends_after_three_rollbacks(
-    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def test_after_three_rollbacks_the_best_generator_is_handed_over(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     poison(monkeypatch, set(range(15, 10_000)))
+    lines, texts = run()
+    assert [line["attempt"] for line in events_of("rollback", lines)] == [1, 2, 3]
+    end = {"event": "end", "images_seen": 280, "of": 540, "reason": "NaN"}
+    assert lines[-1] == end
+    assert any("NaN or infinite" in text and "lower train.lr" in text for text in texts)
+    best = min(events_of("score", lines), key=lambda line: line["quick_fid"])["images_seen"]
+    assert f"280 of 540 images seen (NaN); the best generator is that of {best:,}" in texts[-2]
+    assert {"generator.safetensors", "evolution.gif"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+
+
+def test_after_three_rollbacks_to_the_untrained_networks_nothing_is_handed_over(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    poison(monkeypatch, set(range(5, 10_000)))
     with pytest.raises(FaceganError, match=r"NaN or infinite .* 3 rollbacks; lower train\.lr"):
         run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_overflow_roll_back_too(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, calls = Monitor.sample, 0
+
+    def overflow(self: Monitor, network: nn.Module) -> tuple[pictures.Pixels, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise NotFinite
+        return sample(self, network)
+
+    monkeypatch.setattr(Monitor, "sample", overflow)
+    lines, _ = run()
+    assert len(events_of("rollback", lines)) == 1
+    assert events_of("score", lines)[-1]["images_seen"] == 540
 
 
 @pytest.mark.parametrize("on_collapse", ["warn", "stop"])
@@ -106,7 +150,8 @@ def test_a_discriminator_that_always_wins_is_a_collapse(
 def test_samples_without_diversity_are_a_collapse(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facegan.train.monitor.Monitor.save_samples", fixed(0.01))
+    grid = np.zeros((8, 8, 1), np.uint8)
+    monkeypatch.setattr(Monitor, "sample", lambda self, network: (grid, 0.01))
     lines, _ = run()
     assert "diversity of samples is 1.0%" in events_of("collapse", lines)[0]["reason"]
     assert all(line["images_seen"] > 0 for line in events_of("collapse", lines))
@@ -116,22 +161,12 @@ def test_a_quick_fid_over_twice_the_best_is_a_collapse(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fids = iter([50.0, 10.0, 20.0, 46.0, 9.0, 9.0, 9.0])
-    monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: next(fids))
+    monkeypatch.setattr(Monitor, "quick_fid", lambda *_: next(fids))
     lines, texts = run(eval_interval=100)
     noted = {line["images_seen"]: line["reason"] for line in events_of("collapse", lines)}
     reason = "the quick FID of 46.0 is 4.6 times the best"
     assert [seen for seen, text in noted.items() if "quick FID" in text] == [300]
     assert reason in noted[300] and any(reason in text for text in texts)
-
-
-def fixed(diversity: float) -> Callable[..., float]:
-    def draw(self: Any, network: Any, path: Path) -> float:
-        from PIL import Image
-
-        Image.new("L", (8, 8)).save(path)
-        return diversity
-
-    return draw
 
 
 def test_a_message_says_that_the_quick_fid_is_not_comparable_with_published_fids(
@@ -144,10 +179,11 @@ def test_a_message_says_that_the_quick_fid_is_not_comparable_with_published_fids
 def test_patience_stops_a_training_that_does_not_improve(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facegan.train.monitor.Monitor.quick_fid", lambda self, network: 5.0)
+    monkeypatch.setattr(Monitor, "quick_fid", lambda *_: 5.0)
     lines, texts = run(patience=1, eval_interval=100)
     assert [line["images_seen"] for line in events_of("score", lines)] == [0, 100]
     assert any("stopped early, at 100 of 540" in text for text in texts)
+    assert lines[-1] == {"event": "end", "images_seen": 100, "of": 540, "reason": "patience"}
 
 
 def test_out_of_memory_names_the_params_to_lower(
@@ -171,7 +207,7 @@ def test_another_runtime_error_is_not_out_of_memory(
 def test_a_full_disk_keeps_the_last_checkpoint(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A limit on file sizes stands for the full disk, from the third checkpoint on."""
+    """A limit on file sizes stands for the full disk, from the checkpoint at 200 images seen on."""
     save = trainer.Trainer._save
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     saves = 0
@@ -179,7 +215,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     def limited(self: trainer.Trainer) -> None:
         nonlocal saves
         saves += 1
-        if saves == 3:
+        if saves == 5:  # two per score
             resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
         save(self)
 
@@ -195,3 +231,71 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     lines, texts = run(eval_interval=100)
     assert "resuming from 100 of 540 images seen" in texts[0]
     assert events_of("score", lines)[-1]["images_seen"] == 540
+
+
+def test_a_signal_during_a_quick_fid_ends_it_and_loses_nothing(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("whole", quick_num_samples=220)
+    extracted = list[int]()
+    extract = Extraction.__call__
+
+    def send(self: Extraction, images: Tensor) -> Tensor:
+        extracted.append(len(images))
+        if len(extracted) == 7:  # the second batch of the second quick FID, at 280 images seen
+            os.kill(os.getpid(), signal.SIGTERM)
+        return extract(self, images)
+
+    monkeypatch.setattr(Extraction, "__call__", send)
+    with pytest.raises(Interrupted, match=r"stopped at 280 of 540 images seen; .*FACEGAN_FINISH=1"):
+        run(quick_num_samples=220)
+    assert len(extracted) == 7
+    _, texts = run(quick_num_samples=220)
+    assert texts[0] == "resuming from 280 of 540 images seen"
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_second_signal_stops_at_once_and_keeps_the_last_checkpoint(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def step(self: GANState, images: Tensor) -> Tensor:
+        if self.steps == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return STEP(self, images)
+
+    monkeypatch.setattr(GANState, "train_step", step)
+    with pytest.raises(Interrupted, match="stopped at once; the last checkpoint stays"):
+        run()
+    (path,) = (tmp_path / "checkpoints of out").glob("*/checkpoint.pt")
+    assert load_checkpoint(path, torch.device("cpu"))["images_seen"] == 280
+
+
+def full(*arguments: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_pictures_that_cannot_be_written_are_one_message_and_end_nothing(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pictures, "save_picture", full)
+    lines, texts = run()
+    assert sum("not written (No space left on device)" in text for text in texts) == 1
+    assert events_of("samples", lines) and not any("picture" in line for line in lines)
+    assert events_of("score", lines)[-1]["images_seen"] == 540
+    assert (tmp_path / "out" / "generator.safetensors").exists()
+
+
+def test_a_failing_animation_is_a_message_and_networks_are_written_before(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = list[bool]()
+
+    def animate(frames: list[Path], path: Path) -> None:
+        found.append((tmp_path / "out" / "generator.safetensors").exists())
+        raise MemoryError
+
+    monkeypatch.setattr(pictures, "save_animation", animate)
+    _, texts = run()
+    assert found == [True] and texts[-1].startswith("evolution.gif: not written (MemoryError)")
+    assert not (tmp_path / "out" / "evolution.gif").exists()

@@ -24,8 +24,11 @@ def choose_device() -> torch.device:
         found = torch.accelerator.current_accelerator(check_available=True)
         return found if found is not None and found.type in ("cuda", "mps") else torch.device("cpu")
     try:
-        if torch.device(name).type not in ("cpu", "cuda", "mps"):
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
             raise RuntimeError("valid: cpu, cuda, mps")
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # first, because other calls open a context on GPU 0
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

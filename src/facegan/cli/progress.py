@@ -1,5 +1,6 @@
 """The progress of a command: a bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -47,6 +48,12 @@ class Reporter:
         return bar
 
     def __call__(self, event: events.Event) -> None:
+        try:
+            self._handle(event)
+        except (OSError, SystemExit):  # stderr is a closed pipe or terminal; Rich exits then
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    def _handle(self, event: events.Event) -> None:
         match event:
             case events.Message(text):
                 self.console.print(f"{self.step}: {text}", soft_wrap=True, markup=False)

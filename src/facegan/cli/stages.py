@@ -177,6 +177,14 @@ def train(
             help="GB that finished trainings may keep in the folder of checkpoints.",
         ),
     ] = 10.0,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            envvar="FACEGAN_FINISH",
+            help="End an interrupted training at its last checkpoint; write its best generator.",
+        ),
+    ] = False,
 ) -> None:
     """Train a generator. An interrupted training resumes from its last checkpoint.
 
@@ -200,13 +208,15 @@ def train(
     ):
         step.train(
             dataset, quick, out, settings.train, settings.seed, device, checkpoints, mirror,
-            resume, init, int(budget * 1e9), settings.reference.quick, command_line(),
+            resume, init, int(budget * 1e9), settings.reference.quick, command_line(), finish,
         )  # fmt: skip
 
 
 @app.command()
 def evaluate(
-    trained: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    trained: Annotated[
+        Path, typer.Argument(help="Folder that train wrote, or an unfinished training's.")
+    ],
     dataset: Annotated[Path, typer.Argument(help="Folder of the packed dataset.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
     out: Annotated[Path, typer.Argument(help="Folder for sample grids and plots.")],
@@ -221,13 +231,14 @@ def evaluate(
     from facegan.cli.progress import Reporter
     from facegan.evaluate import stage as step
     from facegan.params import load_params
+    from facegan.train.export import exported
 
     settings, device = load_params(params), choose_device()
     keep_freed_memory()
     extractor = settings.reference.official
-    with Reporter("evaluate") as report:
+    with Reporter("evaluate") as report, exported(trained, report) as folder:
         step.evaluate(
-            trained, dataset, official, out, metrics, settings.evaluate, extractor, device, report
+            folder, dataset, official, out, metrics, settings.evaluate, extractor, device, report
         )
 
 

@@ -63,7 +63,8 @@ def append_history(path: Path, event: dict[str, Any]) -> None:
 def write_table(events: Sequence[dict[str, Any]], kind: str, path: Path) -> None:
     """Write the numeric fields of all events of one kind as CSV, for plots."""
     rows = [event for event in events if event["event"] == kind]
-    columns = [name for name, value in rows[0].items() if isinstance(value, int | float)]
+    first = rows[0] if rows else {}  # a training that ended at once has no losses
+    columns = [name for name, value in first.items() if isinstance(value, int | float)]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

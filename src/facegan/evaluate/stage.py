@@ -1,7 +1,7 @@
 """The evaluate stage: official scores under a named protocol, and pictures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,7 +15,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.events import Message, OnEvent, silent
 from facegan.core.history import NAME, best_score, read_history
 from facegan.core.outputs import check_output_file, check_output_folder
-from facegan.core.pictures import grid, save_picture
+from facegan.core.pictures import attempt, grid, save_picture
 from facegan.data.dataset import load_images, require_same_data
 from facegan.evaluate import plots
 from facegan.evaluate.neighbours import Memorisation
@@ -54,7 +54,8 @@ def evaluate(
 
     Writes the scores and their protocol to `metrics`, and pictures into the folder `out`: samples,
     the generated images closest to training images beside these, and the quick FID over the
-    training. Under `torchrun`, the images are distributed over the processes.
+    training. A picture that cannot be written is left out and reported. Under `torchrun`, the
+    images are distributed over the processes.
 
     Args:
         requested: the extractor that `official` must have been computed with.
@@ -83,14 +84,19 @@ def evaluate(
         "generator": file_sha256(trained / "generator.safetensors"),
         "reference": file_sha256(official),
     }
-    pairs = _pairs(generator, others.memorisation, statistics, dataset)
-    with replacing(out) as folder:
-        folder.mkdir()
-        for name, pixels in ((PICTURE, _samples(generator)), (NEAREST, pairs)):
-            save_picture(pixels, folder / name)
-        plots.plot_quick_fid(events, content, folder / PLOT)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    writers: dict[str, Callable[[Path], None]] = {
+        PICTURE: lambda path: save_picture(_samples(generator), path),
+        NEAREST: lambda path: save_picture(
+            _pairs(generator, others.memorisation, statistics, dataset), path
+        ),
+        PLOT: lambda path: plots.plot_quick_fid(events, content, path),
+    }
+    with replacing(out) as folder:
+        folder.mkdir()
+        for name, write in writers.items():
+            attempt(folder / name, write, on_event)
 
 
 def _load_reference(official: Path, dataset: Path, requested: Extractor) -> Statistics:

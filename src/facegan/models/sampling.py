@@ -13,6 +13,10 @@ BATCH = 100
 BLOCK = 100
 
 
+class NotFinite(FaceganError):
+    """Generated images contain NaN or infinity."""
+
+
 class ImageGenerator(nn.Module):
     """A generator with uint8 output: z float32 (n, latent_dim) -> uint8 (n, H, W, C)."""
 
@@ -50,12 +54,12 @@ def generate(network: nn.Module, z: Tensor) -> Iterator[Tensor]:
     Args:
         z: float32 (n, latent_dim), on any device.
     Raises:
-        FaceganError: if the output contains NaN or infinity, which uint8 would hide.
+        NotFinite: if the output contains NaN or infinity, which uint8 would hide.
     """
     device = next(network.parameters()).device
     for batch in z.split(BATCH):
         with torch.no_grad():
             x = network(batch.to(device))
             if not x.isfinite().all():
-                raise FaceganError("generator output contains NaN; lower train.lr and train again")
+                raise NotFinite("generator output contains NaN; lower train.lr and train again")
             yield to_uint8(x)

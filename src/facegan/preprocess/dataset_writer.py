@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, OnEvent
+from facegan.core.events import Message, OnEvent, silent
+from facegan.core.pictures import attempt
 from facegan.params import Preprocess
 from facegan.photos.inputs import shown
 from facegan.preprocess.duplicates import DigestIndex, PerceptualIndex
@@ -104,7 +107,7 @@ class DatasetWriter:
                 return f"near-duplicate of {near}"
         return split
 
-    def finish(self, data: str) -> None:
+    def finish(self, data: str, on_event: OnEvent = silent) -> None:
         """Validate the totals, and write the report, the records and the pictures.
 
         Raises:
@@ -133,9 +136,9 @@ class DatasetWriter:
             }
             self._write_json(f"{name}.json", record)
         images = np.load(self.folder / "images.npy", mmap_mode="r")
-        save_preview(images, self.folder / "preview.png")
         kept = self.images.count + self.holdout.count
-        save_mean(self.sum, kept, self.folder / "mean.png")
+        attempt(self.folder / "preview.png", partial(save_preview, images), on_event)
+        attempt(self.folder / "mean.png", partial(save_mean, self.sum, kept), on_event)
         _write_histogram("short_side", self.sides, self.folder / "sizes.csv")
         _write_histogram("level", self.levels, self.folder / "brightness.csv")
 
@@ -187,4 +190,5 @@ def save_mean(total: NDArray[np.int64], count: int, path: Path) -> None:
 
 def _save_png(pixels: Pixels, path: Path) -> None:
     image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-    image.save(path, "PNG", compress_level=1)  # takes a third of the time for 4% more bytes
+    with replacing(path) as temporary:  # compress_level: a third of the time for 4% more bytes
+        image.save(temporary, "PNG", compress_level=1)

@@ -60,7 +60,7 @@ def preprocess(
             for rows, pixels in in_order(found, AHEAD * found.tasks, pack_inputs, calls):
                 writer.add(rows, pixels, on_event)
                 on_event(Progress(writer.inputs, total))
-            writer.finish(str(data))
+            writer.finish(str(data), on_event)
 
 
 def _chunks(inputs: Iterator[Input], max_inputs: int) -> Iterator[list[Input]]:

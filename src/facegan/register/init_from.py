@@ -9,16 +9,20 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from facegan.core.errors import FaceganError
+from facegan.core.events import silent
+from facegan.train.export import exported
 
 
 @contextmanager
 def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
     """Yield the folder with the pretrained generator and discriminator, or None.
 
-    A version's networks are in a temporary folder, which is deleted at the end of the block.
+    Networks of a version or a checkpoint are in a temporary folder, which is deleted at the end of
+    the block.
 
     Args:
-        init_from: a version in MLflow's registry, `models:/NAME/3`; a folder; or None.
+        init_from: a version in MLflow's registry, `models:/NAME/3`; a folder that `train` wrote, or
+            that of an unfinished training; or None.
     Raises:
         FaceganError: if there is no such version, or the folder is not a dependency of the DVC
             stage that is running.
@@ -32,7 +36,8 @@ def pretrained_networks(init_from: str | None) -> Iterator[Path | None]:
             yield versions.download_networks(init_from, Path(folder))
     else:
         _require_dependency(init_from)
-        yield Path(init_from)
+        with exported(Path(init_from), silent) as networks:
+            yield networks
 
 
 def _require_dependency(folder: str) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message, OnEvent
 
 DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -45,6 +46,18 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FaceganError(f"{path}: damaged ({reason})") from None
     return state
+
+
+def load_newest(path: Path, device: torch.device, on_event: OnEvent) -> dict[str, Any] | None:
+    """The checkpoint at `path`, or the previous one if that is missing or damaged; else None."""
+    for candidate in (path, previous(path)):
+        if candidate.exists():
+            try:
+                return load_checkpoint(candidate, device)
+            except FaceganError as error:
+                text = f"{error}; skipped"
+                on_event(Message(text))
+    return None
 
 
 def previous(path: Path) -> Path:

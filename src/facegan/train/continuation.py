@@ -1,5 +1,7 @@
 """Which training in `checkpoints/` is continued, and what else is there."""
 
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +9,14 @@ from typing import Any
 
 from facegan.core import history
 from facegan.core.errors import FaceganError
+from facegan.core.events import Message
 from facegan.train import identity as identities
-from facegan.train.gan_state import GANState
 from facegan.train.identity import CODE, ENVIRONMENT, RESCORING, SCORING, Changes
-from facegan.train.monitor import Monitor
+from facegan.train.recorder import Recorder
 from facegan.train.retention import is_locked
 from facegan.train.run_folder import IDENTITY, RunFolder, read_events
+
+CHANGED = "the outputs will not be byte-identical to those of an uninterrupted training"
 
 
 @dataclass(frozen=True)
@@ -107,30 +111,28 @@ def _describe(run: RunFolder) -> Other:
 
 
 def note_changes(
-    run: RunFolder,
-    past: list[dict[str, Any]],
-    seen: int,
-    best: dict[str, Any],
-    gan: GANState,
-    monitor: Monitor,
-) -> dict[str, Any] | None:
-    """The event for the history of a training that resumes with something changed; else None.
+    run: RunFolder, seen: int, recorder: Recorder, on_batch: Callable[[], None]
+) -> bool:
+    """Record in the history what has changed since the last run; False if nothing has.
 
     If quick FIDs are not comparable with the earlier ones, the best snapshot is scored again. Every
     process has to call this.
 
     Args:
-        past: the history up to the checkpoint.
         seen: images seen at the checkpoint.
-        best: the best snapshot, whose quick FID is updated.
+        on_batch: as in `Monitor.quick_fid`; nothing is recorded if it raises.
     """
-    changed = run.changes(past)
-    event = {"event": "resume", "images_seen": seen, "changed": changed}
+    past = [json.loads(line) for line in recorder.lines]
+    changed, monitor, best = run.changes(past), recorder.monitor, recorder.best
+    event: dict[str, Any] = {"event": "resume", "images_seen": seen, "changed": changed}
     if monitor.group.any(bool(changed.keys() & RESCORING)):
         event["quick_fid"] = monitor.name
         if "generator" in best:  # there is a score
-            network = gan.calibrated_ema()
+            network = recorder.gan.calibrated_ema()
             network.load_state_dict(best["generator"])
-            best["quick_fid"] = monitor.quick_fid(network)
+            best["quick_fid"] = monitor.quick_fid(network, on_batch)
             event["best"] = {**history.best_score(past), "quick_fid": best["quick_fid"]}
-    return event if changed else None
+    if changed:
+        recorder.append(event)
+        recorder.on_event(Message(f"{identities.describe(changed)}: {CHANGED}"))
+    return bool(changed)

@@ -37,9 +37,12 @@ class CudaGraphed:
         return self.result.clone()
 
     def _capture(self, x: Tensor) -> None:
-        self.x, graph = x.clone(), torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        # thread_local: other threads may use the GPU during the capture.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.result = self.function(self.x)
+        self.x = x.clone()
+        # A graph captures a stream of the current device, which need not be that of the tensors.
+        with torch.cuda.device(x.device):
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.generator)
+            # thread_local: other threads may use the GPU during the capture.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.result = self.function(self.x)
         self.graph = graph

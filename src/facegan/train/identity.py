@@ -67,7 +67,7 @@ def undo(differences: Changes) -> str:
 
 
 def _flattened(identity: dict[str, Any]) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in identity.items():
         if isinstance(value, dict):
             section = "train" if key == "params" else key

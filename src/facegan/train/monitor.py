@@ -1,6 +1,7 @@
 """Monitoring of a training: samples, their diversity, and the quick FID."""
 
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn.functional import pdist
 from facegan.core import pictures
 from facegan.features import extraction, frechet
 from facegan.models import sampling
+from facegan.models.sampling import NotFinite
 from facegan.params import Extractor
 from facegan.runtime.distributed import SINGLE, Group
 
@@ -61,37 +63,61 @@ class Monitor:
         note = self.extraction.extractor.comparability_note
         return note and f"{self.name} is {note}"
 
-    def save_samples(self, network: nn.Module, path: Path) -> float:
-        """Draw samples of the fixed latents; process 0 writes them as a grid.
+    def sample(self, network: nn.Module) -> tuple[pictures.Pixels, float]:
+        """Draw samples of the fixed latents.
 
         Returns:
-            Diversity: mean pairwise distance of the samples, divided by that of real images.
+            The samples as a grid, and their diversity: mean pairwise distance, divided by that of
+            real images.
+        Raises:
+            NotFinite: if they contain NaN or infinity.
         """
         z = sampling.latents(SAMPLES, self.latent_dim, SAMPLE_SEED)
         images = torch.cat(list(sampling.generate(network, z)))
-        if self.group.is_main:
-            pictures.save_picture(pictures.grid(images), path)
-        return round(_mean_distance(images) / max(self.real_distance, 1e-9), 4)
+        diversity = _mean_distance(images) / max(self.real_distance, 1e-9)
+        return pictures.grid(images), round(diversity, 4)
 
-    def quick_fid(self, network: nn.Module) -> float:
+    def quick_fid(self, network: nn.Module, on_batch: Callable[[], None]) -> float:
         """Fréchet distance between `num_samples` generated and all real images.
 
         Each process generates its part of the images; all return the same value.
+
+        Args:
+            on_batch: called after each extraction batch, equally often in every process. What it
+                raises in all of them ends the scoring.
+        Raises:
+            NotFinite: in every process, if an image contains NaN or infinity.
         """
-        sync = frechet.summed_over(self.group)
+        sync, is_finite = frechet.summed_over(self.group), True
         distance = frechet.FrechetDistance(self.quick, dist_sync_fn=sync)
         z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
-        for window in self.group.slices(self.num_samples, sampling.BATCH):
-            for images in sampling.generate(network, z[window]):
-                distance.update(self.extraction(images))
+        windows = self.group.slices(self.num_samples, sampling.BATCH)
+        for _ in range(0, self.num_samples, sampling.BATCH * self.group.size):
+            features, batches = [], self._batches(network, z, next(windows, None))
+            for _ in range(-(-sampling.BATCH // self.extraction.batch)):
+                try:
+                    features += [self.extraction(batch) for batch in islice(batches, 1)]
+                except NotFinite:
+                    is_finite = False
+                on_batch()
+            if features:
+                distance.update(torch.cat(features))
+        if self.group.any(not is_finite):
+            raise NotFinite("generator output contains NaN")
         return round(float(distance.compute()), 6)
+
+    def _batches(self, network: nn.Module, z: Tensor, window: slice | None) -> Iterator[Tensor]:
+        """Images of the latents in `window`, uint8 (n, H, W, C), in extraction batches."""
+        if window is not None:
+            for images in sampling.generate(network, z[window]):
+                yield from images.split(self.extraction.batch)
 
 
 def collapse_reason(diversity: float, accuracy: float, fid: float, best_fid: float) -> str:
     """Why these metrics mean a collapse; empty if they do not.
 
     Args:
-        diversity: of `Monitor.save_samples`.
+        diversity: of `Monitor.sample`.
         accuracy: of the discriminator, in [0, 1].
         fid, best_fid: the current and the best quick FID.
     """

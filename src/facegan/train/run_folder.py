@@ -100,15 +100,7 @@ class RunFolder:
 
     def load(self, device: torch.device, on_event: OnEvent) -> dict[str, Any] | None:
         """The state of the newest intact checkpoint, with its tensors on `device`; else None."""
-        path = self.folder / CHECKPOINT
-        for candidate in (path, checkpoint.previous(path)):
-            if candidate.exists():
-                try:
-                    return checkpoint.load_checkpoint(candidate, device)
-                except FaceganError as error:
-                    text = f"{error}; skipped"
-                    on_event(Message(text))
-        return None
+        return checkpoint.load_newest(self.folder / CHECKPOINT, device, on_event)
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state, and keep the checkpoint before. The training is unfinished then."""

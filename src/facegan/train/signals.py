@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop at the next step."""
+"""SIGINT, SIGTERM and SIGHUP as a request to stop at the next step."""
 
 import signal
 import threading
@@ -9,9 +9,12 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yield a list that SIGINT or SIGTERM is appended to.
+    """Yield a list that SIGINT, SIGTERM or SIGHUP, as of a closed terminal, is appended to.
 
-    A second signal raises KeyboardInterrupt at once.
+    Under `nohup`, SIGHUP stays ignored.
+
+    A second signal raises KeyboardInterrupt at once, without waiting for a checkpoint; files are
+    written atomically, so the last checkpoint stays.
     """
     received: list[int] = []
 
@@ -23,7 +26,10 @@ def stop_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread can handle signals
         return
-    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    handlers = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield received
     finally:

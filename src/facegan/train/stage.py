@@ -42,6 +42,7 @@ def train(
     budget: int = retention.BUDGET,
     requested: Extractor | None = None,
     command: str = "facegan train",
+    finish: bool = False,
 ) -> None:
     """Train on the preprocessed folder `data` and write the best generator to the folder `out`.
 
@@ -59,6 +60,8 @@ def train(
         budget: bytes that finished trainings may keep in `checkpoints`.
         requested: the extractor that `quick` must have been computed with; None for any.
         command: the command that starts this training, for messages.
+        finish: end an unfinished training here, with its best generator so far. Without it, the
+            training then still resumes exactly.
     Raises:
         FaceganError: if an input is unusable, an output cannot be written, the networks do not
             support the image size, the training is running already, `resume` is another training's,
@@ -90,7 +93,7 @@ def train(
             scorer = monitor.Monitor(
                 statistics, images, params.latent_dim, params.quick_num_samples, device, group
             )
-            _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out)
+            _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out, finish)
 
 
 def _check_outputs(out: Path, inputs: Iterable[Path], kept: Iterable[Path]) -> None:
@@ -199,7 +202,9 @@ def _export_finished(
     on_event(events.Message(f"{text}; to train anew, delete that folder"))
     names = {Path(name).stem: folder.folder / name for name in run_folder.NETWORKS}
     networks = {name: files.load_network(path) for name, path in names.items()}
-    export(folder.folder, networks, out)
+    states = {name: state for name, (state, _) in networks.items()}
+    configs = {name: config for name, (_, config) in networks.items()}
+    export(folder.folder, states, configs, out, on_event)
     return True
 
 
@@ -215,16 +220,17 @@ def _owned(
         yield
 
 
-def _run(run: trainer.Trainer, out: Path) -> None:
+def _run(run: trainer.Trainer, out: Path, finish: bool) -> None:
     try:
-        run.resume()
-        run.run()
-    except Interrupted:
+        run.run(finish)
         if run.group.is_main:
-            raise
-        return  # one message is enough, and torchrun stops all others after a failure
-    if run.group.is_main:
-        run.export(out)
+            run.export(out)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if not run.group.is_main:
+            return  # one message is enough, and torchrun stops all others after a failure
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped at once; the last checkpoint stays") from None
+        raise
 
 
 @contextmanager

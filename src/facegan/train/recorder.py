@@ -1,0 +1,160 @@
+"""What a training records: losses, samples, scores, collapses, and the best networks."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facegan.core import events, history, pictures
+from facegan.models.sampling import NotFinite
+from facegan.train.gan_state import GANState
+from facegan.train.monitor import Monitor, collapse_advice, collapse_reason
+from facegan.train.run_folder import SAMPLES
+
+# Attributes in a checkpoint.
+CHECKPOINTED = (
+    *("lines", "sums", "count", "best", "unimproved", "collapsed", "diversity", "accuracy"),
+)
+
+
+class Recorder:
+    """The history of one training, its sample pictures, and its best networks so far.
+
+    Args:
+        folder: of the training; process 0 writes there.
+        start: the first event of the history.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        start: dict[str, Any],
+        gan: GANState,
+        monitor: Monitor,
+        on_event: events.OnEvent,
+    ) -> None:
+        self.folder, self.start, self.gan = folder, start, gan
+        self.monitor, self.on_event = monitor, on_event
+        self.file, self.is_main = folder / history.NAME, gan.group.is_main
+        self.lines: list[str] = []  # of the history, after the first
+        self.sums, self.count = torch.zeros(3, device=gan.device), 0
+        self.best: dict[str, Any] = {"quick_fid": math.inf}
+        self.unimproved, self.collapsed, self.lost_picture = 0, False, False
+        self.diversity = self.accuracy = 0.0
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        self.images, self.since = 0, time.monotonic()
+
+    @property
+    def speed(self) -> float:
+        """Images per second since the last score."""
+        return self.images / (time.monotonic() - self.since)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in CHECKPOINTED}
+
+    def load_state_dict(self, state: dict[str, Any], earlier: Sequence[str] = ()) -> None:
+        """Restore a checkpoint, and rewrite the history.
+
+        Args:
+            earlier: lines of the history; rollbacks after the checkpoint are kept.
+        """
+        for name in CHECKPOINTED:
+            setattr(self, name, state[name])
+        later = earlier[len(self.lines) :]
+        self.lines += [line for line in later if json.loads(line)["event"] == "rollback"]
+        self.start_history()
+
+    def start_history(self) -> None:
+        if self.is_main:
+            history.start_history(self.file, [self.start, *map(json.loads, self.lines)])
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Append an event to the history."""
+        if self.is_main:
+            history.append_history(self.file, event)
+        self.lines.append(json.dumps(event))
+
+    def add(self, metrics: Tensor, images: int) -> None:
+        """Add the metrics of `GANState.train_step` on a batch of `images`."""
+        self.sums += metrics
+        self.count += 1
+        self.images += images
+
+    def log_losses(self, seen: int) -> nn.Module:
+        """Record the mean losses since the last record, and samples as `log_samples` does."""
+        discriminator, generator, accuracy = (self.sums / max(self.count, 1)).tolist()
+        self.sums, self.count = torch.zeros_like(self.sums), 0
+        means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
+        self.accuracy = round(accuracy, 4)
+        event = {"event": "losses", "images_seen": seen, **means}
+        self.append({**event, "accuracy": self.accuracy})
+        self.on_event(events.Metrics({**means, "images/s": self.speed}))
+        return self.log_samples(seen)
+
+    def log_samples(self, seen: int) -> nn.Module:
+        """Record samples of the EMA generator, and return it.
+
+        Raises:
+            NotFinite: if they contain NaN or infinity.
+        """
+        network = self.gan.calibrated_ema()
+        grid, self.diversity = self.monitor.sample(network)
+        event: dict[str, Any] = {"event": "samples", "images_seen": seen}
+        if self._save_picture(grid, picture := f"{SAMPLES}/{seen:010d}.png"):
+            event["picture"] = picture
+        self.append({**event, "diversity": self.diversity})
+        return network
+
+    def _save_picture(self, grid: pictures.Pixels, name: str) -> bool:
+        """Whether process 0 could write the picture. The first failure is reported."""
+        if not self.is_main:
+            return False
+        report = events.silent if self.lost_picture else self.on_event
+        save = partial(pictures.save_picture, grid)
+        is_written = pictures.attempt(self.folder / name, save, report)
+        self.lost_picture |= not is_written
+        return is_written
+
+    def score(self, network: nn.Module, seen: int, on_batch: Callable[[], None]) -> None:
+        """Record the quick FID, and keep the networks if it is the best so far.
+
+        Args:
+            on_batch: as in `Monitor.quick_fid`; nothing is recorded if it raises.
+        Raises:
+            NotFinite: if the first network's images contain NaN or infinity.
+        """
+        try:
+            fid = self.monitor.quick_fid(network, on_batch)
+        except NotFinite as error:
+            if "generator" not in self.best:
+                raise
+            self.unimproved += 1
+            self.on_event(events.Message(f"no quick FID at {seen:,} images seen: {error}"))
+            return
+        if fid < self.best["quick_fid"]:
+            discriminator = copy.deepcopy(self.gan.discriminator.state_dict())
+            networks = {"generator": network.state_dict(), "discriminator": discriminator}
+            self.best, self.unimproved = {"quick_fid": fid, "images_seen": seen, **networks}, 0
+        else:
+            self.unimproved += 1
+        self.append({"event": "score", "images_seen": seen, "quick_fid": fid})
+        self.on_event(events.Metrics({"quick FID": fid}))
+        if seen > 0:
+            self._note_collapse(fid, seen)
+
+    def _note_collapse(self, fid: float, seen: int) -> None:
+        reason = collapse_reason(self.diversity, self.accuracy, fid, self.best["quick_fid"])
+        if reason:
+            self.append({"event": "collapse", "images_seen": seen, "reason": reason})
+            advice = collapse_advice(self.start["images"], bool(self.gan.params.augment))
+            self.on_event(events.Message(f"collapse: {reason}; {advice}"))
+        self.collapsed = bool(reason)
