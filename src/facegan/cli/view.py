@@ -15,7 +15,7 @@ def sample(
     generator: Annotated[str, typer.Argument(help="A models:/ URI or a .safetensors file.")],
     out: Annotated[Path, typer.Argument(help="PNG file to write.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first image.")] = 0,
 ) -> None:
     """Generate a grid of random images.
 

@@ -25,11 +25,11 @@ from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
-from facegan.models.sampling import BLOCK, generate, latent_block, latents
+from facegan.models.sampling import generate, latents
 from facegan.params import Evaluate, Extractor
 from facegan.runtime import distributed
 
-SAMPLE_SEED = 12
+# Image i is that of seed i.
 SAMPLES = 144
 # Pairs of a generated image and its nearest training image, closest first; pairs per row.
 PAIRS, ROW = 24, 6
@@ -136,7 +136,7 @@ def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _samples(generator: Generator) -> NDArray[np.uint8]:
-    z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED)
+    z = latents(SAMPLES, generator.latent_dim, seed=0)
     return grid(torch.cat(list(generate(generator, z))))
 
 
@@ -145,10 +145,7 @@ def _pairs(
 ) -> NDArray[np.uint8]:
     """Grid of the generated images closest to the training set, each left of its neighbour."""
     closest = found.order[:PAIRS]
-    z = [
-        latent_block(index // BLOCK, generator.latent_dim, SEEDS[0])[index % BLOCK]
-        for index in closest.tolist()
-    ]
-    fakes = torch.cat(list(generate(generator, torch.stack(z)))).cpu()
+    z = [latents(1, generator.latent_dim, SEEDS[0] + index) for index in closest.tolist()]
+    fakes = torch.cat(list(generate(generator, torch.cat(z)))).cpu()
     neighbours = load_images(dataset)[statistics.train_indices[found.nearest[closest]]]
     return grid(torch.cat([fakes, neighbours], dim=2), ROW)
