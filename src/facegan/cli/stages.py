@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
 
 app = typer.Typer()
@@ -48,7 +49,9 @@ def fetch(
             result = f"{path}: the Inception weights that published FIDs use"
         else:
             num_inputs = step.fetch(source, out, report)
-            result = f"{out}: {num_inputs:,} inputs from {source}; to track them: dvc add {out}"
+            result = (
+                f"{out}: {num_inputs:,} inputs from {public(source)}; to track them: dvc add {out}"
+            )
     typer.echo(result)
 
 
