@@ -13,7 +13,7 @@ app = typer.Typer()
 @app.command()
 def sample(
     generator: Annotated[str, typer.Argument(help="A models:/ URI or a .safetensors file.")],
-    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    out: Annotated[Path, typer.Argument(help="PNG or JPEG file to write.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first image.")] = 0,
 ) -> None:
