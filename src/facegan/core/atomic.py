@@ -31,7 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise FaceganError(f"{path.parent}: cannot be created ({error.strerror})") from None
     _remove(temporary)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         if temporary.is_file():
             _sync(temporary)
         if path.exists() and temporary.exists() and temporary.is_dir() != path.is_dir():
@@ -46,6 +47,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         _remove(temporary)
         _remove(old)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add `path` to an OSError that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def refuse_foreign(folder: Path, marker: str) -> None:

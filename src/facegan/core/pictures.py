@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError
 
 if TYPE_CHECKING:  # core loads without torch
     from torch import Tensor
+
+
+# Pillow's format and its options, by suffix.
+FORMATS: dict[str, tuple[str, dict[str, int]]] = {
+    ".png": ("PNG", {}),
+    **dict.fromkeys((".jpg", ".jpeg"), ("JPEG", {"quality": 95, "subsampling": 0})),
+}
 
 
 def grid(images: "Tensor", columns: int | None = None) -> NDArray[np.uint8]:
@@ -38,9 +46,16 @@ def to_picture(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def save_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 (H, W, 1 or 3) as a PNG."""
+    """Write uint8 (H, W, 1 or 3) as a PNG, or as a JPEG without chroma subsampling.
+
+    Raises:
+        FaceganError: if the suffix of `path` is none of `FORMATS`.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise FaceganError(f"{path}: unknown kind of picture; valid: {', '.join(FORMATS)}")
+    kind, options = FORMATS[path.suffix.lower()]
     with replacing(path) as temporary:
-        to_picture(pixels).save(temporary, "PNG")
+        to_picture(pixels).save(temporary, kind, **options)
 
 
 def save_animation(pictures: list[Path], path: Path, milliseconds: int = 500) -> None:
