@@ -103,6 +103,13 @@ def test_the_fid_is_the_mean_over_three_sets_of_latents(
     assert content["untrained"] == pytest.approx(fid, abs=1e-4)
 
 
+def test_a_warning_is_given_once(evaluated: Evaluate) -> None:
+    events: list[Any] = []
+    evaluated(on_event=events.append)  # of four sets of 40 images, for 1,280 features
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert len([text for text in texts if "rank-deficient" in text]) == 1
+
+
 def test_a_second_evaluation_is_byte_identical(evaluated: Evaluate, tmp_path: Path) -> None:
     files = [tmp_path / "metrics.json", *(tmp_path / "evaluation" / n for n in PICTURES)]
     contents = []
@@ -141,7 +148,7 @@ def test_pictures_are_samples_nearest_pairs_and_quick_fid(
     rows = -(-min(20, PAIRS) // ROW)
     pairs = np.asarray(Image.open(folder / "nearest.png"))
     assert pairs.shape == (32 * rows, 64 * ROW)
-    photographs, found = load_images(dataset).numpy()[..., 0], set()
+    photographs, found = load_images(dataset).numpy()[..., 0], set[int]()
     for number in range(20):
         row, column = divmod(number, ROW)
         left, right = np.split(pairs[32 * row :][:32, 64 * column :][:, :64], 2, axis=1)

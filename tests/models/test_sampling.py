@@ -68,7 +68,7 @@ def test_a_seed_has_the_same_latent_whatever_the_count(dimensions: int) -> None:
 
 def test_latents_are_those_that_numpy_has_frozen() -> None:
     first = [1.764052345967664, 0.4001572083672233, 0.9787379841057392]
-    assert latents(1, 3, seed=0)[0].tolist() == np.float32(first).tolist()
+    assert latents(1, 3, seed=0)[0].tolist() == np.array(first, np.float32).tolist()
 
 
 def test_latents_of_consecutive_seeds_are_independent() -> None:

@@ -41,7 +41,7 @@ def test_samples_are_the_images_of_seeds_0_to_63(tmp_path: Path) -> None:
 def test_seeds_of_the_quick_fid_are_none_of_the_official_score(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seeds = []
+    seeds = list[int]()
 
     def recorded(count: int, dimensions: int, seed: int) -> torch.Tensor:
         seeds.extend(range(seed, seed + count))

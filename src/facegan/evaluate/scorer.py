@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.events import Message, OnEvent, Progress, once, silent
 from facegan.evaluate.protocol import SEEDS
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import FrechetDistance, Statistics, rank_warning, summed_over
@@ -51,7 +51,7 @@ class Scorer:
         on_event: OnEvent = silent,
     ) -> None:
         self.statistics, self.group = statistics, group
-        self.on_event = on_event if group.rank == 0 else silent
+        self.on_event = once(on_event) if group.rank == 0 else silent
         self.device, self.total, self.done = device, images, 0
         settings = Extractor(**statistics.metadata["extractor"])
         self.extraction = Extraction(settings, device, images, self.on_event)

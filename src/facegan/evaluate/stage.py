@@ -15,6 +15,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, silent
 from facegan.core.history import NAME, read_history
+from facegan.core.paths import require_folder
 from facegan.core.pictures import grid, save_picture
 from facegan.data.dataset import data_sha256, load_images
 from facegan.evaluate import plots
@@ -60,6 +61,7 @@ def evaluate(
             if the generator's output contains NaN.
     """
     refuse_foreign(out, PICTURE)
+    require_folder(trained, "the folder that facegan train wrote")
     statistics = Statistics.load(official)
     _check_reference(statistics, official, dataset, requested)
     events = read_history(trained / NAME)

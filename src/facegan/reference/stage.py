@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.events import Message, OnEvent, Progress, once, silent
 from facegan.data.dataset import data_sha256, load_images, preprocessing
 from facegan.features.extraction import Extraction
 from facegan.features.extractors import BATCH
@@ -68,7 +68,7 @@ def reference(
     metadata = _describe(dataset, parts)
     count = metadata["count"]
     with distributed.process_group(device) as group:
-        listener = on_event if group.rank == 0 else silent
+        listener = once(on_event) if group.rank == 0 else silent
         requested = {params.quick.dtype, params.official.dtype}
         effective = {dtype: effective_dtype(dtype, device, listener) for dtype in requested}
         done = 0
