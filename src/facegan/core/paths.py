@@ -1,5 +1,6 @@
 """Checks of paths that users give."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from facegan.core.errors import FaceganError
@@ -12,8 +13,9 @@ def require_file(path: Path, expected: str) -> None:
     Raises:
         FaceganError: if `path` is a folder.
     """
-    if path.is_dir():
-        raise FaceganError(f"{path}: is a folder; expected {expected}")
+    with suppress(OSError):  # reading it reports why
+        if path.is_dir():
+            raise FaceganError(f"{path}: is a folder; expected {expected}")
 
 
 def require_folder(path: Path, expected: str) -> None:
@@ -23,5 +25,6 @@ def require_folder(path: Path, expected: str) -> None:
     Raises:
         FaceganError: if `path` is a file.
     """
-    if path.is_file():
-        raise FaceganError(f"{path}: is a file; expected {expected}")
+    with suppress(OSError):
+        if path.is_file():
+            raise FaceganError(f"{path}: is a file; expected {expected}")
