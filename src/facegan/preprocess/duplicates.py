@@ -46,10 +46,10 @@ def perceptual_hash(image: Image.Image) -> int:
     lowest frequencies of the image, at 32x32 and in grey, are above their median. From the most
     significant bit on, horizontal frequencies rise first.
     """
-    from scipy.fft import dct  # slow to import, and rarely needed
+    from scipy.fft import dctn  # slow to import, and rarely needed
 
     pixels = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS))
-    frequencies = dct(dct(pixels, axis=0), axis=1)[:8, :8]
+    frequencies = dctn(pixels)[:8, :8]
     bits = np.packbits(frequencies > np.median(frequencies))
     return int.from_bytes(bits.tobytes(), "big")
 
