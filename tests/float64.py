@@ -12,7 +12,7 @@ class NoFloat64(TorchDispatchMode):
     """Within the context, an operation that returns float64 fails, as on MPS."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self,
