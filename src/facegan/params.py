@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 
 PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
@@ -180,6 +181,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises:
         FaceganError: with one line per invalid key: the key, its value and the valid values.
     """
+    require_file(path, "a params.yaml; write one with: facegan preset digits")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except FileNotFoundError:
@@ -265,6 +267,7 @@ def write_params(text: str, path: Path, force: bool) -> None:
     Raises:
         FaceganError: if the file at `path` is kept.
     """
+    require_file(path, "a file to write, such as params.yaml")
     if path.exists() and not force:
         existing = path.read_text("utf-8")
         if existing not in {preset_text(preset) for preset in PRESETS}:

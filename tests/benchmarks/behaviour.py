@@ -23,7 +23,7 @@ from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator, build_generator, initialise
 from facegan.models.files import load_generator
-from facegan.models.sampling import BLOCK, generate, latent_block
+from facegan.models.sampling import BATCH, generate, latents
 from facegan.params import Extractor, Reference
 from facegan.reference.stage import reference
 from facegan.runtime.autocast import effective_dtype
@@ -115,7 +115,7 @@ def _measure(work: Path) -> Statistics:
 
 
 def _score(scorer: Scorer, images: Tensor) -> Scores:
-    batches = ((first, images[first : first + BLOCK]) for first in range(0, COUNT, BLOCK))
+    batches = ((first, images[first : first + BATCH]) for first in range(0, COUNT, BATCH))
     sample = scorer.measure(batches, COUNT)
     kid, _, precision, recall, memorised = sample_metrics(scorer.statistics, sample).scores.values()
     return Scores(sample.fid, kid, precision, recall, memorised)
@@ -194,5 +194,5 @@ def _sample_trained(path: Path) -> Tensor:
 
 
 def _sample(generator: Generator) -> Tensor:
-    latents = (latent_block(block, generator.latent_dim, SEED) for block in range(COUNT // BLOCK))
-    return torch.cat([images.cpu() for z in latents for images in generate(generator, z)])
+    z = latents(COUNT, generator.latent_dim, SEED)
+    return torch.cat([images.cpu() for images in generate(generator, z)])

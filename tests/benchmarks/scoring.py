@@ -50,7 +50,6 @@ from facegan.features.extractors import BATCH, EXTRACTORS, EfficientNetLite0
 from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
 from facegan.models.architectures import build_generator, initialise
 from facegan.models.files import save_network
-from facegan.models.sampling import BLOCK
 from facegan.params import INCEPTION_SIZE, Evaluate, Extractor, Reference
 from facegan.reference.stage import reference
 from facegan.runtime.autocast import effective_dtype
@@ -124,7 +123,7 @@ def extract(packed: str) -> None:
     settings = lite(SIDE, effective_dtype("bfloat16", device, silent))
     extraction = Extraction(settings, device, len(images))
     moments = FeatureMoments(extraction.num_features).to(device)
-    for block in images.split(BLOCK):
+    for block in images.split(BATCH):
         moments.update(extraction(block))
 
 

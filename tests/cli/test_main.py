@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from commands import error_lines, facegan
 from facegan.cli.main import app
+from facegan.models.files import save_network
 from facegan.params import preset_text, write_preset
+from networks import CONFIG, small_generator
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
@@ -68,6 +70,34 @@ def test_a_user_error_ends_with_one_line_and_writes_nothing(
     (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
     assert line.startswith(message)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "value"), [(["--debug"], None), ([], "1"), ([], "true")])
+def test_debug_shows_the_traceback_behind_the_line(
+    arguments: list[str], value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACEGAN_DEBUG", raising=False)
+    if value is not None:
+        monkeypatch.setenv("FACEGAN_DEBUG", value)
+    (tmp_path / "params.yaml").write_text("seed: [")
+    result = facegan(*arguments, "preprocess", "data", "out", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "yaml.parser.ParserError" in result.stderr  # the cause, which the line suppresses
+    assert "in load_params" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("facegan: params.yaml: invalid YAML")
+
+
+def test_a_disk_without_space_ends_with_one_line_that_names_the_path(tmp_path: Path) -> None:
+    save_network(small_generator().state_dict(), CONFIG, tmp_path / "generator.safetensors")
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "from facegan.cli.main import main; sys.argv[0] = 'facegan'; main()"
+    )
+    command = [sys.executable, "-c", code, "sample", "generator.safetensors", "out.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"facegan: {tmp_path / 'out.png'}: File too large\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
 
 
 def test_every_invalid_parameter_has_its_own_line(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def environment(**more: str) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in hidden} | more
 
 
-def run_on_terminal(program: str) -> str:
+def run_on_terminal(program: str, columns: int = 120) -> str:
     """Everything that the program writes to its terminal."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -36,7 +36,7 @@ def run_on_terminal(program: str) -> str:
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=environment(TERM="xterm", COLUMNS="120"),
+        env=environment(TERM="xterm", COLUMNS=str(columns)),
     )
     os.close(terminal)
     content = b""
@@ -68,6 +68,25 @@ def test_on_a_terminal_progress_is_a_bar_with_the_metrics() -> None:
     assert MESSAGE in text
     assert "1500/1500" in text
     assert "quick FID 12.35" in text
+
+
+def test_80_columns_show_how_far_and_how_long_before_the_metrics() -> None:
+    program = """
+import time
+from facegan.core.events import Metrics, Progress
+from facegan.cli.progress import Reporter
+
+names = "discriminator", "generator", "quick FID", "images/s"
+with Reporter("preprocess") as report:
+    for done in range(0, 200_000, 50_000):
+        report(Metrics(dict.fromkeys(names, -1234.5678)))
+        report(Progress(done, 202_599))
+        time.sleep(0.2)
+"""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run_on_terminal(program, columns=80))
+    last = [line for line in re.split(r"[\r\n]+", text) if line.strip()][-1]
+    pattern = r"preprocess [━╸╺]+ 150000/202599 0:00:0\d discriminator -1235 .*…"
+    assert re.fullmatch(pattern, last) and len(last) <= 80
 
 
 def test_the_cursor_is_restored_when_the_step_fails() -> None:
@@ -102,19 +121,20 @@ with Reporter("preprocess") as report:
 
 def test_a_long_step_estimates_the_time_left() -> None:
     program = """
-from facegan.core.events import Progress
+from facegan.core.events import Metrics, Progress
 from facegan.cli import progress
 
 progress.PLAIN_INTERVAL = -1.0
 with progress.Reporter("fetch") as report:
+    report(Metrics({"MB/s": 5}))
     for done in (0, 1, 2):
         report(Progress(done, 2))
 """
     lines = run_plain(program).stderr.splitlines()
-    assert [re.sub(r"\d+ s", "N s", line) for line in lines] == [
-        "fetch: 0/2",
-        "fetch: 1/2  N s left",
-        "fetch: 2/2",
+    assert lines == [
+        "fetch: 0/2  MB/s 5",
+        "fetch: 1/2  0:00:00 left  MB/s 5",
+        "fetch: 2/2  MB/s 5",
     ]
 
 
@@ -132,7 +152,7 @@ with progress.Reporter("train") as report:
     report(Progress(910, 1000))
 """
     line = run_plain(program).stderr.splitlines()[1]
-    left = re.fullmatch(r"train: 910/1,000  (\d+) s left", line)
+    left = re.fullmatch(r"train: 910/1,000  0:00:(\d+) left", line)
     # 0.1 s for 10 images gives 1 s; counting the first 900 gives 0 s, the start 310 s.
     assert left is not None and 1 <= int(left[1]) <= 10
 

@@ -4,8 +4,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,6 +31,9 @@ CONFIG: dict[str, Any] = {
 def generator(tmp_path: Path) -> Path:
     network = build_generator(**CONFIG)
     initialise(network, torch.Generator().manual_seed(0))
+    with torch.no_grad():  # else all images are grey
+        for weight in network.parameters():
+            weight.mul_(3)
     save_network(network.state_dict(), CONFIG, tmp_path / "generator.safetensors")
     return tmp_path / "generator.safetensors"
 
@@ -54,6 +59,26 @@ def test_a_sample_has_64_images_by_default(generator: Path, tmp_path: Path) -> N
     assert (result.returncode, result.stdout) == (0, "faces.png: 64 images\n")
     with Image.open(tmp_path / "faces.png") as image:
         assert image.size == (8 * 32, 8 * 32)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(1, 0), (3, 0), (7, 2), (1, 8)])
+def test_a_seed_is_one_face_whatever_the_count(
+    count: int, seed: int, generator: Path, tmp_path: Path
+) -> None:
+    options = ("--count", str(count), "--seed", str(seed))
+    faces = cells(sample(generator, tmp_path / "some.png", *options))[:count]
+    expected = cells(sample(generator, tmp_path / "all.png", "--count", "9"))[seed : seed + count]
+    assert len(np.unique(expected, axis=0)) == count
+    # Another batch size may round to the other side.
+    assert np.abs(faces.astype(int) - expected).max() <= 1
+
+
+def cells(png: bytes) -> NDArray[np.uint8]:
+    """The images of a grid, with its black cells: uint8 (n, 32, 32, 3)."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image)
+    rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
+    return pixels.reshape(rows, 32, columns, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
 
 
 def test_the_seed_determines_the_picture(generator: Path, tmp_path: Path) -> None:

@@ -12,6 +12,19 @@ from facegan.core.errors import FaceganError
 from samples import unprivileged
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_full_disk_is_reported_with_the_path(folder: bool, tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left on device") as caught,
+        replacing(tmp_path / "out") as temporary,
+    ):
+        if folder:
+            temporary.mkdir()
+        Path("/dev/full").write_text("text")
+    assert caught.value.filename == str(tmp_path / "out")
+    assert names(tmp_path) == []
+
+
 class BrokenError(Exception):
     pass
 

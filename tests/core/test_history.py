@@ -22,6 +22,14 @@ values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 events = st.dictionaries(st.text(), values | st.lists(values), max_size=4)
 
 
+def test_a_full_disk_is_reported_with_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        append_history(path, {"event": "start"})
+    assert caught.value.filename == str(path)
+
+
 @given(first=st.lists(events, max_size=3), more=st.lists(events, max_size=3))
 def test_events_round_trip(
     first: list[dict[str, Any]],

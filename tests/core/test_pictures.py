@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
+from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Message
 from facegan.core.pictures import attempt, grid, save_animation, save_picture
 
@@ -24,6 +25,28 @@ def test_core_loads_without_torch() -> None:
 
 def flat(value: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((8, 8, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("b.c.Png", "PNG")],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_suffix_decides_the_format(name: str, kind: str, channels: int, tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, channels), np.uint8)
+    pixels[:, 8:, -1] = 255  # blue beside black; subsampled chroma would blur the edge
+    save_picture(pixels, tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == kind
+        read = np.asarray(picture).reshape(pixels.shape).astype(int)
+    assert np.abs(read - pixels).max() <= (0 if kind == "PNG" else 16)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tiff", "a", "png"])
+def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FaceganError, match=r"valid: \.png, \.jpg, \.jpeg$"):
+        save_picture(flat(5), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(count=st.integers(1, 30), channels=st.sampled_from([1, 3]))

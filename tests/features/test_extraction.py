@@ -14,6 +14,7 @@ from torch import Tensor
 from facegan.features import extraction
 from facegan.features.extraction import WORTH_COMPILING, Extraction
 from facegan.params import Extractor
+from float64 import NoFloat64
 from inception import random_weights
 
 LITE0 = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
@@ -133,6 +134,7 @@ import json, sys
 import torch
 from facegan.features import extraction
 from facegan.params import Extractor
+from float64 import NoFloat64
 extraction.WORTH_COMPILING, events = 0, []
 settings, images = Extractor(**json.loads(sys.argv[1])), torch.load(sys.argv[2])
 run = extraction.Extraction(settings, torch.device("cpu"), len(images), events.append, batch=4)
@@ -156,3 +158,9 @@ def test_without_a_compiler_features_are_the_same_and_one_message_tells(tmp_path
     assert done.stderr == ""
     features = Extraction(settings(), CPU, 9).extractor(noise(9))
     torch.testing.assert_close(torch.load(file), features, rtol=1e-4, atol=1e-4)
+
+
+def test_a_device_without_float64_can_extract_features() -> None:
+    lite0 = Extraction(settings(), CPU, 8)
+    with NoFloat64():
+        assert lite0(noise(8)).dtype == torch.float32

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import io
+import stat
 import sys
 import threading
 import zipfile
@@ -107,6 +108,7 @@ def faces(monkeypatch: pytest.MonkeyPatch) -> bytes:
     def download(id: str, output: str, **options: object) -> str:  # noqa: A002
         assert id == CelebA.file_list[0][0]
         Path(output).write_bytes(content.getvalue())
+        Path(output).chmod(0o600)  # as gdown's temporary file
         return output
 
     monkeypatch.setattr(gdown, "download", download)
@@ -122,6 +124,8 @@ def test_celeba_is_downloaded_as_one_zip(
     assert fetch("celeba", out, events.append) == 1
     assert sorted(tree(out)) == ["img_align_celeba.zip", "source.json"]
     assert (out / "img_align_celeba.zip").read_bytes() == faces
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()}
+    assert len(modes) == 1  # source.json's, as the umask says
     assert events == [Progress(1, 1)]
 
 

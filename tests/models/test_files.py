@@ -1,6 +1,7 @@
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,26 +12,16 @@ from torch import nn
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.models.architectures import build_generator
-from facegan.models.dcgan import Discriminator, Generator, initialise
+from facegan.models.dcgan import Discriminator, Generator
 from facegan.models.files import load_generator, save_network
+from networks import CONFIG, small_generator
 
 CPU = torch.device("cpu")
-CONFIG: dict[str, Any] = {
-    "architecture": "dcgan",
-    "size": 32,
-    "channels": 1,
-    "latent_dim": 6,
-    "base_channels": 4,
-}
 
 
 @pytest.fixture
 def network() -> Generator:
-    generator = build_generator(**CONFIG)
-    assert isinstance(generator, Generator)
-    initialise(generator, torch.Generator().manual_seed(0))
-    generator.train()(torch.randn(5, 6, generator=torch.Generator().manual_seed(1)))
-    return generator
+    return small_generator()
 
 
 def test_a_saved_generator_has_the_same_output(network: Generator, tmp_path: Path) -> None:
@@ -70,6 +61,18 @@ def test_bytes_do_not_depend_on_the_memory_format(network: Generator, tmp_path: 
     channels_last = network.to(memory_format=torch.channels_last)
     save_network(channels_last.state_dict(), CONFIG, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_others_can_read_the_file_as_the_umask_says(
+    umask: int, mode: int, network: Generator, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        save_network(network.state_dict(), CONFIG, tmp_path / "generator.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "generator.safetensors").stat().st_mode) == mode
 
 
 def write_invalid(path: Path, kind: str) -> None:
@@ -115,9 +118,8 @@ def write_invalid(path: Path, kind: str) -> None:
 def test_an_invalid_file_is_reported_with_its_path(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     write_invalid(path, kind)
-    with pytest.raises(
-        FaceganError, match=f"^{path}: not a (generator|network) written by facegan train"
-    ) as caught:
+    reasons = "not a (generator|network) written by facegan train|(is a folder|not found); expected"
+    with pytest.raises(FaceganError, match=f"^{path}: ({reasons}) ") as caught:
         load_generator(path, CPU)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,7 +8,7 @@ from torch import nn
 from facegan.core.errors import FaceganError
 from facegan.models import sampling
 from facegan.models.dcgan import Generator, initialise
-from facegan.models.sampling import ImageGenerator, generate, latent_block, latents
+from facegan.models.sampling import ImageGenerator, generate, latents
 
 
 @pytest.fixture
@@ -57,13 +58,31 @@ def test_latents_are_standard_normal_and_depend_on_the_seed_alone() -> None:
     assert not torch.equal(latents(2000, 10, seed=4), z)
 
 
-def test_latent_blocks_are_standard_normal_and_distinct() -> None:
-    blocks = [latent_block(number, 10, seed) for seed in (1, 2) for number in range(10)]
-    z = torch.cat(blocks)
-    assert (z.shape, z.dtype) == ((2000, 10), torch.float32)
-    assert abs(z.mean()) < 5 / 20_000**0.5 and abs(z.std() - 1) < 5 / 40_000**0.5
+@pytest.mark.parametrize("dimensions", [1, 10, 50, 64, 100])
+def test_a_seed_has_the_same_latent_whatever_the_count(dimensions: int) -> None:
+    z = latents(100, dimensions, seed=5)
+    for count in (1, 2, 3, 7, 16, 99):
+        assert torch.equal(latents(count, dimensions, seed=5), z[:count])
+        assert torch.equal(latents(count, dimensions, seed=105 - count), z[-count:])
+
+
+def test_latents_are_those_that_numpy_has_frozen() -> None:
+    first = [1.764052345967664, 0.4001572083672233, 0.9787379841057392]
+    assert latents(1, 3, seed=0)[0].tolist() == np.array(first, np.float32).tolist()
+
+
+def test_latents_of_consecutive_seeds_are_independent() -> None:
+    z = latents(2000, 10, seed=0).double()
     assert len({tuple(row) for row in z.tolist()}) == 2000
-    assert torch.equal(latent_block(3, 10, 1), blocks[3])
+    neighbours = (z[:-1].T @ z[1:]) / 1999  # of all pairs of dimensions
+    assert neighbours.abs().max() < 5 / 1999**0.5
+    assert (z.T @ z / 2000 - torch.eye(10)).abs().max() < 5 * (2 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize(("count", "seed"), [(1, -1), (1, 2**32), (2, 2**32 - 1)])
+def test_a_seed_out_of_range_is_refused(count: int, seed: int) -> None:
+    with pytest.raises(FaceganError, match=r"^seeds .*: valid: 0 to 4294967295$"):
+        latents(count, 3, seed)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

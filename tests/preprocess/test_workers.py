@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 import psutil
 import pytest
 
+from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
 from facegan.preprocess.workers import PROCESSES, Workers, cores, in_order, open_executor
 
@@ -160,7 +161,7 @@ if __name__ == "__main__":
     ],
 )
 def test_an_invalid_executor_is_refused_with_the_valid_ones(address: str) -> None:
-    message = f"--executor {address}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
+    message = f"--executor {public(address)}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
     with pytest.raises(FaceganError) as caught, open_executor(address, 1):
         pass
     assert str(caught.value) == message

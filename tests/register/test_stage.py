@@ -19,6 +19,7 @@ from facegan.features.frechet import Statistics
 from facegan.models.architectures import build_generator
 from facegan.models.dcgan import initialise
 from facegan.models.files import load_generator, save_network
+from facegan.models.sampling import generate, latents
 from facegan.register import stage, versions
 from facegan.tracking import connection
 
@@ -50,7 +51,8 @@ def make_register(
         folder.mkdir(exist_ok=True)
         network = build_generator(**config)
         initialise(network, torch.Generator().manual_seed(seed))
-        save_network(network.state_dict(), config, folder / "generator.safetensors")
+        weights = {k: v * 3 if v.dim() == 4 else v for k, v in network.state_dict().items()}
+        save_network(weights, config, folder / "generator.safetensors")  # with images that differ
         save_network({"logit": torch.zeros(seed + 1)}, {}, folder / "discriminator.safetensors")
         start = {
             "event": "start", "fingerprint": f"{seed}", "data": "", "images": 1, "shape": [],
@@ -229,17 +231,19 @@ def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
 
 
 def test_a_process_without_this_package_generates_by_stage_and_by_alias(
-    register: Register, tmp_path: Path
+    register: Register, tmp_path: Path, device: torch.device
 ) -> None:
     register(1, fid=50.0)
-    generate_without_facegan(tmp_path, NAME, CONFIG["latent_dim"])
+    images = generate_without_facegan(tmp_path, NAME, CONFIG["latent_dim"])
+    z = latents(7, CONFIG["latent_dim"], seed=0)
+    ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
+    assert len(ours.unique(dim=0)) == 7
+    assert (torch.from_numpy(images).int() - ours.cpu().int()).abs().max() <= 1
 
 
 def test_the_exported_model_generates_what_the_generator_generates(
     register: Register, client: MlflowClient, device: torch.device
 ) -> None:
-    from facegan.models.sampling import generate, latents
-
     register(1, fid=50.0)
     z = latents(5, 10, 3)
     exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")

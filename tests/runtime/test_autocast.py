@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from facegan.core.events import silent
 from facegan.runtime import autocast
 from facegan.runtime.autocast import effective_dtype
 
@@ -31,3 +32,15 @@ def test_a_cpu_has_native_bfloat16_if_onednn_convolves_in_it(
         torch.nn.functional.conv2d(x, weight)
     names = {event.key for event in profile.key_averages()}
     assert autocast._has_native_bfloat16(device) == ("aten::mkldnn_convolution" in names)
+
+
+@pytest.mark.parametrize(("newer", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_mps_has_bfloat16_from_macos_14_on(
+    newer: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_newer(major: int, minor: int) -> bool:
+        assert (major, minor) == (14, 0)
+        return newer
+
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", is_newer)
+    assert effective_dtype("bfloat16", torch.device("mps"), silent) == expected

@@ -10,27 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.models.architectures import build_generator
-from facegan.models.dcgan import Generator, initialise
+from facegan.models.dcgan import Generator
 from facegan.train.checkpoint import load_checkpoint, previous, save_checkpoint
+from networks import small_generator
 
 CPU = torch.device("cpu")
-CONFIG: dict[str, Any] = {
-    "architecture": "dcgan",
-    "size": 32,
-    "channels": 1,
-    "latent_dim": 6,
-    "base_channels": 4,
-}
 
 
 @pytest.fixture
 def network() -> Generator:
-    generator = build_generator(**CONFIG)
-    assert isinstance(generator, Generator)
-    initialise(generator, torch.Generator().manual_seed(0))
-    generator.train()(torch.randn(5, 6, generator=torch.Generator().manual_seed(1)))
-    return generator
+    return small_generator()
 
 
 @pytest.fixture

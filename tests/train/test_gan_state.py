@@ -12,10 +12,12 @@ from torch import Tensor
 
 from facegan.data.batches import Batches
 from facegan.data.dataset import load_images
+from facegan.models.sampling import generate, latents
 from facegan.params import Params
 from facegan.train.cuda_graphs import CudaGraphed
 from facegan.train.gan_state import GANState
 from facegan.train.losses import gradient_penalty
+from float64 import NoFloat64
 
 MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
@@ -63,6 +65,19 @@ def test_a_step_updates_both_networks_and_the_ema(
     # The bias of the logits cancels out in a paired loss.
     assert sum(unchanged) == one.loss.paired
     assert one.is_finite()
+
+
+@pytest.mark.parametrize("options", CONFIGS, ids=lambda options: "-".join(options))
+def test_a_device_without_float64_can_take_steps_and_generate(
+    options: dict[str, Any], gan: Callable[..., GANState], batch: Tensor
+) -> None:
+    one = gan(**options)
+    with NoFloat64():
+        for _ in range(2):
+            assert one.train_step(batch).dtype == torch.float32
+        assert one.is_finite()
+        (images,) = generate(one.calibrated_ema(), latents(3, one.params.latent_dim, seed=0))
+    assert images.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("options", CONFIGS, ids=lambda options: "-".join(options))

@@ -1,12 +1,16 @@
 """Samples and the quick FID."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from conftest import make_params
 from facegan.core.errors import Interrupted
+from facegan.core.pictures import grid
+from facegan.evaluate.protocol import SEEDS
 from facegan.features.frechet import FeatureMoments, Statistics
+from facegan.models import sampling
 from facegan.models.architectures import build_generator
 from facegan.models.sampling import NotFinite
 from facegan.runtime.distributed import Group
@@ -90,6 +94,28 @@ def interrupt() -> None:
 
 def make_generator() -> nn.Module:
     return build_generator("dcgan", size=28, channels=1, latent_dim=4, base_channels=4)
+
+
+def test_samples_are_the_images_of_seeds_0_to_63() -> None:
+    network = make_generator().eval()
+    found, _ = make_monitor().sample(network)
+    images = torch.cat(list(sampling.generate(network, sampling.latents(64, 4, seed=0))))
+    assert np.array_equal(found, grid(images))
+
+
+def test_seeds_of_the_quick_fid_are_none_of_the_official_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds = list[int]()
+
+    def recorded(count: int, dimensions: int, seed: int) -> torch.Tensor:
+        seeds.extend(range(seed, seed + count))
+        return torch.zeros(count, dimensions)
+
+    monkeypatch.setattr(sampling, "latents", recorded)
+    make_monitor(num_samples=250).quick_fid(make_generator().eval(), lambda: None)
+    assert seeds == list(range(seeds[0], seeds[0] + 250))
+    assert all(abs(seeds[0] - first) >= 1_000_000 for first in SEEDS)
 
 
 def make_monitor(num_samples: int = 8, images: Tensor | None = None) -> Monitor:

@@ -5,20 +5,33 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 
 import os
 import sys
+import traceback
+from typing import Annotated
 
 import typer
 
 from facegan.cli import checkpoints, stages, track, view
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
+from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train a face generator on a folder of photographs.",
 )
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="FACEGAN_DEBUG", help="Show tracebacks of errors.")
+    ] = False,
+) -> None:
+    """Train a face generator on a folder of photographs."""
+    if debug:
+        os.environ["FACEGAN_DEBUG"] = "1"
 
 
 app.add_typer(stages.app)
@@ -27,20 +40,37 @@ app.add_typer(track.app)
 app.add_typer(checkpoints.app)
 
 
+def _show_traceback(error: BaseException) -> None:
+    """Print the traceback with `--debug`, and those of the exceptions that led to it."""
+    if os.environ.get("FACEGAN_DEBUG") != "1":
+        return
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__suppress_context__ = False  # undoes `raise ... from None`
+        cause = cause.__cause__ or cause.__context__
+    sys.stderr.write(public_text("".join(traceback.format_exception(error))))
+
+
 def main() -> None:
-    """Run the command. User errors print one line and exit with status 1."""
+    """Run the command. User errors print one line and exit with status 1; tracebacks are for bugs.
+
+    With `--debug` or `FACEGAN_DEBUG=1`, user errors have a traceback, too.
+    """
     run_code_of_stage()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(prog_name="facegan")
     except Interrupted as error:
+        _show_traceback(error)
         print(f"facegan: {error}; to resume: {command_line()}", file=sys.stderr)
         sys.exit(1)
     except FaceganError as error:
+        _show_traceback(error)
         for line in str(error).splitlines():
             print(f"facegan: {line}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
+        _show_traceback(error)
         path = f"{error.filename}: " if error.filename else ""
         print(f"facegan: {path}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """The progress of a command: a bar on a terminal, plain lines elsewhere."""
 
+import datetime
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from facegan.core import events
 
@@ -40,9 +42,17 @@ class Reporter:
         return self
 
     def _start_bar(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        metrics = TextColumn("{task.fields[metrics]}")
-        bar = Progress(*columns, TimeRemainingColumn(), metrics, console=self.console)
+        # How far and how long come first; the metrics get what is left of the line.
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}", table_column=rest),
+            console=self.console,
+            expand=True,
+        )
         self.task = bar.add_task(self.step, total=None, metrics="")
         bar.start()
         return bar
@@ -77,7 +87,7 @@ class Reporter:
         if self.done == self.printed_at:
             return
         self.printed, self.printed_at = time.monotonic(), self.done
-        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._metrics(), self._time_left()]
+        parts = [f"{self.step}: {self.done:,}/{self.total:,}", self._time_left(), self._metrics()]
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def _time_left(self) -> str:
@@ -85,7 +95,7 @@ class Reporter:
         if first == self.done or self.done == self.total:
             return ""
         seconds = (self.printed - start) * (self.total - self.done) / (self.done - first)
-        return f"{seconds:.0f} s left"
+        return f"{datetime.timedelta(seconds=round(seconds))} left"
 
     def _metrics(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
 from facegan.core.project import in_project, project_root
 
@@ -66,8 +67,8 @@ def fetch(
             result = f"{path}: the Inception weights that published FIDs use"
         else:
             num_inputs = step.fetch(source, out, report)
-            result = f"{out}: {num_inputs:,} inputs from {source}; to track them: dvc add {out}; "
-            result += "for a params.yaml that fits them: facegan preset auto"
+            result = f"{out}: {num_inputs:,} inputs from {public(source)}; to track them: "
+            result += f"dvc add {out}; for a params.yaml that fits them: facegan preset auto"
     typer.echo(result)
 
 

@@ -38,7 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     _restore(old, path)
     _remove(temporary)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         temporary.stat()  # raises if nothing was written, before `path` is touched
         if path.exists() and temporary.is_dir() != path.is_dir():
             kind = "folder" if path.is_dir() else "file"
@@ -49,6 +50,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         _restore(old, path)
         _remove(temporary)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add `path` to an OSError that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def unlink_shared(path: Path) -> None:

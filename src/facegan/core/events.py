@@ -44,5 +44,19 @@ Event = Progress | Metrics | Message | Scored
 OnEvent = Callable[[Event], None]
 
 
+def once(on_event: OnEvent) -> OnEvent:
+    """An `on_event` that passes each message on to another once, and all other events."""
+    passed = set[str]()
+
+    def filtered(event: Event) -> None:
+        if isinstance(event, Message):
+            if event.text in passed:
+                return
+            passed.add(event.text)
+        on_event(event)
+
+    return filtered
+
+
 def silent(event: Event) -> None:
     """An `on_event` that ignores every event."""

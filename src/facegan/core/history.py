@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from facegan.core.atomic import replacing, unlink_shared
+from facegan.core.atomic import naming, replacing, unlink_shared
 from facegan.core.errors import FaceganError
 
 NAME = "history.jsonl"
@@ -21,7 +21,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise FaceganError(f"{path}: cannot read the training history ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise FaceganError(f"{path}: cannot read the training history ({reason})") from None
 
 
 def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -54,9 +55,13 @@ def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:
 
 
 def append_history(path: Path, event: dict[str, Any]) -> None:
-    """Append one event as a line."""
+    """Append one event as a line.
+
+    Raises:
+        OSError: with the path, if the disk is full.
+    """
     unlink_shared(path)
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(_line(event))
 
 

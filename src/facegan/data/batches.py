@@ -19,7 +19,11 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
-    """Copy images to the device if they fit in half of its free memory; else return them as is."""
+    """Copy images to a GPU if they fit in half of its free memory; else return them as they are.
+
+    Args:
+        images: uint8 (N, H, W, C), on the CPU.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     elif device.type == "mps":

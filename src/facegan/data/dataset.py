@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_folder
 
 # What `preprocess` records of each part. Two files, so that a stage that reads only one part does
 # not rerun when the other changes.
@@ -24,6 +25,7 @@ def load_images(folder: Path, part: str = "images") -> Tensor:
     Raises:
         FaceganError: if the file is missing or differs from what `preprocess` recorded.
     """
+    require_folder(folder, "the folder that facegan preprocess wrote")
     path = folder / f"{part}.npy"
     advice = "recreate it with: dvc repro --force --single-item preprocess"
     try:

@@ -45,10 +45,10 @@ def memorisation(fake: Tensor, train: Tensor, holdout: Tensor) -> Memorisation:
     """Detect memorised training images.
 
     Copies are closer to the training set than unseen photographs are (after Meehan et al. 2020).
-    Meehan et al. compare ranks, which a few copies among many samples do not move. This counts the
-    samples no farther from `train` than the 1% quantile of the held-out images' distances. Equal
-    distances count, so that copies are found even if held-out images are duplicates of training
-    images and the quantile is 0.
+    Meehan et al. compare ranks, which a few copies among many samples hardly change. This counts
+    the samples no farther from `train` than the 1% quantile of the held-out images' distances.
+    Equal distances count, so that copies are found even if held-out images are duplicates of
+    training images and the quantile is 0.
 
     Args:
         fake, train: float32 (n, d) and (k, d), on the CPU; n, k >= 1.

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.events import Message, OnEvent, Progress, once, silent
 from facegan.evaluate.protocol import SEEDS
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import FrechetDistance, Statistics, rank_warning, summed_over
 from facegan.models.architectures import Generator
-from facegan.models.sampling import BLOCK, generate, latent_block
+from facegan.models.sampling import BATCH, generate, latents
 from facegan.params import Extractor
 from facegan.runtime.distributed import SINGLE, Group
 
@@ -51,13 +51,13 @@ class Scorer:
         on_event: OnEvent = silent,
     ) -> None:
         self.statistics, self.group = statistics, group
-        self.on_event = on_event if group.rank == 0 else silent
+        self.on_event = once(on_event) if group.rank == 0 else silent
         self.device, self.total, self.done = device, images, 0
         settings = Extractor(**statistics.metadata["extractor"])
         self.extraction = Extraction(settings, device, images, self.on_event)
 
     def sample(self, generator: Generator, num_samples: int, seed: int) -> FeatureSample:
-        """Generate `num_samples` images and measure them.
+        """Generate the images of `num_samples` seeds, from `seed` on, and measure them.
 
         Raises:
             FaceganError: if their shape is not that of the real images, or they contain NaN.
@@ -76,9 +76,9 @@ class Scorer:
     def _generated(
         self, generator: Generator, num_samples: int, seed: int
     ) -> Iterator[tuple[int, Tensor]]:
-        for part in self.group.slices(num_samples, BLOCK):
-            z = latent_block(part.start // BLOCK, generator.latent_dim, seed)
-            yield part.start, torch.cat(list(generate(generator, z[: part.stop - part.start])))
+        for part in self.group.slices(num_samples, BATCH):
+            z = latents(part.stop - part.start, generator.latent_dim, seed + part.start)
+            yield part.start, torch.cat(list(generate(generator, z)))
 
     def measure(self, batches: Iterable[tuple[int, Tensor]], count: int) -> FeatureSample:
         """Extract the features of `count` images, and compute their FID.

@@ -15,6 +15,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.events import Message, OnEvent, silent
 from facegan.core.history import NAME, best_score, read_history
 from facegan.core.outputs import check_output_file, check_output_folder
+from facegan.core.paths import require_folder
 from facegan.core.pictures import attempt, grid, save_picture
 from facegan.data.dataset import load_images, require_same_data
 from facegan.evaluate import plots
@@ -25,14 +26,14 @@ from facegan.evaluate.scorer import FeatureSample, Scorer
 from facegan.features.frechet import Statistics, rank_warning
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
-from facegan.models.sampling import BLOCK, generate, latent_block, latents
+from facegan.models.sampling import generate, latents
 from facegan.params import Evaluate, Extractor
 from facegan.runtime import distributed
 
 # The untrained generator's FID is computed with all sets of latents, instead of the first alone, if
 # it is below this many times the trained one's: only then does its noise matter.
 CLOSE = 2
-SAMPLE_SEED = 12
+# Image i is that of seed i.
 SAMPLES = 144
 # Pairs of a generated image and its nearest training image, closest first; pairs per row.
 PAIRS, ROW = 24, 6
@@ -63,6 +64,7 @@ def evaluate(
         FaceganError: if an input is missing, if generator, reference and dataset don't match, or
             if the generator's output contains NaN.
     """
+    require_folder(trained, "the folder that facegan train wrote")
     statistics, count = _load_reference(official, dataset, requested), params.num_samples
     events = read_history(trained / NAME)
     generator = load_generator(trained / "generator.safetensors", device)
@@ -172,7 +174,7 @@ def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _samples(generator: Generator) -> NDArray[np.uint8]:
-    z = latents(SAMPLES, generator.latent_dim, SAMPLE_SEED)
+    z = latents(SAMPLES, generator.latent_dim, seed=0)
     return grid(torch.cat(list(generate(generator, z))))
 
 
@@ -181,10 +183,7 @@ def _pairs(
 ) -> NDArray[np.uint8]:
     """Grid of the generated images closest to the training set, each left of its neighbour."""
     closest = found.order[:PAIRS]
-    z = [
-        latent_block(index // BLOCK, generator.latent_dim, SEEDS[0])[index % BLOCK]
-        for index in closest.tolist()
-    ]
-    fakes = torch.cat(list(generate(generator, torch.stack(z)))).cpu()
+    z = [latents(1, generator.latent_dim, SEEDS[0] + index) for index in closest.tolist()]
+    fakes = torch.cat(list(generate(generator, torch.cat(z)))).cpu()
     neighbours = load_images(dataset)[statistics.train_indices[found.nearest[closest]]]
     return grid(torch.cat([fakes, neighbours], dim=2), ROW)

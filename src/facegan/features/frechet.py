@@ -9,13 +9,14 @@ from typing import Any, Self
 import scipy.linalg
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 from facegan.params import Extractor
 from facegan.runtime.distributed import Group
 
@@ -185,8 +186,10 @@ class Statistics:
         """Write safetensors, with `metadata` as JSON in their header."""
         tensors = {name: value for name, value in vars(self).items() if name != "metadata"}
         with replacing(path) as temporary:
-            # A single key, because safetensors writes several in random order.
-            save_file(tensors, temporary, {"facegan": json.dumps(self.metadata, sort_keys=True)})
+            # A single key, because safetensors writes several in random order. Not `save_file`,
+            # whose files only their owner can read, and whose errors have no errno.
+            content = save(tensors, {"facegan": json.dumps(self.metadata, sort_keys=True)})
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -195,6 +198,7 @@ class Statistics:
         Raises:
             FaceganError: if the file is missing or holds no statistics.
         """
+        require_file(path, "statistics that facegan reference wrote, a .safetensors file")
         try:
             with safe_open(path, "pt") as file:
                 names = list(file.keys())

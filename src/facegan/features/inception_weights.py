@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 from facegan.core.project import in_project
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def inception() -> "dict[str, Tensor]":
             of tensors. Nothing in it is executed.
     """
     uri = os.environ.get(VARIABLE, "")
-    origin, content = (uri, _read_s3(uri)) if uri.startswith("s3://") else find_file()
+    origin, content = (public(uri), _read_s3(uri)) if uri.startswith("s3://") else find_file()
     if content is None:
         raise FaceganError(
             f"{origin}: not found; download the weights of published FIDs with: facegan fetch "
@@ -80,6 +82,7 @@ def find_file() -> tuple[str, bytes | None]:
     """
     candidates = paths()
     for path in candidates:
+        require_file(path, "the Inception weights, a .pth file")
         try:
             with path.open("rb") as file:
                 return str(path), file.read(SIZE + 1)  # one byte more detects a longer file
@@ -95,7 +98,7 @@ def _read_s3(uri: str) -> bytes | None:
     import fsspec  # imported late: rarely needed
 
     if not uri.removeprefix("s3://").partition("/")[2]:
-        raise FaceganError(f"{VARIABLE}: {uri} is a bucket; expected s3://BUCKET/KEY")
+        raise FaceganError(f"{VARIABLE}: {public(uri)} is a bucket; expected s3://BUCKET/KEY")
     try:
         filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
         return bytes(filesystem.cat_file(uri, start=0, end=SIZE + 1))
@@ -103,7 +106,9 @@ def _read_s3(uri: str) -> bytes | None:
         return None
     except Exception as error:  # botocore, aiohttp, s3fs; their messages can contain credentials
         advice = "check AWS credentials and AWS_ENDPOINT_URL"
-        raise FaceganError(f"{uri}: cannot be read ({type(error).__name__}); {advice}") from None
+        raise FaceganError(
+            f"{public(uri)}: cannot be read ({type(error).__name__}); {advice}"
+        ) from None
 
 
 def check(origin: str, content: bytes) -> None:

@@ -65,6 +65,8 @@ def celeba(folder: Path, on_event: OnEvent) -> dict[str, str]:
     manually = f"get {CELEBA} from {page}, then: facegan fetch {CELEBA}"
     with _downloading("celeba", manually, on_event):
         download_file_from_google_drive(file_id, str(folder), CELEBA, md5)
+    # gdown's temporary file can be read by its owner alone.
+    (folder / CELEBA).chmod(folder.stat().st_mode & 0o666)
     on_event(Progress(1, 1))
     return {}
 

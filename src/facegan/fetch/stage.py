@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facegan.core.atomic import replacing
+from facegan.core.addresses import SCHEME, public
+from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.fetch import datasets, s3_download
@@ -30,6 +31,7 @@ STATUSES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "no-permission"),
     errno.ELOOP: "link",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
         The number of inputs in `out`.
     Raises:
         FaceganError: if there is nothing to fetch, or `out` has files that `fetch` did not write.
+        OSError: if the disk is full.
     """
     _refuse_foreign(out)
     source = _find_source(address, out)
@@ -82,7 +85,8 @@ def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
         note = _skipped_note(skipped)
         count = discovery.count(Folder(folder))
         if count == 0:
-            raise FaceganError(f"{address}: contains no files{note and f'; {note}'}")
+            text = f"contains no files{note and f'; {note}'}"
+            raise FaceganError(f"{public(address)}: {text}")
         _write_manifest(folder, address, [*source.files, *source.skipped], skipped)
         if note:
             on_event(Message(f"{note}; all are listed in {out / MANIFEST}"))
@@ -117,16 +121,19 @@ def _find_source(address: str, out: Path) -> Source:
     if address in NAMED:
         return NAMED[address]
     if not address.startswith("s3://"):
+        if SCHEME.match(address):
+            advice = "download it, then fetch the file; valid: s3://BUCKET/PREFIX"
+            raise FaceganError(f"{public(address)}: this kind of address cannot be read; {advice}")
         return _local_source(Path(address), out)
     objects, skipped = s3_download.find_files(address)
     if not objects:
-        raise FaceganError(f"{address}: contains no files; check the prefix")
+        raise FaceganError(f"{public(address)}: contains no files; check the prefix")
 
     def copy_to(folder: Path, on_event: OnEvent) -> Skipped:
         s3_download.download_all(address, objects, folder, folder.with_name("parts"), on_event)
         return {}
 
-    return Source({obj.path: obj.size for obj in objects}, copy_to, address, skipped)
+    return Source({obj.path: obj.size for obj in objects}, copy_to, public(address), skipped)
 
 
 def _local_source(path: Path, out: Path) -> Source:
@@ -191,6 +198,8 @@ def _copy(file: Path, target: Path) -> str | None:
             if error.errno == errno.ESTALE:
                 target.unlink(missing_ok=True)
                 return "vanished"
+            if error.errno in FULL:  # not the fault of `file`
+                raise
             raise FaceganError(f"{file}: cannot be copied ({error.strerror})") from None
     return None
 
@@ -207,7 +216,8 @@ def _staged(address: str, out: Path, on_event: OnEvent) -> Iterator[Path]:
         shutil.rmtree(staging)
     staging.mkdir(parents=True, exist_ok=True)
     note.write_text(address, encoding="utf-8")
-    yield staging / "files"
+    with naming(out):
+        yield staging / "files"
     with replacing(out) as folder:
         (staging / "files").rename(folder)
     shutil.rmtree(staging)
@@ -233,7 +243,7 @@ def _write_manifest(folder: Path, address: str, names: list[str], skipped: Skipp
         "originals": originals,
         "skipped": {safe_name(name): status for name, status in skipped.items()},
     }
-    manifest = {"source": address, "files": _digests(folder)}
+    manifest = {"source": public(address), "files": _digests(folder)}
     manifest |= {key: value for key, value in notes.items() if value}
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -13,7 +13,8 @@ ARCHITECTURES = {"dcgan": dcgan, "resnet": resnet, "residual": residual}
 
 
 def build_generator(architecture: str, **config: Any) -> Generator:
-    """Build an untrained generator, on the CPU.
+    """Build an untrained generator, on the CPU: z float32 (n, latent_dim) -> float32 (n, C, H, W)
+    in [-1, 1].
 
     Args:
         config: keyword arguments of the architecture's `Generator`.
@@ -26,17 +27,20 @@ def build_generator(architecture: str, **config: Any) -> Generator:
 
 
 def build_discriminator(architecture: str, **config: Any) -> Discriminator:
-    """Build an untrained discriminator.
+    """Build an untrained discriminator, on the CPU: float32 (n, C, H, W) in [-1, 1] -> logits (n,).
 
     Args:
         config: keyword arguments of the architecture's `Discriminator`.
+    Raises:
+        KeyError: if the architecture does not exist.
+        ValueError: if it does not support the size.
     """
     discriminator: Discriminator = ARCHITECTURES[architecture].Discriminator(**config)
     return discriminator
 
 
 def initialise(architecture: str, network: nn.Module, rng: torch.Generator) -> None:
-    """Draw the initial weights as in the architecture's paper."""
+    """Replace the weights, in place, by initial ones as in the architecture's paper."""
     ARCHITECTURES[architecture].initialise(network, rng)
 
 

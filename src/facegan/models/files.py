@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 from facegan.models.architectures import Generator, build_generator
 
 
@@ -18,20 +19,26 @@ def save_network(state: dict[str, Tensor], config: dict[str, Any], path: Path) -
     """Write a network's `state_dict` as safetensors, with its build configuration as metadata."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary:
-        # A single key, because safetensors writes several in random order.
-        save_file(tensors, temporary, {"facegan": json.dumps(config, sort_keys=True)})
+        # A single key, because safetensors writes several in random order. Not `save_file`, whose
+        # files only their owner can read, and whose errors have no errno.
+        content = save(tensors, {"facegan": json.dumps(config, sort_keys=True)})
+        temporary.write_bytes(content)
 
 
 def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of `save_network`: its `state_dict`, on the CPU, and the build configuration.
 
     Raises:
-        FaceganError: if the file is missing or was not written by `save_network`.
+        FaceganError: if the file is missing, a folder, or was not written by `save_network`.
     """
+    expected = "a network, such as generator.safetensors in a folder of facegan train"
+    require_file(path, expected)
     try:
         with safe_open(path, "pt") as file:
             config = dict(json.loads(file.metadata()["facegan"]))
             return {name: file.get_tensor(name) for name in list(file.keys())}, config
+    except FileNotFoundError:
+        raise FaceganError(f"{path}: not found; expected {expected}") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{path}: not a network written by facegan train ({reason})") from None

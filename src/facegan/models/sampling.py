@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from facegan.core.errors import FaceganError
 
 BATCH = 100
-# Latents drawn from one seed. Changing it changes latents, and thus scores.
-BLOCK = 100
+MAX_SEED = 2**32 - 1
 
 
 class NotFinite(FaceganError):
@@ -35,17 +34,21 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def latents(count: int, dimensions: int, seed: int) -> Tensor:
-    """Standard normal float32 (count, dimensions), drawn on the CPU: the same for all devices."""
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(count, dimensions, generator=rng)
+    """The latents of the seeds `seed` to `seed + count - 1`, one per seed.
 
+    A seed has the same latent whatever the count, the device, and the versions of torch and NumPy:
+    `RandomState` is the only generator of normal numbers whose stream NumPy has frozen (NEP 19;
+    torch guarantees none). StyleGAN's `--seeds` draws the same ones.
 
-def latent_block(block: int, dimensions: int, seed: int) -> Tensor:
-    """Block `block` of an endless sequence of latents, with random access: float32
-    (100, dimensions), standard normal.
+    Returns:
+        Standard normal float32 (count, dimensions), on the CPU.
+    Raises:
+        FaceganError: if a seed is below 0 or above 2**32 - 1.
     """
-    mixed = np.random.SeedSequence((seed, block)).generate_state(1)[0]
-    return latents(BLOCK, dimensions, int(mixed))
+    if seed < 0 or seed + count - 1 > MAX_SEED:
+        raise FaceganError(f"seeds {seed} to {seed + count - 1}: valid: 0 to {MAX_SEED}")
+    rows = [np.random.RandomState(seed + i).randn(dimensions) for i in range(count)]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
 def generate(network: nn.Module, z: Tensor) -> Iterator[Tensor]:

@@ -1,9 +1,13 @@
 """Detection of exact and near duplicates."""
 
 import sqlite3
+import tempfile
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from facegan.core.errors import FaceganError
 
 
 class DigestIndex:
@@ -15,16 +19,39 @@ class DigestIndex:
         self.connection.execute(f"CREATE TABLE seen ({columns}) WITHOUT ROWID")
 
     def find_or_add(self, digest: bytes, path: str, split: str) -> tuple[str | None, str]:
-        """The path and split first added with this digest; (None, split) if it is new."""
-        new = (digest, path, split)
-        if self.connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", new).rowcount:
-            return None, split
+        """The path and split first added with this digest; (None, split) if it is new.
+
+        Raises:
+            FaceganError: if the disk of temporary files is full.
+        """
+        new, insert = (digest, path, split), "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)"
+        try:
+            if self.connection.execute(insert, new).rowcount:
+                return None, split
+        except sqlite3.OperationalError as error:
+            advice = "SQLITE_TMPDIR=FOLDER moves the table of digests"
+            raise FaceganError(f"{tempfile.gettempdir()}: {error}; {advice}") from None
         query = "SELECT path, split FROM seen WHERE digest = ?"
         first, first_split = self.connection.execute(query, (digest,)).fetchone()
         return str(first), str(first_split)
 
     def close(self) -> None:
         self.connection.close()
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64-bit pHash of an image, as of the package imagehash.
+
+    https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html: which of the 8x8
+    lowest frequencies of the image, at 32x32 and in grey, are above their median. From the most
+    significant bit on, horizontal frequencies rise first.
+    """
+    from scipy.fft import dctn  # slow to import, and rarely needed
+
+    pixels = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS))
+    frequencies = dctn(pixels)[:8, :8]
+    bits = np.packbits(frequencies > np.median(frequencies))
+    return int.from_bytes(bits.tobytes(), "big")
 
 
 class PerceptualIndex:

@@ -15,6 +15,7 @@ from facegan.params import Preprocess
 from facegan.photos.discovery import Reader
 from facegan.photos.inputs import Input, Root, Unusable, shown
 from facegan.preprocess.decoding import Decoded, decode
+from facegan.preprocess.duplicates import perceptual_hash
 from facegan.preprocess.npy_writer import Pixels
 
 RESAMPLING = {
@@ -91,7 +92,7 @@ def _pack_input(reader: Reader, item: Input, params: Preprocess) -> tuple[Row, b
     small = resize(decoded, params, item.path)
     pixels = small.tobytes()
     digest = hashlib.sha256(pixels).digest()[:16]
-    perceptual = 0 if params.near_duplicates is None else _perceptual(small)
+    perceptual = 0 if params.near_duplicates is None else perceptual_hash(small)
     return Row(item.path, sha256, *size, None, digest, perceptual), pixels
 
 
@@ -126,10 +127,3 @@ def resize(decoded: Decoded, params: Preprocess, path: str) -> Image.Image:
     inner = left - x, top - y, right - x, bottom - y
     side = params.resolution
     return outer.resize((side, side), RESAMPLING[params.resample], box=inner)
-
-
-def _perceptual(image: Image.Image) -> int:
-    """64-bit pHash of the packed image."""
-    import imagehash  # imports scipy
-
-    return int(str(imagehash.phash(image)), 16)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
+from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
 
 PROCESSES = "processes"
@@ -61,7 +62,7 @@ def open_executor(address: str, workers: int) -> Iterator[Workers]:
             yield cluster
     else:
         raise FaceganError(
-            f"--executor {address}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
+            f"--executor {public(address)}: valid: processes, tcp://HOST:PORT, tls://HOST:PORT"
         )
 
 
@@ -85,22 +86,24 @@ def _dask(address: str) -> Iterator[Workers]:
         from distributed import Client, KilledWorker, Security
         from distributed.client import ClosedClientError
     except ImportError:
-        raise FaceganError(f"{address}: needs Dask: pip install 'facegan[dask]'") from None
+        raise FaceganError(f"{public(address)}: needs Dask: pip install 'facegan[dask]'") from None
     # FaceganError reports in one line what it would log with a traceback.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     # Checked first, because a client that failed for this reason takes 20 seconds to close.
     if address.startswith("tls") and not Security().get_connection_args("client")["ssl_context"]:
         tls = "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY"
-        raise FaceganError(f"{address}: no certificates for TLS; set {tls}")
+        raise FaceganError(f"{public(address)}: no certificates for TLS; set {tls}")
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise FaceganError(f"{address}: no Dask scheduler answers ({reason})") from None
+        raise FaceganError(f"{public(address)}: no Dask scheduler answers ({reason})") from None
     with client:
         threads = sum(client.nthreads().values())
         if threads == 0:
-            raise FaceganError(f"{address}: the scheduler has no workers; start: dask worker")
+            raise FaceganError(
+                f"{public(address)}: the scheduler has no workers; start: dask worker"
+            )
         # A task may carry a large photograph from a compressed tar; Dask warns above 10 MB.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
             try:
@@ -110,7 +113,7 @@ def _dask(address: str) -> Iterator[Workers]:
             except (CancelledError, ClosedClientError, KilledWorker) as error:
                 reason = type(error).__name__
                 raise FaceganError(
-                    f"{address}: lost the scheduler or too many workers ({reason})"
+                    f"{public(address)}: lost the scheduler or too many workers ({reason})"
                 ) from None
 
 

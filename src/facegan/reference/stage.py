@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.events import Message, OnEvent, Progress, once, silent
 from facegan.core.outputs import check_output_file
 from facegan.data.batches import require_batch
 from facegan.data.dataset import data_sha256, load_images, preprocessing
@@ -80,7 +80,7 @@ def reference(
         if group.is_main:  # other machines may lack the outputs' folders
             check_output_file(quick, MARKER, [dataset, official])
             check_output_file(official, MARKER, [dataset])
-        listener = on_event if group.rank == 0 else silent
+        listener = once(on_event) if group.rank == 0 else silent
         requested = {params.quick.dtype, params.official.dtype}
         effective = {dtype: effective_dtype(dtype, device, listener) for dtype in requested}
         done = 0

@@ -22,8 +22,9 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     protocol = scores["protocol"]
     metric = protocol["name"]
     rows = [
-        ("protocol", f"{metric}: {protocol['latents']} times {protocol['num_samples']:,} generated "
-                     f"images against {protocol['num_real']:,} real images; lower is better"),
+        ("protocol", f"{metric}: {len(protocol['seeds'])} times {protocol['num_samples']:,} "
+                     f"generated images against {protocol['num_real']:,} real images; "
+                     "lower is better"),
         ("untrained", f"{scores['untrained']:.1f}, before the first step"),
         ("FID", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
                 f"best snapshot, at {scores['images_seen']:,} images seen"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facegan.core.errors import FaceganError
 from facegan.data.batches import to_float
-from facegan.models import architectures, files, sampling
+from facegan.models import architectures, files
 from facegan.params import Train
 from facegan.runtime.distributed import SINGLE, Group
 from facegan.train.augment import augment
@@ -222,9 +222,9 @@ class GANState:
 
     def calibrated_ema(self) -> nn.Module:
         """A copy of the EMA generator in eval mode, with BatchNorm statistics re-estimated."""
-        z = sampling.latents(
-            CALIBRATION_BATCHES * CALIBRATION_BATCH, self.params.latent_dim, CALIBRATION_SEED
-        )
+        count = CALIBRATION_BATCHES * CALIBRATION_BATCH
+        # Not the latents of seeds: those would change trained networks.
+        z = Rng(CALIBRATION_SEED, torch.device("cpu")).normal(count, self.params.latent_dim)
         return self.ema.recalibrate_batchnorm(z.to(self.device).split(CALIBRATION_BATCH))
 
     def is_finite(self) -> bool:
