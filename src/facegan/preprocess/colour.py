@@ -188,7 +188,8 @@ def _curve(gamma: float) -> bytes:
         return struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
     levels = np.linspace(0, 1, SRGB_SAMPLES)
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    return struct.pack(">I", SRGB_SAMPLES) + np.rint(linear * 65535).astype(">u2").tobytes()
+    samples: bytes = np.rint(linear * 65535).astype(">u2").tobytes()
+    return struct.pack(">I", SRGB_SAMPLES) + samples
 
 
 def _to_d50(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
