@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import re
 import signal
@@ -13,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buckets import PROGRAMS, Exchange, Proxy
+from buckets import PROGRAMS, Exchange, Proxy, use
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Metrics, Progress, silent
 from facegan.fetch import s3_download
 from facegan.fetch.stage import fetch, preview
-from facegan.photos import s3
-from facegan.photos.inputs import open_root, shown
+from facegan.photos import discovery, s3
+from facegan.photos.inputs import MANIFEST, Folder, open_root, stored_name
 
 MIB = 1 << 20
 
@@ -178,13 +179,13 @@ def test_a_large_object_is_downloaded_in_parts_of_one_version(
     monkeypatch.setattr(s3_download, "PART", MIB)
     content = os.urandom(2 * MIB + 7)
     s3.client().create_bucket(Bucket="large")
-    s3.client().put_object(Bucket="large", Key="a.zip", Body=content)
-    fetch("s3://large/a.zip", out)
-    assert photographs(out) == {"a.zip": content}
+    s3.client().put_object(Bucket="large", Key="a.bin", Body=content)
+    fetch("s3://large/a.bin", out)
+    assert photographs(out) == {"a.bin": content}
     ranges = ["bytes=0-1048575", "bytes=1048576-2097151", "bytes=2097152-"]
-    assert sorted(str(get.range) for get in proxy.gets("a.zip")) == ranges
+    assert sorted(str(get.range) for get in proxy.gets("a.bin")) == ranges
     etag = f'"{hashlib.md5(content).hexdigest()}"'
-    assert {get.if_match for get in proxy.gets("a.zip")} == {etag}
+    assert {get.if_match for get in proxy.gets("a.bin")} == {etag}
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
@@ -195,20 +196,20 @@ def test_a_large_object_that_changes_between_parts_is_downloaded_again(
     monkeypatch.setattr(s3_download, "PART", MIB)
     old, new = bytes(15 * MIB), os.urandom(15 * MIB)
     s3.client().create_bucket(Bucket="versions")
-    s3.client().put_object(Bucket="versions", Key="a.zip", Body=old)
+    s3.client().put_object(Bucket="versions", Key="a.bin", Body=old)
 
     changed = Event()
 
     def change(exchange: Exchange) -> None:
         if exchange.range == "bytes=0-1048575" and not changed.is_set():
-            s3.client().put_object(Bucket="versions", Key="a.zip", Body=new)
+            s3.client().put_object(Bucket="versions", Key="a.bin", Body=new)
             changed.set()
         if exchange.range:  # the first ten parts are old, the others are requested later
             assert changed.wait(60)
 
     proxy.alter = change
-    fetch("s3://versions/a.zip", out)
-    assert photographs(out) == {"a.zip": new}
+    fetch("s3://versions/a.bin", out)
+    assert photographs(out) == {"a.bin": new}
 
 
 def test_a_truncated_body_is_requested_again(proxy: Proxy, bucket: Path, out: Path) -> None:
@@ -542,9 +543,9 @@ def test_an_object_uploaded_in_parts_is_fetched_completely(
     sizes: tuple[int, ...], upload: Any, cloud: Proxy, out: Path
 ) -> None:
     content = os.urandom(sum(sizes))
-    upload("a.zip", content, *sizes)
+    upload("a.bin", content, *sizes)
     assert next(s3.list_objects("s3://faces")).etag.endswith(f"-{len(sizes)}")
-    assert fetched(out) == ({"a.zip": content}, [])
+    assert fetched(out) == ({"a.bin": content}, [])
 
 
 @pytest.mark.parametrize("etag", ["v1", "", "a-b"])
@@ -575,57 +576,110 @@ def test_resuming_keeps_only_unchanged_kms_encrypted_objects(
     assert sorted(get.key for get in cloud.gets()) == ["faces/changed.jpg", "faces/cut.jpg"]
 
 
-parts = st.sampled_from(["a", "b.jpg", "..", ".", "", "source.json", "%2e", "\\", "a\nb", "\0"])
+parts = st.sampled_from(
+    ["a", "b.jpg", "..", ".", "", "source.json", "%2e", "%2E", "%", "\\", "a\nb", "\0", "x" * 300]
+)
 
 
 @settings(max_examples=300)
-@given(paths=st.lists(st.lists(parts | st.text(max_size=2), max_size=3).map("/".join), max_size=3))
-def test_keys_become_distinct_files_in_the_folder_or_are_refused(
+@given(
+    paths=st.lists(
+        st.lists(parts | st.text(max_size=2), min_size=1, max_size=3).map("/".join), max_size=4
+    )
+)
+def test_keys_become_distinct_files_in_the_folder_or_are_skipped(
     paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = [s3.Object(path, f"p/{path}", 1, "") for path in paths]
     monkeypatch.setattr(s3, "list_objects", lambda url: iter(objects))
-    targets = [Path(os.path.normpath(f"/folder/{path}")) for path in paths]
-    valid = len({*targets}) == len(targets) and all(
-        Path("/folder") in target.parents
-        and str(target) == f"/folder/{path}"
-        and target.parts[2] != "source.json"
-        and "\0" not in path
-        and not {*targets} & {*target.parents}
-        for path, target in zip(paths, targets, strict=True)
-    )
-    try:
-        assert s3_download.find_files("s3://faces/p") == (objects, {})
-        assert valid
-    except FaceganError as error:
-        assert not valid
-        assert len(str(error).splitlines()) == 1
-        assert any(str(error).startswith(shown(f"s3://faces/p/{path}") + ": ") for path in paths)
+    found, skipped = s3_download.find_files("s3://faces/p")
+    targets = [Path("/folder") / stored_name(obj.path) for obj in found]
+    assert len(set(targets)) == len(targets)
+    assert not {*targets} & {parent for target in targets for parent in target.parents}
+    for target in targets:
+        assert Path(os.path.normpath(target)) == target and Path("/folder") in target.parents
+        assert target.parts[2] != MANIFEST and "\0" not in str(target)
+        assert all(len(os.fsencode(part)) <= 255 for part in target.parts)
+    assert {*(obj.path for obj in found), *skipped} | {MANIFEST} == {*paths, MANIFEST}
+    assert set(skipped.values()) <= {"name-conflict"}
 
 
-@pytest.mark.parametrize(
-    ("keys", "reason"),
-    [
-        (["p/../../x"], "p/../../x: would be written outside the folder"),
-        (["p//etc/passwd"], "p//etc/passwd: would be written outside"),
-        (["p/./x"], "p/./x: would be written outside"),
-        (["p/a//b"], "p/a//b: would be written outside the folder, or has an empty name"),
-        (["p/source.json"], "p/source.json: source.json is reserved for facegan fetch"),
-        (["p/source.json/a"], "p/source.json/a: source.json is reserved"),
-        (["p", "p/p"], "p/p: another object has the same path"),
-        (["p/a", "p/a/b"], "p/a/b: a would be both a file and a folder"),
-    ],
-)
-def test_a_key_that_cannot_be_a_file_is_refused(
-    keys: list[str], reason: str, upload: Any, cloud: Proxy, out: Path
+def test_odd_keys_are_stored_safely_and_have_a_row_each(
+    upload: Any, cloud: Proxy, out: Path
 ) -> None:
-    for key in ["p/fine.jpg", *keys]:
-        upload(key, b"x")
-    with pytest.raises(FaceganError) as caught:
-        fetch("s3://faces/p", out)
-    assert str(caught.value).startswith(f"s3://faces/{reason}")
-    assert not out.parent.exists()
-    assert cloud.gets() == []
+    long = "é" * 200
+    keys = [
+        "p/../../x",
+        "p//etc/passwd",
+        "p/./x",
+        f"p/{long}.jpg",
+        f"p/{long}2.jpg",
+        "p/a",
+        "p/a/b",
+    ]
+    keys += ["p/source.json", "p/source.json/a", "p/fine.jpg"]
+    for key in keys:
+        upload(key, key.encode())
+    assert fetch("s3://faces/p", out) == 7
+    found = photographs(out)
+    short = [name for name in found if name.startswith("é")]
+    assert all(len(name.encode()) <= 255 and name.endswith(".jpg") for name in short)
+    assert {name: content.decode() for name, content in found.items() if name not in short} == {
+        "%2E%2E/%2E%2E/x": "p/../../x",
+        "%/etc/passwd": "p//etc/passwd",
+        "%2E/x": "p/./x",
+        "a": "p/a",
+        "fine.jpg": "p/fine.jpg",
+    }
+    assert {found[name].decode() for name in short} == {f"p/{long}.jpg", f"p/{long}2.jpg"}
+    manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+    assert manifest["skipped"] == {"a/b": "name-conflict", "source.json/a": "name-conflict"}
+    originals = {"../../x", "/etc/passwd", "./x", f"{long}.jpg", f"{long}2.jpg"}
+    assert set(manifest["originals"].values()) == originals
+    fetch("s3://faces/p", out)  # recognises what it wrote
+
+
+def test_objects_in_glacier_are_named_and_skipped(upload: Any, cloud: Proxy, out: Path) -> None:
+    upload("a.jpg", b"a")
+    upload("b.jpg", b"b", StorageClass="GLACIER")
+    upload("c.jpg", b"c", StorageClass="DEEP_ARCHIVE")
+    upload("d.jpg", b"d", StorageClass="STANDARD_IA")
+    text = preview("s3://faces", out)
+    assert text.startswith("2 files, 2 bytes")
+    assert text.endswith("2 skipped, the first b.jpg (in-glacier)")
+    assert fetched(out)[0] == {"a.jpg": b"a", "d.jpg": b"d"}
+    statuses = {item.path: item.status for item in discovery.find(Folder(out))}
+    assert statuses == {"a.jpg": None, "d.jpg": None, "b.jpg": "in-glacier", "c.jpg": "in-glacier"}
+
+
+def test_a_bucket_in_glacier_is_one_line(upload: Any, cloud: Proxy, out: Path) -> None:
+    upload("b.jpg", b"b", StorageClass="GLACIER")
+    with pytest.raises(FaceganError, match=r"no files; 1 skipped, the first b.jpg \(in-glacier\)$"):
+        fetch("s3://faces", out)
+
+
+def test_objects_restored_from_glacier_are_fetched(upload: Any, cloud: Proxy, out: Path) -> None:
+    def restore(exchange: Exchange) -> None:
+        status = (
+            b"<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+            b"<RestoreExpiryDate>2030-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus></Contents>"
+        )
+        exchange.body = exchange.body.replace(b"</Contents>", status)
+        if b"<ListBucketResult" in exchange.body:
+            exchange.headers["Content-Length"] = str(len(exchange.body))
+
+    upload("b.jpg", b"b", StorageClass="GLACIER")
+    cloud.alter = restore
+    assert [obj.status for obj in s3.list_objects("s3://faces")] == [None]
+
+
+def test_a_public_bucket_is_fetched_without_keys(
+    upload: Any, cloud: Proxy, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload("a.jpg", b"a", ACL="public-read")
+    with monkeypatch.context() as patch:
+        use(patch, cloud.url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
+        assert fetched(out)[0] == {"a.jpg": b"a"}
 
 
 def test_folder_objects_are_skipped_and_part_is_not_a_reserved_suffix(

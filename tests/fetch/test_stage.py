@@ -362,11 +362,27 @@ def test_names_that_are_not_utf8_are_escaped(source: Path, out: Path) -> None:
     fetch(str(source), out)  # recognises what it wrote
 
 
-def test_names_that_are_escaped_alike_are_refused(source: Path, out: Path) -> None:
+def test_names_too_long_once_escaped_are_shortened_and_stay_distinct(
+    source: Path, out: Path
+) -> None:
+    names = [b"\xe9" * 200 + number + b".jpg" for number in (b"1", b"2")]
+    write(source, *names)
+    assert fetch(str(source), out) == 6
+    short = [path for path in out.iterdir() if path.name.startswith("%E9")]
+    assert {path.read_bytes() for path in short} == set(names)
+    assert all(len(path.name) <= 255 and path.suffix == ".jpg" for path in short)
+    originals = notes(out)["originals"]
+    assert originals == {
+        path.name: path.read_bytes().decode("utf-8", "backslashreplace") for path in short
+    }
+    fetch(str(source), out)  # recognises what it wrote
+
+
+def test_of_names_that_are_escaped_alike_the_first_is_fetched(source: Path, out: Path) -> None:
     write(source, b"%FF.jpg", b"\xff.jpg")
-    with pytest.raises(FaceganError, match=r"another name is also escaped as %FF.jpg; rename one"):
-        fetch(str(source), out)
-    assert list(out.parent.iterdir()) == []
+    assert fetch(str(source), out) == 5
+    assert (out / "%FF.jpg").read_bytes() == b"%FF.jpg"
+    assert notes(out)["skipped"] == {"%FF.jpg": "name-conflict"}
 
 
 @pytest.fixture

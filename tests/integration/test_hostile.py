@@ -105,7 +105,7 @@ HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
             "//abs.png": "kept",
             "/link": "link",
             "/device": "not-a-file",
-            "/hard": "link",
+            "/hard": "duplicate of evil.tar/../up.png",
         },
     ),
     "evil.tgz": (
@@ -115,7 +115,7 @@ HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
             "//abs.png": "kept",
             "/link": "link",
             "/device": "not-a-file",
-            "/hard": "link",
+            "/hard": "duplicate of evil.tgz/../up.png",
         },
     ),
     "evil.zip": (
@@ -125,7 +125,7 @@ HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
             "//abs.png": "kept",
             "/link.png": "link",
             "/nested.zip": "nested-archive",
-            "/bzip2.png": "unreadable",
+            "/bzip2.png": "unsupported-compression",
         },
     ),
     "idx-too-few": (idx(PIXELS, 1000), {"": "truncated"}),
@@ -138,7 +138,7 @@ HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
     "palette.png": (png((4, 1), 8, 3, b"\0\1\2\3\4"), {"": "unreadable"}),
     "smile 😀.png": (photograph(3), {"": "kept"}),
     "text.jpg": (b"hello, not a picture", {"": "unreadable"}),
-    "texts.png": (texts(), {"": "unreadable"}),
+    "texts.png": (texts(), {"": "too-small"}),
     "tiny.png": (encoded(noise(0, 27, 90)), {"": "too-small"}),
     "zero.jpg": (b"", {"": "unreadable"}),
 }

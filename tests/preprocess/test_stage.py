@@ -22,6 +22,7 @@ from facegan.core.events import Progress, silent
 from facegan.params import Preprocess, load_params
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
+from facegan.preprocess.colour import ADOBE_GAMMA, ADOBE_RGB, matrix_profile
 from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import Row, pack_inputs
 from facegan.preprocess.stage import CHUNK, preprocess
@@ -240,6 +241,87 @@ def test_near_duplicates_are_dropped_only_on_request(tmp_path: Path) -> None:
         "c.png": "near-duplicate of a.png",
         "d.png": "kept",
     }
+
+
+def test_the_largest_of_near_duplicates_stays(tmp_path: Path) -> None:
+    face = noise(5, 8, 8).resize((64, 64), Image.Resampling.BICUBIC)
+    files = {
+        "a.jpg": encoded(face.resize((40, 40)), "JPEG", quality=80),
+        "b.png": encoded(face),
+        "c.png": encoded(noise(3, 64, 64)),
+        "d.txt": b"text",
+        "e.png": encoded(face.resize((60, 60))),
+        "f.jpg": b"",
+    }
+    data = write(tmp_path / "data", files)
+    run_inline(data, tmp_path / "out", settings(near_duplicates=6))
+    assert statuses(tmp_path / "out") == {
+        "a.jpg": "near-duplicate of b.png",
+        "b.png": "kept",
+        "c.png": "kept",
+        "d.txt": "not-an-image",
+        "e.png": "near-duplicate of b.png",
+        "f.jpg": "unreadable",
+    }
+    _, pixels = pack_inputs(Folder(data), list(find(Folder(data))), settings())
+    assert np.array_equal(np.load(tmp_path / "out" / "images.npy"), pixels[1:3])
+
+
+def test_dropping_near_duplicates_changes_no_other_output(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(2 * CHUNK + 5))
+    write(data, {"0010.jpg": b"", "0100 copy.png": encoded(noise(3))})
+    params = settings(holdout=0.2)
+    preprocess(data, tmp_path / "one", params, workers=1)
+    changed = params.model_copy(update={"near_duplicates": 0})
+    preprocess(data, tmp_path / "two", changed, workers=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+RAW = b"FUJIFILMCCD-RAW 0201" + bytes(100)
+
+
+def test_a_raw_file_beside_its_photograph_is_not_unusable(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(5))
+    write(data, {"0000.RAF": RAW, "0003.raf": RAW, "v.mp4": b"video", "@eaDir/0000.png/x.jpg": b""})
+    run_inline(data, tmp_path / "out", settings(max_rejected=0.0))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["inputs"], report["rejected"]) == (9, 0)
+    assert report["statuses"] == {
+        "kept": 5, "machine-made": 1, "unsupported-camera-raw": 2, "video": 1,
+    }  # fmt: skip
+
+
+def test_a_raw_file_without_its_photograph_is_unusable(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(5))
+    write(data, {"0000.RAF": RAW, "lost.RAF": RAW, "below/0001.RAF": RAW})
+    with pytest.raises(FaceganError) as caught:
+        run_inline(data, tmp_path / "out", settings(max_rejected=0.0))
+    assert "2 of 8 inputs are unusable" in str(caught.value)
+    names = ("below/0001.RAF", "lost.RAF")
+    expected = ", ".join(f"{name} (unsupported-camera-raw)" for name in names)
+    assert str(caught.value).endswith(f"the first: {expected}")
+
+
+def test_converted_profiles_are_counted_and_part_of_the_preprocessing(tmp_path: Path) -> None:
+    profile = matrix_profile(ADOBE_RGB, ADOBE_GAMMA)
+    data = fill(tmp_path / "data", range(3))
+    records = []
+    for name, content in (
+        ("plain", encoded(noise(7))),
+        ("ignored", encoded(noise(7), icc_profile=b"garbage")),
+        ("converted", encoded(noise(7), icc_profile=profile)),
+    ):
+        write(data, {"x.png": content})
+        run_inline(data, tmp_path / name, settings())
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        assert report["profiles"] == {
+            "converted": name == "converted",
+            "ignored": name == "ignored",
+        }
+        record = json.loads((tmp_path / name / "dataset.json").read_text())
+        records.append(record["preprocessing"])
+    assert records[0] == records[1]
+    assert records[2].startswith(f"{records[0]}, colours to sRGB by LittleCMS ")
 
 
 def some_bad(folder: Path) -> Path:

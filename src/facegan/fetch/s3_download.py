@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,14 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Metrics, OnEvent, Progress
 from facegan.photos import s3
-from facegan.photos.inputs import MANIFEST, REPOSITORY, is_clutter, repository_of, shown
+from facegan.photos.inputs import (
+    MANIFEST,
+    REPOSITORY,
+    is_clutter,
+    repository_of,
+    shown,
+    stored_name,
+)
 
 # Seconds between two progress events while no object completes, and between two of the speed.
 INTERVAL = 1.0
@@ -31,36 +39,37 @@ BROKEN = "size or checksum mismatch; fetch again"
 
 
 def find_files(url: str) -> tuple[list[s3.Object], dict[str, str]]:
-    """The objects below `url`, after a check that all of them can be files in one folder.
+    """The objects below `url` that can be files in one folder, and path -> status of the others.
 
-    Returns:
-        The objects, and which repositories' own folders were left out: path -> status.
-    Raises:
-        FaceganError: for the first that cannot, with its key.
+    Statuses: `in-glacier`; `repository` for a repository's own folder; and `name-conflict` for an
+    object that would be stored where another one is, or in `source.json`.
     """
-    listed = [(obj, repository_of(obj.path)) for obj in s3.list_objects(url)]
-    objects = [obj for obj, repository in listed if not repository and not is_clutter(obj.path)]
-    skipped = {repository: REPOSITORY for _, repository in listed if repository}
-    bucket, _ = s3.parse(url)
-    paths: set[str] = set()
-    for obj in objects:
-        reason = None
-        if not {"", ".", ".."}.isdisjoint(obj.path.split("/")) or "\0" in obj.path:
-            reason = "would be written outside the folder, or has an empty name"
-        elif obj.path.split("/")[0] == MANIFEST:
-            reason = f"{MANIFEST} is reserved for facegan fetch"
-        elif obj.path in paths:
-            reason = "another object has the same path"
-        paths.add(obj.path)
-        if reason:
-            url = shown(f"s3://{bucket}/{obj.key}")
-            raise FaceganError(f"{url}: {reason}; rename the object")
-    for obj in objects:
-        for parent in map(str, PurePosixPath(obj.path).parents):
-            if parent in paths:
-                reason = f"{parent} would be both a file and a folder; rename one of the objects"
-                raise FaceganError(f"{shown(f's3://{bucket}/{obj.key}')}: {reason}")
-    return objects, skipped
+    found, skipped = [], dict[str, str]()
+    files, folders = set[str](), set[str]()
+    for obj in sorted(s3.list_objects(url), key=lambda obj: obj.path):
+        if is_clutter(obj.path):
+            continue
+        if repository := repository_of(obj.path):
+            skipped[repository] = REPOSITORY
+            continue
+        stored = stored_name(obj.path)
+        parents = set(map(str, PurePosixPath(stored).parents)) - {"."}
+        if stored == MANIFEST:
+            continue  # written by an earlier fetch; not an input
+        if obj.status is not None:
+            skipped[obj.path] = obj.status
+        elif (
+            stored in files
+            or stored in folders
+            or not parents.isdisjoint(files)
+            or MANIFEST in parents
+        ):
+            skipped[obj.path] = "name-conflict"
+        else:
+            found.append(obj)
+            files.add(stored)
+            folders |= parents
+    return found, skipped
 
 
 def download_all(
@@ -68,8 +77,9 @@ def download_all(
 ) -> None:
     """Make the folder `files` contain exactly `objects`.
 
-    A file completed by an earlier call is kept if its object still has the same size and ETag. If
-    objects change or arrive corrupt, the others are downloaded first, then these, listed again.
+    Files are named by `stored_name`. A file completed by an earlier call is kept if its object
+    still has the same size and ETag. If objects change or arrive corrupt, the others are downloaded
+    first, then these, listed again.
 
     Args:
         parts: folder for partial files and for the list of the objects in `files`.
@@ -79,6 +89,7 @@ def download_all(
     for folder in (files, parts):
         folder.mkdir(parents=True, exist_ok=True)
     for _ in range(s3.ATTEMPTS):
+        objects = [replace(obj, path=stored_name(obj.path)) for obj in objects]
         missing = _keep_completed(objects, files, parts / "objects.json")
         transfers = _Transfers(url, missing, files, parts)
         transfers.run(sum(obj.size for obj in objects), on_event)

@@ -15,15 +15,14 @@ from facegan.core.addresses import SCHEME, public
 from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
-from facegan.fetch import datasets, s3_download
-from facegan.photos import discovery
-from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown
+from facegan.fetch import check, datasets, s3_download
+from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown, stored_name
 
 # Names listed by a preview.
 SHOWN = 5
 
 # Path relative to the source -> why it is skipped: link, not-a-file, no-permission, repository,
-# vanished.
+# vanished, name-conflict, in-glacier.
 Skipped = Mapping[str, str]
 # Errors of opening, or of reading on a network drive, when a file is deleted or replaced.
 STATUSES = {
@@ -83,10 +82,13 @@ def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
         folder.mkdir(exist_ok=True)
         skipped = {**source.skipped, **source.copy_to(folder, on_event)}
         note = _skipped_note(skipped)
-        count = discovery.count(Folder(folder))
+        count, broken = check.count_inputs(Folder(folder))
         if count == 0:
-            text = f"contains no files{note and f'; {note}'}"
-            raise FaceganError(f"{public(address)}: {text}")
+            raise FaceganError(f"{public(address)}: contains no files{note and f'; {note}'}")
+        if broken and (count == len(broken) or len(source.files) == 1):
+            raise FaceganError(f"{public(address)}: {broken[0]}; {out} is unchanged")
+        for line in broken:
+            on_event(Message(line))
         _write_manifest(folder, address, [*source.files, *source.skipped], skipped)
         if note:
             on_event(Message(f"{note}; all are listed in {out / MANIFEST}"))
@@ -127,7 +129,8 @@ def _find_source(address: str, out: Path) -> Source:
         return _local_source(Path(address), out)
     objects, skipped = s3_download.find_files(address)
     if not objects:
-        raise FaceganError(f"{public(address)}: contains no files; check the prefix")
+        note = _skipped_note(skipped) or "check the prefix"
+        raise FaceganError(f"{public(address)}: contains no files; {note}")
 
     def copy_to(folder: Path, on_event: OnEvent) -> Skipped:
         s3_download.download_all(address, objects, folder, folder.with_name("parts"), on_event)
@@ -159,7 +162,7 @@ def _local_source(path: Path, out: Path) -> Source:
     def copy_to(folder: Path, on_event: OnEvent) -> Skipped:
         unreadable = {}
         for done, (name, file) in enumerate(files.items(), start=1):
-            if status := _copy(file, folder / safe_name(name)):
+            if status := _copy(file, folder / stored_name(name)):
                 unreadable[name] = status
             on_event(Progress(done, len(files)))
         return unreadable
@@ -191,9 +194,8 @@ def _copy(file: Path, target: Path) -> str | None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
-        except FileExistsError:
-            reason = f"another name is also escaped as {target.name}; rename one"
-            raise FaceganError(f"{shown(str(file))}: {reason}") from None
+        except FileExistsError:  # another name is stored alike
+            return "name-conflict"
         except OSError as error:
             if error.errno == errno.ESTALE:
                 target.unlink(missing_ok=True)
@@ -238,10 +240,10 @@ def _write_manifest(folder: Path, address: str, names: list[str], skipped: Skipp
     if not (address in NAMED or address.startswith("s3://")):
         address = safe_name(Path(address).name)  # the manifest is published; local paths are not
     escaped = {n: os.fsencode(n).decode("utf-8", "backslashreplace") for n in names}
-    originals = {safe_name(n): escaped[n] for n in names if safe_name(n) != n}
+    originals = {stored_name(n): escaped[n] for n in names if stored_name(n) != n}
     notes = {
         "originals": originals,
-        "skipped": {safe_name(name): status for name, status in skipped.items()},
+        "skipped": {stored_name(name): status for name, status in skipped.items()},
     }
     manifest = {"source": public(address), "files": _digests(folder)}
     manifest |= {key: value for key, value in notes.items() if value}

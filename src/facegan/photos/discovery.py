@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from facegan.photos import archives, idx
+from facegan.photos import archives, formats, idx
+from facegan.photos.copies import is_machine_made
 from facegan.photos.inputs import MANIFEST, REPOSITORY, Input, Root, Unusable, safe_name
 
-# Files with these suffixes are not probed for IDX.
-ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# Bytes above which a file's first bytes are looked at before it is read.
+LARGE = 2**24
 
 
 def find(root: Root) -> Iterator[Input]:
@@ -18,6 +19,12 @@ def find(root: Root) -> Iterator[Input]:
     Raises:
         FaceganError: if the root does not exist.
     """
+    for item in _find(root):
+        is_copy = is_machine_made(item.path)
+        yield item._replace(status="machine-made", content=None) if is_copy else item
+
+
+def _find(root: Root) -> Iterator[Input]:
     for file, status in root.files():
         if status == REPOSITORY:  # DVC does not record it: the index may not depend on it
             continue
@@ -25,7 +32,7 @@ def find(root: Root) -> Iterator[Input]:
             yield Input(safe_name(file), file, status=status)
         elif archives.is_archive(file):
             yield from archives.members(root, file)
-        elif not file.lower().endswith(ENCODED) and idx.is_idx(root, file):
+        elif not file.lower().endswith(formats.ENCODED) and idx.is_idx(root, file):
             yield from idx.images(root, file)
         else:
             yield Input(safe_name(file), file)
@@ -70,7 +77,7 @@ class Reader:
             if item.span is not None:
                 return archives.read_span(self._open(item.file), item.span)
             with self.root.open(item.file) as stream:
-                return _read_all(stream)
+                return _read_all(stream, item.path)
         except FileNotFoundError:
             raise Unusable("vanished") from None
         except PermissionError:
@@ -90,8 +97,16 @@ class Reader:
             self.stream = None
 
 
-def _read_all(stream: BinaryIO) -> bytes:
-    if stream.seek(0, os.SEEK_END) > archives.MAX_BYTES:
-        raise Unusable("bomb")
+def _read_all(stream: BinaryIO, path: str) -> bytes:
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
+    if size > LARGE:
+        head = stream.read(formats.HEAD)
+        status = formats.status_of_unread(head, path)
+        is_known = formats.decoded_format(head) or status == "unreadable"
+        if size > archives.MAX_BYTES and is_known:
+            raise Unusable("bomb")
+        if not formats.decoded_format(head):
+            raise Unusable(status)
+        stream.seek(0)
     return stream.read()

@@ -1,6 +1,7 @@
 """Inputs, and where they are: a local folder or a bucket."""
 
 import fnmatch
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ CLUTTER = (
     *("[Tt]humbs.db", "ehthumbs.db", "[Dd]esktop.ini", ".directory", ".nfs*"),
 )
 _clutter = re.compile("|".join(map(fnmatch.translate, CLUTTER)))
+# Bytes of a name, on every common file system; and of a suffix that is kept when it is shortened.
+MAX_PART, MAX_SUFFIX = 255, 12
+# How parts of a path are stored that would leave the folder or are no names.
+ESCAPED_PARTS = {"": "%", ".": "%2E", "..": "%2E%2E"}
 
 
 class Span(NamedTuple):
@@ -164,7 +169,7 @@ class Bucket:
     def files(self) -> Iterator[tuple[str, str | None]]:
         for obj in s3.list_objects(self.url):
             if obj.path != MANIFEST and not is_clutter(obj.path):
-                yield obj.path, REPOSITORY if repository_of(obj.path) else None
+                yield obj.path, REPOSITORY if repository_of(obj.path) else obj.status
 
     def open(self, file: str) -> BinaryIO:
         return s3.open_object(self.url, file)
@@ -190,6 +195,28 @@ def safe_name(path: str) -> str:
         # Percent signs too, so that names stay distinct.
         return "".join(quote(os.fsencode(c)) if _escaped(c) else c for c in path)
     return path
+
+
+def stored_name(path: str) -> str:
+    """The path in a folder under which any path or S3 key can be stored.
+
+    Names that are longer than file systems allow are cut, with a hash to keep them distinct.
+
+    >>> stored_name("a//../b.jpg")
+    'a/%/%2E%2E/b.jpg'
+    """
+    return "/".join(map(_stored_part, safe_name(path).split("/")))
+
+
+def _stored_part(part: str) -> str:
+    part = ESCAPED_PARTS.get(part, part).replace("\0", "%00")
+    raw = part.encode("utf-8")
+    if len(raw) <= MAX_PART:
+        return part
+    _, dot, suffix = part.rpartition(".")
+    kept = dot + suffix if len(suffix.encode("utf-8")) <= MAX_SUFFIX else ""
+    kept = f"~{hashlib.sha256(raw).hexdigest()[:16]}{kept}"
+    return raw[: MAX_PART - len(kept.encode("utf-8"))].decode("utf-8", "ignore") + kept
 
 
 def _escaped(character: str) -> bool:

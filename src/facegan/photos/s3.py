@@ -21,6 +21,7 @@ BUFFER = 1 << 20
 ATTEMPTS = 5
 # HEAD responses have no body, hence the number instead of the name.
 MISSING = ("404", "NoSuchKey")
+ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 CHANGED = ("412", "PreconditionFailed", "416", "InvalidRange")
 
 
@@ -33,12 +34,14 @@ class Object:
         key: in the bucket.
         size: bytes.
         etag: without quotes; changes with the content.
+        status: why it cannot be read; None if it can.
     """
 
     path: str
     key: str
     size: int
     etag: str
+    status: str | None = None
 
     @property
     def condition(self) -> dict[str, str]:
@@ -68,6 +71,7 @@ def parse(url: str) -> tuple[str, str]:
 def client() -> Any:
     """This process's client; endpoint, region and credentials come from AWS's environment.
 
+    Without credentials, requests are not signed, as public buckets allow.
     Thread-safe. A forked process gets its own, because connections cannot be shared.
     """
     return _client(os.getpid())
@@ -76,15 +80,18 @@ def client() -> Any:
 @cache
 def _client(process: int) -> Any:
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
+    session = boto3.session.Session()
     config = Config(
+        signature_version=None if session.get_credentials() else UNSIGNED,
         retries={"mode": "standard"},
         connect_timeout=10,  # with the default of 60 s, a wrong endpoint takes minutes to fail
         response_checksum_validation="when_supported",
     )
     try:
-        client = boto3.session.Session().client("s3", config=config)
+        client = session.client("s3", config=config)
     except ValueError as error:
         raise FaceganError("AWS_ENDPOINT_URL: not a URL; write http://HOST:PORT") from error
     client.meta.events.register("before-parameter-build", _before_request)
@@ -149,9 +156,20 @@ def _reason(response: Mapping[str, Any]) -> str:
         return "object not found; it may have been deleted since it was listed"
     if code in CHANGED:
         return "changed while it was read; run again"
+    if code == "InvalidObjectState":
+        return "archived in Glacier; restore it, then run again"
+    if _is_anonymous():
+        advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return f"no access without credentials ({code}); {advice}"
     if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403):
         return f"access denied ({code}); check the AWS credentials and AWS_ENDPOINT_URL"
     return f"S3 error {code}; check the URL, AWS_REGION and AWS_ENDPOINT_URL"
+
+
+def _is_anonymous() -> bool:
+    from botocore import UNSIGNED
+
+    return client().meta.config.signature_version is UNSIGNED
 
 
 def list_objects(url: str) -> Iterator[Object]:
@@ -168,14 +186,18 @@ def list_objects(url: str) -> Iterator[Object]:
         for entry in first.get("Contents", ()):
             if entry["Key"] == prefix and not prefix.endswith("/"):
                 yield _object(entry, prefix.rpartition("/")[2])
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
+        for page in s3.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=below, OptionalObjectAttributes=["RestoreStatus"]
+        ):
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):
                     yield _object(entry, entry["Key"].removeprefix(below))
 
 
 def _object(entry: Mapping[str, Any], path: str) -> Object:
-    return Object(path, entry["Key"], entry["Size"], entry.get("ETag", "").strip('"'))
+    restored = "RestoreExpiryDate" in entry.get("RestoreStatus", {})
+    status = "in-glacier" if entry.get("StorageClass") in ARCHIVED and not restored else None
+    return Object(path, entry["Key"], entry["Size"], entry.get("ETag", "").strip('"'), status)
 
 
 def open_object(url: str, path: str, buffer_size: int = BUFFER) -> BinaryIO:

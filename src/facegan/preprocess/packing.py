@@ -34,6 +34,7 @@ class Row(NamedTuple):
         status: why it is unusable; None if it has pixels.
         digest: of its packed pixels.
         perceptual: 64-bit perceptual hash; 0 unless near duplicates are dropped.
+        colour: whether its colour profile was converted or ignored; "" if it has none to use.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     status: str | None = None
     digest: bytes = b""
     perceptual: int = 0
+    colour: str = ""
 
 
 def pack_inputs(
@@ -93,7 +95,7 @@ def _pack_input(reader: Reader, item: Input, params: Preprocess) -> tuple[Row, b
     pixels = small.tobytes()
     digest = hashlib.sha256(pixels).digest()[:16]
     perceptual = 0 if params.near_duplicates is None else perceptual_hash(small)
-    return Row(item.path, sha256, *size, None, digest, perceptual), pixels
+    return Row(item.path, sha256, *size, None, digest, perceptual, decoded.colour), pixels
 
 
 def crop_box(width: int, height: int, crop: str, path: str) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from facegan.photos import discovery
 from facegan.photos.inputs import Input, Root, Unusable
-from facegan.preprocess.dataset_writer import NOT_AN_IMAGE
+from facegan.preprocess.dataset_writer import OTHERS
 from facegan.preprocess.decoding import Decoded, decode
 
 # Inputs that are decoded. With at most as many, everything is known exactly.
@@ -41,15 +41,14 @@ def survey(root: Root) -> Photographs:
         FaceganError: if the root does not exist.
     """
     total, sample = _sample(root)
-    decoded, unusable, ignored = list[Decoded](), 0, 0
+    decoded, unusable = list[Decoded](), 0
     with closing(discovery.Reader(root)) as reader:
         for item in sample:
             try:
                 content = reader.read(item)
                 decoded.append(decode(item, content, 3, 255, _suffices))
             except Unusable as error:
-                ignored += str(error) == NOT_AN_IMAGE
-                unusable += str(error) != NOT_AN_IMAGE
+                unusable += str(error) not in OTHERS
     photographs = len(decoded) + unusable
     return Photographs(
         count=round(total * len(decoded) / max(len(sample), 1)),

@@ -1,0 +1,34 @@
+"""Copies of photographs that programs make: thumbnails, previews, trash. They are not inputs."""
+
+# Folders, in lower case, by who makes them.
+FOLDERS = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot"),  # Synology
+        *("@recycle", ".@__thumb", "@recently-snapshot", ".@upload_cache"),  # QNAP
+        *(".thumbnails", ".thumbcache", ".trashbin", ".globaltrash", ".imagecache"),  # Android
+        *("__macosx", ".trashes", ".trash", ".appledouble", ".temporaryitems"),  # macOS
+        *("$recycle.bin", "recycler", "recycled", "system volume information"),  # Windows
+        *(".thumb", ".thumbs", ".xvpics", ".tmb", ".dtrash", ".sh_thumbnails"),  # Linux
+        *(".stversions", ".sync", ".dropbox.cache", ".tmp.drivedownload"),  # synchronisation
+        *(".picasaoriginals", ".ipynb_checkpoints", "lost+found"),
+    }
+)
+# Linux's trash on a mounted disk, with the user's number; Lightroom's previews.
+FOLDER_START, FOLDER_END = ".trash-", ".lrdata"
+# Android's trash and unfinished photographs; Synology's thumbnails; cameras' thumbnails of videos.
+FILE_STARTS, FILE_END = (".trashed-", ".pending-", "synophoto_thumb_"), ".thm"
+
+
+def is_machine_made(path: str) -> bool:
+    """Whether a path, relative to the data, is that of a copy made by a program.
+
+    >>> is_machine_made("2024/@eaDir/IMG_1.JPG/SYNOPHOTO_THUMB_XL.jpg")
+    True
+    """
+    *folders, name = path.lower().split("/")
+    return (
+        name.startswith(FILE_STARTS)
+        or name.endswith(FILE_END)
+        or not FOLDERS.isdisjoint(folders)
+        or any(f.startswith(FOLDER_START) or f.endswith(FOLDER_END) for f in folders)
+    )

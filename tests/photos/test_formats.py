@@ -1,0 +1,115 @@
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from facegan.photos import archives, discovery
+from facegan.photos.formats import decoded_format, status_of_unread
+from facegan.photos.inputs import Folder, Unusable
+from samples import read_input
+
+
+def ftyp(brand: bytes, *compatible: bytes) -> bytes:
+    size = 16 + 4 * len(compatible)
+    return size.to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + b"".join(compatible) + bytes(99)
+
+
+UNREAD = {
+    "heic": ("unsupported-heic", ftyp(b"heic", b"mif1")),
+    "heif": ("unsupported-heic", ftyp(b"mif1", b"heic")),
+    "avif": ("unsupported-avif", ftyp(b"mif1", b"miaf", b"avif")),
+    "cr3": ("unsupported-camera-raw", ftyp(b"crx ", b"isom")),
+    "orf": ("unsupported-camera-raw", b"IIRO\x08\0\0\0"),
+    "rw2": ("unsupported-camera-raw", b"IIU\0\x08\0\0\0"),
+    "raf": ("unsupported-camera-raw", b"FUJIFILMCCD-RAW 0201"),
+    "crw": ("unsupported-camera-raw", b"II\x1a\0\0\0HEAPCCDR"),
+    "x3f": ("unsupported-camera-raw", b"FOVb"),
+    "mrw": ("unsupported-camera-raw", b"\0MRM"),
+    "jp2": ("unsupported-jpeg-2000", b"\0\0\0\x0cjP  \r\n\x87\n"),
+    "jxl": ("unsupported-jpeg-xl", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    "jxr": ("unsupported-jpeg-xr", b"II\xbc\x01"),
+    "psd": ("unsupported-psd", b"8BPS\0\x01"),
+    "exr": ("unsupported-openexr", b"\x76\x2f\x31\x01"),
+    "hdr": ("unsupported-radiance-hdr", b"#?RADIANCE\n"),
+    "pfm": ("unsupported-pfm", b"PF\n4 4\n-1.0\n"),
+    "pam": ("unsupported-pam", b"P7\nWIDTH 4\n"),
+    "dcm": ("unsupported-dicom", bytes(128) + b"DICM"),
+    "tga": ("unsupported-tga", b"\0\0\x02" + bytes(99)),
+    "ppm.gz": ("unsupported-gzip", b"\x1f\x8b\x08"),
+    "ppm.bz2": ("unsupported-bzip2", b"BZh9"),
+    "7z": ("unsupported-7z", b"7z\xbc\xaf\x27\x1c"),
+    "jpg": ("git-lfs-pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+}
+VIDEOS = {
+    "mp4": ftyp(b"mp42", b"isom"),
+    "mov": b"\0\0\0\x08wide\0\0\0\0mdat",
+    "mkv": b"\x1a\x45\xdf\xa3",
+    "avi": b"RIFF\0\0\0\0AVI ",
+    "mts": b"\0\0\0\0" + (b"G" + bytes(191)) * 3,
+    "ts": (b"G" + bytes(187)) * 3,
+    "mpg": b"\0\0\x01\xba",
+    "wmv": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "flv": b"FLV\x01",
+}
+
+
+@pytest.mark.parametrize("suffix", UNREAD)
+def test_a_format_that_is_not_read_is_named(suffix: str) -> None:
+    status, head = UNREAD[suffix]
+    assert status_of_unread(head, f"a.{suffix}") == status
+    if suffix not in ("tga", "ppm.gz", "ppm.bz2"):  # known by the suffix
+        assert status_of_unread(head, "a.jpg") == status
+
+
+@pytest.mark.parametrize("suffix", VIDEOS)
+def test_videos_are_recognised_by_content_or_suffix(suffix: str) -> None:
+    for name in (f"a.{suffix}", "a.jpg", "a"):
+        assert status_of_unread(VIDEOS[suffix], name) == "video"
+    assert status_of_unread(b"?" * 99, f"a.{suffix}") == "video"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.pdf", "labels-idx1-ubyte.gz", "._a.jpg", "a.docx", "a"]
+)
+def test_documents_are_not_images(name: str) -> None:
+    for head in (b"", b"%PDF-1.7", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b\x08", b"text"):
+        assert status_of_unread(head, name) == "not-an-image"
+
+
+def test_a_file_that_is_not_what_its_suffix_says_is_unreadable() -> None:
+    for name in ("a.jpg", "a.pgm", "a.heic", "a.jxl"):
+        assert status_of_unread(b"text", name) == "unreadable"
+
+
+def test_a_placeholder_of_a_photograph_in_the_cloud_is_named() -> None:
+    assert status_of_unread(b"bplist00", "2024/.IMG_1.HEIC.icloud") == "not-downloaded"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])
+def test_decoded_formats_are_recognised(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, kind)
+    assert decoded_format(buffer.getvalue()) == ("pnm" if kind == "PPM" else kind.lower())
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "status"),
+    [
+        ("a.mp4", VIDEOS["mp4"], "video"),
+        ("a.bin", b"data", "not-an-image"),
+        ("a.jpg", b"data", "bomb"),
+        ("a.jpg", b"\xff\xd8\xff\xe0", "bomb"),
+        ("a.heic", UNREAD["heic"][1], "unsupported-heic"),
+    ],
+)
+@pytest.mark.parametrize("size", [archives.MAX_BYTES + 1, 2**33])
+def test_a_file_of_any_size_has_the_status_of_its_first_bytes(
+    name: str, head: bytes, status: str, size: int, tmp_path: Path
+) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.write(head)
+        file.truncate(size)  # sparse
+    (item,) = discovery.find(Folder(tmp_path))
+    with pytest.raises(Unusable, match=f"^{status}$"):
+        read_input(Folder(tmp_path), item)
