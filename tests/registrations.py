@@ -1,12 +1,20 @@
 """Generators with chosen scores, registered in a real MLflow store."""
 
 import json
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 import torch
 from mlflow import MlflowClient
+from sqlalchemy.engine import Engine
 
 from conftest import make_params
 from facegan.core.digests import file_sha256
@@ -116,3 +124,45 @@ def roles(client: MlflowClient) -> Roles:
     """Version -> (stage, aliases)."""
     found = registry.read(client, NAME)
     return {n: (v.stage, found.aliases_of(n)) for n, v in found.versions.items()}
+
+
+# Processes that have imported everything, but not opened the store.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["registrations", "facegan.register.export", "mlflow.pytorch"])
+CHANGE = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+
+
+def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProcess:
+    """Register the generator of `seed` in another process.
+
+    Args:
+        kill_at: the process kills itself before its so manieth change of the registry.
+    """
+    process = CONTEXT.Process(target=_register, args=(register, seed, kill_at))
+    process.start()
+    return process
+
+
+def _register(register: Trainer, seed: int, kill_at: int | None) -> None:
+    torch.set_num_threads(1)
+    os.chdir(register.folder)
+    changes = 0
+
+    def count(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+        nonlocal changes
+        changes += re.match(CHANGE, statement) is not None
+        if changes == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", count)
+    folder = register.folder / f"train-{seed}"
+    register.register(folder, folder / "metrics.json")
+
+
+def exit_codes(processes: Iterable[BaseProcess]) -> list[int | None]:
+    """Wait for processes, all of which are started first."""
+    codes = []
+    for process in list(processes):
+        process.join(120)
+        codes.append(process.exitcode)
+    return codes
