@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from facegan.cli import checkpoints, stages, view
+from facegan.cli import checkpoints, models, stages, view
 from facegan.core.errors import FaceganError, Interrupted
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(stages.app)
 app.add_typer(view.app)
 app.add_typer(checkpoints.app)
+app.add_typer(models.app, name="models")
 
 
 def _command_line() -> str:

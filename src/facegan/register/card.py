@@ -40,7 +40,7 @@ it was trained on, from standard normal latents.
 {protocol["comparability_note"].capitalize() or "Comparable with published FIDs"}. \
 `memorised` finds copies of training images, not of people.
 
-**Licence**: the code is Apache-2.0. The weights are derived from the photographs: their terms apply.
+**Licence**: the code is Apache-2.0. The weights come from the photographs, whose terms apply.
 
 **Load**: `mlflow.pyfunc.load_model("models:/{name}/Production").predict(z)`, with \
 `z` float32 (n, latent_dim); or `facegan sample models:/{name}/Production faces.png`.

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from facegan.core.errors import FaceganError
 from facegan.register import registry
 from facegan.register.lineage import DATASET, cached_member, run_of
 from facegan.register.registry import Registry, Version
 
+SHORTEST = 8  # digits of a hash that find one photograph among millions
 INDEX, RECORD = "index.csv", "dataset.json"  # files of the packed dataset
 
 
@@ -25,6 +27,8 @@ def saw(
     Returns:
         Version -> what its dataset says of the photograph, and the versions whose dataset is not at
         hand.
+    Raises:
+        FaceganError: if `dataset` is not a packed dataset.
     """
     found = registry.read(client, name)
     indices = _indices(client, found, dataset)
@@ -41,8 +45,11 @@ def _indices(client: MlflowClient, found: Registry, dataset: Path | None) -> dic
     """The sha256 of a dataset's images -> its index."""
     indices = {}
     if dataset is not None:
-        record: Mapping[str, str] = json.loads((dataset / RECORD).read_text("utf-8"))
-        indices[record["sha256"]] = dataset / INDEX
+        try:
+            record: Mapping[str, str] = json.loads((dataset / RECORD).read_text("utf-8"))
+            indices[record["sha256"]] = dataset / INDEX
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FaceganError(f"{dataset}: not a packed dataset ({error})") from None
     for version in found.versions.values():
         data = version.tags.get(registry.DATA, "")
         if data not in indices and (path := _cached_index(client, version)) is not None:

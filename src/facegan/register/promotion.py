@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # most calls need no torch
     import torch
 
 AWAITING = "awaiting approval"
+MAX_DESCRIPTION = 5000  # characters that MLflow's database keeps
 COMPARED = "facegan.compared"  # the champion that a version awaiting approval was compared with
 
 
@@ -42,6 +43,7 @@ class Trial:
         content: that of `metrics.json`.
         official: feature statistics for rescoring a champion of another protocol.
         choose_device: called where a champion is rescored.
+        card: the model card, for the version's description.
     """
 
     client: MlflowClient
@@ -50,6 +52,7 @@ class Trial:
     content: dict[str, Any]
     official: Path
     choose_device: "Callable[[], torch.device]"
+    card: str
 
     @property
     def name(self) -> str:
@@ -106,6 +109,7 @@ def run(trial: Trial, number: int) -> None:
     client, name = trial.client, trial.name
     if "DVC_EXP_NAME" in os.environ:
         roles.challenge(client, name, number)
+        _describe(trial, number, trial.card)
         return
     for _ in range(ROUNDS):
         before = registry.read(client, name)
@@ -175,14 +179,12 @@ def _record(
     }  # fmt: skip
     text = json.dumps(record, indent=2) + "\n"
     client.log_text(version.run, text, f"gate/version-{number}.json")
-    _, _, card = version.description.rpartition(RULE)
-    description = "\n".join([f"{role}: {reason}", *rules]) + RULE + card
-    client.update_model_version(trial.name, str(number), description[:DESCRIPTION])
+    _describe(trial, number, "\n".join([f"{role}: {reason}", "", *rules, "", trial.card]))
     roles.verdict(client, version, f"{role}: {reason}")
 
 
-RULE = "\n\n---\n\n"  # between the decision and the model card
-DESCRIPTION = 5000  # characters that MLflow's database keeps
+def _describe(trial: Trial, number: int, text: str) -> None:
+    trial.client.update_model_version(trial.name, str(number), text[:MAX_DESCRIPTION])
 
 
 def explain(decision: Decision) -> list[str]:

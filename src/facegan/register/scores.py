@@ -50,9 +50,12 @@ class Scores:
         """The official scores in the content of `metrics.json`."""
         protocol, sample = content["protocol"], content.get("sample_metrics", {})
         metric = protocol["name"]
+        label = metric.partition("_")[2]
 
         def share(name: str) -> float | None:
-            return next((float(v) for key, v in content.items() if key.startswith(name)), None)
+            # From another number of images than the FID, if the reference stores fewer features.
+            keys = (key for key in content if key.startswith(name) and key.endswith(label))
+            return next((float(content[key]) for key in keys), None)
 
         return cls(
             protocol=protocol["id"], metric=metric,
@@ -77,11 +80,13 @@ class Scores:
 _SCORES = TypeAdapter(Scores)
 
 
-def read_metrics(path: Path, trained: Path) -> dict[str, Any]:
+def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
     """Read `metrics.json`, and check that it has the scores of the generator in `trained`.
 
+    Args:
+        official: the statistics that they must have been computed with.
     Raises:
-        FaceganError: if it cannot be read, or belongs to another generator.
+        FaceganError: if it cannot be read, or belongs to another generator or other statistics.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -92,4 +97,8 @@ def read_metrics(path: Path, trained: Path) -> dict[str, Any]:
         raise FaceganError(f"{path}: no scores ({reason}); run: dvc repro evaluate") from None
     if scored != file_sha256(trained / WEIGHTS):
         raise FaceganError(f"{path}: computed for another generator; run: dvc repro evaluate")
+    if content.get("reference") not in (None, file_sha256(official)):
+        raise FaceganError(
+            f"{path}: computed with other statistics than {official}; run: dvc repro evaluate"
+        )
     return content

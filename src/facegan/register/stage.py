@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -14,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.params import Register
-from facegan.register import files, promotion, registry, roles
+from facegan.register import card, files, promotion, registry, roles
 from facegan.register.gate import read_candidate
 from facegan.register.promotion import Trial
 from facegan.register.registry import (
@@ -73,7 +74,7 @@ def register(
         FaceganError: if the scores belong to another generator, the registered model has generators
             of another image shape, a version's files are gone, or MLflow cannot be reached.
     """
-    content, sha256 = read_metrics(metrics, trained), file_sha256(trained / WEIGHTS)
+    content, sha256 = read_metrics(metrics, trained, official), file_sha256(trained / WEIGHTS)
     client, name = connection.connect(), settings.name
     candidate = read_candidate(content, trained)
     with connection.translate_errors():
@@ -86,13 +87,13 @@ def register(
             number = existing[0].number
             files.require_intact(existing[0], trained)
         else:
-            _create(trained, metrics, content, name, run)
+            _create(trained, metrics, content, settings, run)
         number = _one_version(client, name, sha256)
         version = registry.require(client, name, number)[1]
         if not promotion.is_decided(version):
-            promotion.run(
-                Trial(client, settings, candidate, content, official, choose_device), number
-            )
+            text = card.text(name, settings.terms, content, trained)
+            trial = Trial(client, settings, candidate, content, official, choose_device, text)
+            promotion.run(trial, number)
         return describe(registry.read(client, name), number, messages)
 
 
@@ -104,12 +105,12 @@ def preview(
     choose_device: "Callable[[], torch.device]",
 ) -> list[str]:
     """What `register` would decide, as lines; nothing is changed."""
-    content = read_metrics(metrics, trained)
+    content = read_metrics(metrics, trained, official)
     client, candidate = connection.connect(), read_candidate(content, trained)
     with connection.translate_errors():
         found = registry.read(client, settings.name)
         _require_shape(found, content)
-        trial = Trial(client, settings, candidate, content, official, choose_device)
+        trial = Trial(client, settings, candidate, content, official, choose_device, "")
         existing = found.of_generator(file_sha256(trained / WEIGHTS))
         if existing and promotion.is_decided(existing[0]):
             version = existing[0]
@@ -146,7 +147,9 @@ def _shape(content: dict[str, Any]) -> str:
     return "x".join(map(str, content["protocol"]["shape"]))
 
 
-def _create(trained: Path, metrics: Path, content: dict[str, Any], name: str, run: Run) -> None:
+def _create(
+    trained: Path, metrics: Path, content: dict[str, Any], settings: Register, run: Run
+) -> None:
     from facegan.register import export
 
     scores, protocol = Scores.from_metrics(content), content["protocol"]
@@ -154,9 +157,12 @@ def _create(trained: Path, metrics: Path, content: dict[str, Any], name: str, ru
     tags |= {PROTOCOL: scores.protocol, FID: str(scores.fid), METRIC: scores.metric}
     tags |= {SCORES + scores.protocol: scores.to_json()}
     tags |= {DATA: protocol["data"], SHAPE: _shape(content)}
-    uri = export.log_model(trained, [metrics], run.info.run_id, tags)
+    text = card.text(settings.name, settings.terms, content, trained)
+    with TemporaryDirectory() as folder:
+        attached = [metrics, *card.write(Path(folder), text, content, trained)]
+        uri = export.log_model(trained, attached, run.info.run_id, tags)
     # Not awaited, because another process may have deleted it as a duplicate.
-    mlflow.register_model(uri, name, await_registration_for=0, tags=tags)
+    mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
 
 
 def _one_version(client: MlflowClient, name: str, sha256: str) -> int:

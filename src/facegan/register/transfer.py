@@ -56,7 +56,9 @@ def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
 
 
 def _own_tags(tags: dict[str, str]) -> dict[str, str]:
-    return {k: v for k, v in tags.items() if k.startswith(("facegan.", "mlflow.source", "mlflow.u"))}
+    return {
+        k: v for k, v in tags.items() if k.startswith(("facegan.", "mlflow.source", "mlflow.u"))
+    }
 
 
 def _check(folder: Path, tags: dict[str, str], origin: str) -> None:
