@@ -1,19 +1,24 @@
 """The rules of the promotion gate."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import make_params
-from facegan.register.gate import Candidate, Champion, Decision, decide
+from facegan.register.gate import Candidate, Champion, Decision, decide, read_candidate
 from facegan.register.scores import Scores
+from registrations import Trainer
 
 SCORES = Scores(
     protocol="p1", metric="fid2k_x", fid=50.0, spread=1.0, latents=3, images=2000, held_out=500,
     precision=0.6, recall=0.5, memorised=0.01,
 )  # fmt: skip
-CANDIDATE = Candidate(SCORES, untrained=900.0, images_seen=100, collapse="", dtype="float32")
+CANDIDATE = Candidate(
+    SCORES, untrained=900.0, untrained_variance=1.0, images_seen=100, collapse="", dtype="float32"
+)
 POLICY = make_params().register_.policy
 
 
@@ -121,3 +126,13 @@ def test_a_rescored_champion_is_named_with_both_protocols() -> None:
     decision = decide(CANDIDATE, champion, POLICY)
     assert decision.rules[-1].name == "rescored"
     assert "version 7 was scored under p0; under p1 it has 60" in decision.reason
+
+
+def test_the_untrained_network_is_compared_by_all_its_latents(
+    tmp_path: Path, references: tuple[Path, Path]
+) -> None:
+    folder, metrics = Trainer(tmp_path, references[1]).train(1, fid=50.0, spread=3.0)
+    content = json.loads(metrics.read_text())
+    assert read_candidate(content, folder).untrained_variance == 9.0
+    content |= {"untrained_spread": 6.0, "untrained_fids": [1.0, 2.0, 3.0]}
+    assert read_candidate(content, folder).untrained_variance == 12.0

@@ -86,6 +86,13 @@ def test_a_deleted_champion_is_followed_by_the_one_before(two: Two) -> None:
     assert roles(client)[1] == ("Production", ("champion",))
 
 
+def test_where_no_champion_is_left_the_next_registration_decides_anew(two: Two) -> None:
+    client, register = two
+    client.delete_model_version(NAME, "1")
+    assert register(2, fid=60.0).aliases == ("champion",)
+    assert roles(client) == {2: ("Production", ("champion",))}
+
+
 def test_a_version_that_a_person_put_into_staging_stays_there(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:

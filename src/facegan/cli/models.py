@@ -40,7 +40,12 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def models(context: typer.Context, name: Name = None, params: ParamsFile = PARAMS) -> None:
+def models(
+    context: typer.Context,
+    last: Annotated[int, typer.Option(min=1, help="How many versions, the newest first.")] = 50,
+    name: Name = None,
+    params: ParamsFile = PARAMS,
+) -> None:
     """List the versions: role, scores, origin.
 
     Example: facegan models
@@ -49,7 +54,7 @@ def models(context: typer.Context, name: Name = None, params: ParamsFile = PARAM
         from facegan.register import catalog
 
         with _registry(name, params) as (client, found):
-            _table(catalog.COLUMNS, catalog.table(client, found))
+            _table(catalog.COLUMNS, catalog.table(client, found, last))
 
 
 @app.command()

@@ -1,7 +1,5 @@
 """The versions of a registered model, as people look at them and go back to them."""
 
-import datetime
-
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -9,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from facegan.core.errors import FaceganError
 from facegan.register import files, history, promotion, registry, roles
 from facegan.register.card import CARD
-from facegan.register.lineage import commit_of, run_of
+from facegan.register.lineage import COMMIT
 from facegan.register.registry import APPROVED, DATA, FID, GATE, METRIC, SCORES
 from facegan.register.scores import Scores
 
@@ -19,23 +17,36 @@ COLUMNS = (
 )
 
 
-def table(client: MlflowClient, name: str) -> list[tuple[str, ...]]:
-    """One row of COLUMNS per version, the newest first."""
+def table(client: MlflowClient, name: str, last: int) -> list[tuple[str, ...]]:
+    """One row of COLUMNS for each of the last versions, the newest first."""
     found, rows = registry.read(client, name), []
-    for number, version in sorted(found.versions.items(), reverse=True):
+    newest = sorted(found.versions.items(), reverse=True)[:last]
+    commits = _commits(client, [version.run for _, version in newest if version.run])
+    for number, version in newest:
         protocol = version.tags.get(registry.PROTOCOL, "")
         scores = Scores.from_json(version.tags.get(SCORES + protocol))
         shares = [scores and scores.recall, scores and scores.memorised]
         fid = f"{scores.fid:g} ± {scores.spread:g}" if scores else version.tags.get(FID, "")
-        date = datetime.datetime.fromtimestamp(version.created / 1000, datetime.UTC)
-        commit = commit_of(version, run_of(client, version))
         rows.append((
             str(number), version.stage, ", ".join(f"@{a}" for a in found.aliases_of(number)),
             fid, version.tags.get(METRIC, ""),
             *("" if share is None else f"{share:g}" for share in shares),
-            version.tags.get(DATA, "")[:8], commit[:8], f"{date:%Y-%m-%d}",
+            version.tags.get(DATA, "")[:8], commits.get(version.run, "")[:8],
+            f"{version.date:%Y-%m-%d}",
         ))  # fmt: skip
     return rows
+
+
+def _commits(client: MlflowClient, run_ids: list[str]) -> dict[str, str]:
+    """Run -> commit, with one request per 100 runs."""
+    commits = {}
+    for first in range(0, len(run_ids), 100):
+        chosen = run_ids[first : first + 100]
+        experiments = [e.experiment_id for e in client.search_experiments(max_results=1000)]
+        ids = ", ".join(f"'{run}'" for run in chosen)
+        for run in client.search_runs(experiments, f"attributes.run_id IN ({ids})"):
+            commits[run.info.run_id] = run.data.tags.get(COMMIT, "")
+    return commits
 
 
 def show(client: MlflowClient, name: str, number: int) -> str:

@@ -33,7 +33,8 @@ class Candidate:
     """What the gate knows of the version that wants to become champion.
 
     Attributes:
-        untrained: FID before the first step, from one set of latents.
+        untrained: FID before the first step.
+        untrained_variance: its squared standard error.
         images_seen: at the snapshot.
         collapse: why the training had collapsed at the snapshot; empty if it had not.
         dtype: of the features.
@@ -41,6 +42,7 @@ class Candidate:
 
     scores: Scores
     untrained: float
+    untrained_variance: float
     images_seen: int
     collapse: str
     dtype: str
@@ -108,8 +110,7 @@ def _sound(candidate: Candidate, policy: Policy) -> Rule:
     """Finite, not collapsed, and better than the untrained network by more than noise."""
     scores, seen = candidate.scores, f"at {candidate.images_seen:,} images seen"
     numbers = (scores.fid, scores.spread, candidate.untrained)
-    # The untrained network's FID is of one set of latents.
-    noise = policy.noise * math.sqrt(scores.variance + scores.spread**2)
+    noise = policy.noise * math.sqrt(scores.variance + candidate.untrained_variance)
     text = ""
     if not all(math.isfinite(number) for number in numbers):
         text = f"{scores.metric} {scores.fid} ± {scores.spread} is not finite"
@@ -206,11 +207,14 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
         for event in read_history(trained / NAME)
         if event["event"] == "collapse" and event["images_seen"] == seen
     )
-    protocol = content["protocol"]
     try:
+        scores = Scores.from_metrics(content)
+        # From one set of latents, unless it is close to the trained one's.
+        count = len(content.get("untrained_fids", [None]))
+        spread = float(content.get("untrained_spread", scores.spread))
         return Candidate(
-            Scores.from_metrics(content), float(content["untrained"]), int(seen),
-            next(collapses, ""), str(protocol["dtype"]),
+            scores, float(content["untrained"]), spread**2 / count, int(seen),
+            next(collapses, ""), str(content["protocol"]["dtype"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise FaceganError(f"metrics.json: {error!r}; run: dvc repro evaluate") from None

@@ -32,11 +32,11 @@ def lineage(client: MlflowClient, name: str, number: int) -> tuple[Rows, list[st
     commit = commit_of(version, run)
     rows = [
         ("generator", version.tags.get(registry.GENERATOR, "unknown")),
-        ("registered", f"{version.created}"),
+        ("registered", f"{version.date:%Y-%m-%d %H:%M} UTC"),
         ("commit", commit + " with uncommitted changes" * (tags.get(DIRTY) == "true")),
         ("photographs", tags.get(PHOTOGRAPHS, "DVC's hash is not recorded")),
         ("images", version.tags.get(registry.DATA, "unknown")),
-        ("run", version.run + "" if run else f"{version.run} is deleted"),
+        ("run", version.run if run else f"{version.run} is deleted"),
     ]
     known = ("facegan.versions", "facegan.device", "facegan.machine", "mlflow.user")
     rows += [(key.partition(".")[2], tags[key]) for key in known if key in tags]

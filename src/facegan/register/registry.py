@@ -5,6 +5,7 @@ overwrites another's. The champion follows from them (`Registry.champion`), and 
 follow from the champion (`roles`).
 """
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -90,12 +91,16 @@ class Version:
     tags: Mapping[str, str]
     run: str
     model: str
-    created: int
+    created: int  # milliseconds since 1970
     description: str
 
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.number}"
+
+    @property
+    def date(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.created / 1000, datetime.UTC)
 
     @classmethod
     def of(cls, version: ModelVersion) -> Self:

@@ -83,14 +83,14 @@ def register(
         messages = repair(client, found)
         run = runs.mirror(client, trained, name)
         runs.log_scores(client, run, content)
+        own = None
         if existing := found.of_generator(sha256):
-            number = existing[0].number
             files.require_intact(existing[0], trained)
         else:
-            _create(trained, metrics, content, settings, run)
-        number = _one_version(client, name, sha256)
-        version = registry.require(client, name, number)[1]
-        if not promotion.is_decided(version):
+            own = _create(trained, metrics, content, settings, run)
+        number = _one_version(client, name, sha256, own)
+        found, version = registry.require(client, name, number)
+        if found.champion is None or not promotion.is_decided(version):
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)
             promotion.run(trial, number)
@@ -149,7 +149,7 @@ def _shape(content: dict[str, Any]) -> str:
 
 def _create(
     trained: Path, metrics: Path, content: dict[str, Any], settings: Register, run: Run
-) -> None:
+) -> int:
     from facegan.register import export
 
     scores, protocol = Scores.from_metrics(content), content["protocol"]
@@ -162,13 +162,17 @@ def _create(
         attached = [metrics, *card.write(Path(folder), text, content, trained)]
         uri = export.log_model(trained, attached, run.info.run_id, tags)
     # Not awaited, because another process may have deleted it as a duplicate.
-    mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
+    version = mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
+    return int(version.version)
 
 
-def _one_version(client: MlflowClient, name: str, sha256: str) -> int:
-    """The version of a generator; later ones, which another process created at once, are deleted.
+def _one_version(client: MlflowClient, name: str, sha256: str, own: int | None) -> int:
+    """The version of a generator; later ones, which processes created at once, are deleted.
 
     One that a person or the gate gave a role is kept.
+
+    Args:
+        own: the version that this process created.
     """
     found = registry.read(client, name)
     first, *others = found.of_generator(sha256)
@@ -177,7 +181,8 @@ def _one_version(client: MlflowClient, name: str, sha256: str) -> int:
         if version.stage == "None" and version.number not in promoted and GATE not in version.tags:
             with contextlib.suppress(MlflowException):  # that process deleted it itself
                 client.delete_model_version(name, str(version.number))
-                client.delete_logged_model(version.model)
+                if version.number == own:  # another process may still write to its model
+                    client.delete_logged_model(version.model)
     return first.number
 
 

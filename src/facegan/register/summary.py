@@ -35,7 +35,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         rows.insert(1, ("", note))
     version = find_registered(name, file_sha256(trained / WEIGHTS))
     if version is None:
-        rows.append(("registered", f"not yet; run: facegan register {trained} {metrics} ..."))
+        rows.append(("registered", "not yet; run: dvc repro --single-item --force register"))
     else:
         alias = "".join(f", @{alias}" for alias in version.aliases)
         rows.append(("registered", f"{name} version {version.version}, {version.stage}{alias}"))
