@@ -47,7 +47,7 @@ def test_show_has_the_decision_and_the_card(two: Two) -> None:
     assert text.startswith("champion: ")
     for part in ("32x32 grey images", "MNIST, CC BY-SA 3.0", "| memorised | 0.01 |", "lr 0.1"):
         assert part in text
-    assert "**Generates**" in client.get_model_version(NAME, "1").description
+    assert "**Generates**" in registry.read(client, NAME).versions[1].description
 
 
 def test_a_card_shows_the_snapshots_samples(tmp_path: Path, two: Two) -> None:
@@ -115,7 +115,7 @@ def test_a_difference_has_parameters_scores_and_a_picture(two: Two, tmp_path: Pa
 
 def test_lineage_names_what_is_not_at_hand(two: Two) -> None:
     client, _ = two
-    version = client.get_model_version(NAME, "1")
+    version = registry.read(client, NAME).versions[1]
     commit, sha256 = "c" * 40, version.tags[registry.GENERATOR]
     tags = {
         "mlflow.source.git.commit": commit,
@@ -123,7 +123,7 @@ def test_lineage_names_what_is_not_at_hand(two: Two) -> None:
         "facegan.dvc.data.data": "d" * 32 + ".dir",
     }
     for key, value in tags.items():
-        client.set_tag(version.run_id, key, value)
+        client.set_tag(version.run, key, value)
     text = models("lineage", 1)
     assert f"commit: {commit} with uncommitted changes" in text
     assert f"  git checkout {commit}\n" in text and "git apply provenance/" in text
@@ -132,20 +132,18 @@ def test_lineage_names_what_is_not_at_hand(two: Two) -> None:
     assert f"not at hand: photographs {'d' * 32}.dir are not in DVC's cache" in text
 
 
-def test_an_exported_version_is_imported_elsewhere_with_its_files(
-    two: Two, tmp_path: Path, device: "object"
-) -> None:
+def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_path: Path) -> None:
     client, _ = two
     models("export", 1, tmp_path / "out")
     with pytest.raises(FaceganError, match="out: exists; name another folder"):
         models("export", 1, tmp_path / "out")
     assert "registered already" in models("import", tmp_path / "out")
     assert "version 1: imported" in models("import", tmp_path / "out", "--name", "elsewhere")
-    version = client.get_model_version("elsewhere", "1")
-    original = client.get_model_version(NAME, "1")
+    version = registry.read(client, "elsewhere").versions[1]
+    original = registry.read(client, NAME).versions[1]
     assert version.tags[registry.GENERATOR] == original.tags[registry.GENERATOR]
     assert registry.GATE not in version.tags and version.description == original.description
-    assert client.get_run(version.run_id).data.params["train.lr"] == "0.1"
+    assert client.get_run(version.run).data.params["train.lr"] == "0.1"
     folder = versions.download_networks("models:/elsewhere/1", tmp_path)
     assert file_sha256(folder / "generator.safetensors") == version.tags[registry.GENERATOR]
     (file,) = (tmp_path / "out").rglob("generator.safetensors")

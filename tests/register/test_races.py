@@ -3,7 +3,6 @@
 import random
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -15,7 +14,7 @@ from registrations import NAME, Trainer, exit_codes, roles, start
 Two = tuple[MlflowClient, Trainer]
 
 
-def repeated(values: range, quick: tuple[int, ...]) -> Any:
+def repeated(values: range, quick: tuple[int, ...]) -> pytest.MarkDecorator:
     """All `values`, those in `quick` in `make test` too."""
     return pytest.mark.parametrize(
         "n", [pytest.param(n, marks=[] if n in quick else pytest.mark.faults) for n in values]

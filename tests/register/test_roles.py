@@ -7,7 +7,6 @@ import pytest
 from mlflow import MlflowClient
 
 from facegan.register import registry
-from facegan.register.roles import STAGE
 from registrations import NAME, Trainer, roles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
@@ -121,7 +120,7 @@ def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(two:
     for key in client.get_registered_model(NAME).tags:
         client.delete_registered_model_tag(NAME, key)
     for tag in [*client.get_model_version(NAME, "1").tags]:
-        if tag.startswith(registry.SCORES) or tag == STAGE:
+        if tag.startswith(registry.SCORES) or tag == registry.STAGE:
             client.delete_model_version_tag(NAME, "1", tag)
     (line,) = register(2, fid=60.0).messages
     assert line == "version 1 was champion before promotions were recorded"

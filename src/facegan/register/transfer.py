@@ -31,7 +31,7 @@ def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
         raise FaceganError(f"{out}: exists; name another folder")
     files.require_intact(version)
     run = run_of(client, version)
-    record = {
+    record: dict[str, Any] = {
         "name": name,
         "version": number,
         "tags": {key: tag for key, tag in version.tags.items() if key not in ROLES},
