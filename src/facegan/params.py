@@ -92,6 +92,7 @@ class Reference(_Section):
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Augmentation = Literal["brightness", "saturation", "contrast", "translation", "cutout"]
 
 
@@ -147,8 +148,21 @@ class Evaluate(_Section):
     num_samples: Annotated[int, Field(ge=MIN_IMAGES)]
 
 
+class Policy(_Section):
+    """The numbers of the promotion gate, `facegan.register.gate`."""
+
+    max_memorised: Share
+    max_recall_drop: Share
+    max_precision_drop: Share
+    min_improvement: Annotated[float, Field(ge=0, lt=1)]
+    noise: Weight
+
+
 class Register(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    terms: str
+    approval: Literal["automatic", "manual"]
+    policy: Policy
 
 
 class Params(_Section):

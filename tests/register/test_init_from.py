@@ -80,7 +80,8 @@ def version(
         first, dataset, references[1], evaluation, metrics, settings.evaluate,
         settings.reference.official, CPU,
     )  # fmt: skip
-    register(first, metrics, references[1], "faces", CPU)
+    named = settings.register_.model_copy(update={"name": "faces"})
+    register(first, metrics, references[1], named, lambda: CPU)
     return first
 
 

@@ -1,251 +1,232 @@
-"""Registering, promoting and loading generators, in a real MLflow store."""
+"""Registering and promoting generators, in a real MLflow store."""
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from statistics import mean
 
-import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
 
-from consumer import generate_without_facegan
-from facegan.core.digests import file_sha256
+from commands import facegan
 from facegan.core.errors import FaceganError
-from facegan.evaluate.protocol import describe_protocol
+from facegan.evaluate.protocol import SEEDS
 from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
-from facegan.models.architectures import build_generator
-from facegan.models.dcgan import initialise
-from facegan.models.files import load_generator, save_network
-from facegan.models.sampling import generate, latents
-from facegan.register import stage, versions
-from facegan.tracking import connection
+from facegan.models.files import load_generator
+from facegan.register import registry, stage
+from registrations import CONFIG, NAME, Trainer, roles
 
-NAME = "facegan-test"
-CONFIG: dict[str, Any] = {
-    "architecture": "dcgan",
-    "size": 32,
-    "channels": 1,
-    "latent_dim": 10,
-    "base_channels": 4,
-}
-Register = Callable[..., versions.Registered]
-
-
-@pytest.fixture(name="client")
-def make_client(store: Path) -> MlflowClient:
-    return connection.connect()
-
-
-@pytest.fixture(name="register")
-def make_register(
-    client: MlflowClient, tmp_path: Path, references: tuple[Path, Path], device: torch.device
-) -> Register:
-    def register(
-        seed: int, fid: float, num_samples: int = 40, config: dict[str, Any] = CONFIG
-    ) -> versions.Registered:
-        """Register a generator initialised from `seed`, with `fid` as its score."""
-        folder = tmp_path / f"train-{seed}"
-        folder.mkdir(exist_ok=True)
-        network = build_generator(**config)
-        initialise(network, torch.Generator().manual_seed(seed))
-        weights = {k: v * 3 if v.dim() == 4 else v for k, v in network.state_dict().items()}
-        save_network(weights, config, folder / "generator.safetensors")  # with images that differ
-        save_network({"logit": torch.zeros(seed + 1)}, {}, folder / "discriminator.safetensors")
-        start = {
-            "event": "start", "fingerprint": f"{seed}", "data": "", "images": 1, "shape": [],
-            "seed": seed, "train": {}, "quick_fid": "quick_fid",
-        }  # fmt: skip
-        (folder / "history.jsonl").write_text(json.dumps(start) + "\n")
-        protocol = describe_protocol(Statistics.load(references[1]), num_samples)
-        scores: dict[str, Any] = {
-            protocol["name"]: fid,
-            "untrained": 9.0,
-            "floor": 1.0,
-            "images_seen": 1,
-        }
-        scores |= {"protocol": protocol}
-        scores |= {"generator": file_sha256(folder / "generator.safetensors")}
-        metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(scores))
-        return stage.register(folder, metrics, references[1], NAME, device)
-
-    return register
-
-
-def roles(client: MlflowClient) -> dict[str, tuple[str, list[str]]]:
-    """Version -> (stage, aliases)."""
-    aliases = client.get_registered_model(NAME).aliases
-    return {
-        str(v.version): (
-            str(v.current_stage),
-            sorted(a for a, n in aliases.items() if str(n) == str(v.version)),
-        )
-        for v in client.search_model_versions(f"name = '{NAME}'")
-    }
+Two = tuple[MlflowClient, Trainer]
+FILES = ("train-1", "train-1/metrics.json", "official.safetensors")
 
 
 def test_the_first_version_is_champion_and_only_a_lower_fid_replaces_it(
-    register: Register, client: MlflowClient
+    register: Trainer, client: MlflowClient
 ) -> None:
     assert register(1, fid=50.0).stage == "Production"
     worse = register(2, fid=60.0)
     assert (worse.stage, worse.aliases) == ("Staging", ("challenger",))
-    assert (
-        "60.0 does not beat version 1's 50.0 (not comparable with published FIDs)" in worse.reason
-    )
+    assert "60 does not beat version 1's 50; not comparable with published FIDs" in worse.reason
     better = register(3, fid=40.0)
     assert (better.stage, better.aliases) == ("Production", ("champion",))
     assert roles(client) == {
-        "1": ("Archived", []),
-        "2": ("Staging", ["challenger"]),
-        "3": ("Production", ["champion"]),
+        1: ("Archived", ("previous",)),
+        2: ("Staging", ("challenger",)),
+        3: ("Production", ("champion",)),
     }
 
 
-def test_other_statistics_than_those_of_the_scores_are_refused(
-    register: Register, references: tuple[Path, Path], device: torch.device, tmp_path: Path
-) -> None:
-    register(1, fid=50.0)
-    folder = tmp_path / "train-1"
-    metrics = folder / "metrics.json"
-    scores = json.loads(metrics.read_text()) | {"reference": file_sha256(references[1])}
-    metrics.write_text(json.dumps(scores))
-    assert stage.register(folder, metrics, references[1], NAME, device).version == "1"
-    with pytest.raises(
-        FaceganError, match=f"other statistics than {references[0]}; run: dvc repro"
-    ):
-        stage.register(folder, metrics, references[0], NAME, device)
-
-
-def test_registering_again_creates_no_version_and_changes_no_role(
-    register: Register, client: MlflowClient
-) -> None:
-    register(1, fid=50.0)
-    register(2, fid=40.0)
+def test_registering_again_creates_no_version_and_changes_no_role(two: Two) -> None:
+    client, register = two
     before = roles(client)
-    assert register(2, fid=40.0).version == "2"
-    assert register(1, fid=50.0).version == "1"
+    for seed, fid in ((2, 60.0), (1, 50.0)):
+        again = register(seed, fid)
+        assert (again.version, again.messages) == (seed, ())
     assert roles(client) == before
 
 
-def test_a_version_that_was_rolled_back_is_not_promoted_again(
-    register: Register, client: MlflowClient
+def test_registering_again_is_quick_because_it_imports_no_torch(
+    two: Two, references: tuple[Path, Path]
 ) -> None:
-    register(1, fid=50.0)
-    register(2, fid=40.0)
-    client.set_registered_model_alias(NAME, "champion", "1")
-    register(2, fid=40.0)
-    assert str(client.get_model_version_by_alias(NAME, "champion").version) == "1"
+    program = (
+        "import sys, time\n"
+        "from facegan.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)\n"
+    )
+    arguments = ("register", "train-1", "train-1/metrics.json", references[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=two[1].folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("False\n"), done.stdout + done.stderr
+    assert "version 1: Production, @champion" in done.stdout
 
 
-def test_an_interrupted_gate_runs_again(register: Register, client: MlflowClient) -> None:
-    register(1, fid=50.0)
-    register(2, fid=40.0)
-    client.delete_model_version_tag(NAME, "2", versions.GATE)
-    client.set_registered_model_alias(NAME, "champion", "1")
-    assert register(2, fid=40.0).aliases == ("champion",)
-    client.delete_model_version_tag(NAME, "2", versions.GATE)
-    assert register(2, fid=40.0).aliases == ("champion",)
+def test_the_decision_is_in_tag_description_and_run(two: Two) -> None:
+    client, register = two
+    better = register(3, fid=40.0)
+    version = registry.read(client, NAME).versions[3]
+    assert version.tags["facegan.gate"] == f"champion: {better.reason.partition(': ')[2]}"
+    assert "passed: memorised is 0.01" in version.description
+    path = client.download_artifacts(version.run, "gate/version-3.json")
+    record = json.loads(Path(path).read_text())
+    assert [rule["passed"] for rule in record["rules"]] == [True] * 5
+    assert (record["champion"], record["scores"]["fid"]) == (1, 40.0)
+    assert record["policy"]["noise"] == 2.0
+
+
+def test_a_dry_run_explains_and_changes_nothing(two: Two) -> None:
+    client, register = two
+    before = (roles(client), len(client.search_experiments()), _runs(client))
+    lines = register.preview(3, fid=40.0)
+    assert f"passed better: {_metric(register)} 40 beats version 1's 50" in lines
+    assert lines[-1] == f"{NAME}: would be champion"
+    lines = register.preview(4, fid=70.0, memorised=1.0)
+    assert "FAILED original: memorised is 1; valid: at most 0.1" in "\n".join(lines)
+    assert lines[-1] == f"{NAME}: would be challenger"
+    assert register.preview(1, fid=50.0)[0].startswith("registered as version 1, champion: ")
+    assert (roles(client), len(client.search_experiments()), _runs(client)) == before
+
+
+def _runs(client: MlflowClient) -> int:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return len(client.search_runs(experiments))
+
+
+def _metric(register: Trainer) -> str:
+    content = json.loads((register.folder / "train-1" / "metrics.json").read_text())
+    return str(content["protocol"]["name"])
+
+
+def test_a_refused_version_never_becomes_champion(register: Trainer, client: MlflowClient) -> None:
+    copier = register(1, fid=1.0, memorised=1.0)
+    assert (copier.stage, copier.aliases) == ("Staging", ("challenger",))
+    assert "memorised is 1" in copier.reason
+    assert register(2, fid=10.0, images_seen=0).stage == "Staging"
+    assert register(3, fid=10.0, untrained=10.0).stage == "Staging"
+    assert register(4, fid=10.0, collapse="all alike").stage == "Staging"
+    assert register(5, fid=80.0).stage == "Production"
+    assert roles(client)[5] == ("Production", ("champion",))
+
+
+def test_an_interrupted_gate_runs_again(two: Two) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    client.delete_model_version_tag(NAME, "3", registry.GATE)
+    assert register(3, fid=40.0).aliases == ("champion",)
+    client.delete_model_version_tag(NAME, "2", registry.GATE)
+    assert "60 does not beat version 3's 40" in register(2, fid=60.0).reason
 
 
 def test_an_experiments_version_is_a_challenger_until_dvc_repro(
-    register: Register, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register(1, fid=50.0)
+    client, register = two
     monkeypatch.setenv("DVC_EXP_NAME", "funny-name")
-    assert register(2, fid=40.0).aliases == ("challenger",)
-    assert roles(client)["1"] == ("Production", ["champion"])
+    waiting = register(3, fid=40.0)
+    assert waiting.aliases == ("challenger",)
+    assert waiting.reason.endswith("dvc repro --single-item --force register")
+    assert roles(client)[1] == ("Production", ("champion",))
     monkeypatch.delenv("DVC_EXP_NAME")
-    assert register(2, fid=40.0).aliases == ("champion",)
-    assert roles(client)["2"] == ("Production", ["champion"])
+    assert register(3, fid=40.0).aliases == ("champion",)
+    assert roles(client)[3] == ("Production", ("champion",))
 
 
-def test_a_champion_of_another_protocol_is_rescored_under_the_challengers(
-    register: Register, references: tuple[Path, Path], device: torch.device, tmp_path: Path
+def test_a_champion_of_another_protocol_is_rescored_and_the_score_recorded(
+    register: Trainer, references: tuple[Path, Path], device: torch.device, tmp_path: Path
 ) -> None:
+    register.with_policy(max_recall_drop=1.0, max_precision_drop=1.0)
     register(1, fid=0.001)  # unbeatable, from 40 samples
     champion = load_generator(tmp_path / "train-1" / "generator.safetensors", device)
-    rescored = Scorer(Statistics.load(references[1]), 150, device).mean_fid(champion, 50)
-    assert register(2, fid=rescored + 1, num_samples=50).stage == "Staging"
-    better = register(3, fid=rescored - 1, num_samples=50)
-    assert better.stage == "Production" and f"version 1's {rescored}" in better.reason
+    scorer = Scorer(Statistics.load(references[1]), 150, device)
+    rescored = round(mean(scorer.sample(champion, 50, seed).fid for seed in SEEDS), 4)
+    untrained = {"untrained": 10 * rescored}
+    worse = register(2, fid=2 * rescored, num_samples=50, **untrained)
+    assert worse.stage == "Staging"
+    better = register(3, fid=rescored / 2, num_samples=50, **untrained)
+    assert better.stage == "Production" and f"version 1's {rescored:g}" in better.reason
+    client = MlflowClient()
+    protocol = client.get_model_version(NAME, "3").tags[registry.PROTOCOL]
+    tags = client.get_model_version(NAME, "1").tags
+    assert tags[registry.PROTOCOL] != protocol
+    assert json.loads(tags[registry.SCORES + protocol])["fid"] == rescored
 
 
-def test_a_champion_of_another_shape_is_refused_with_advice(register: Register) -> None:
+@pytest.mark.parametrize("text", [None, "not a number", '{"fid": 1}'])
+def test_a_champion_whose_score_was_edited_or_removed_is_rescored(
+    text: str | None, two: Two
+) -> None:
+    client, register = two
+    (tag,) = (t for t in client.get_model_version(NAME, "1").tags if t.startswith("facegan.scores"))
+    for name in (tag, registry.FID):
+        if text is None:
+            client.delete_model_version_tag(NAME, "1", name)
+        else:
+            client.set_model_version_tag(NAME, "1", name, text)
+    register.with_policy(max_recall_drop=1.0, max_precision_drop=1.0)
+    assert register(3, fid=0.5).aliases == ("champion",)
+    assert json.loads(client.get_model_version(NAME, "1").tags[tag])["fid"] > 1
+
+
+def test_generators_of_another_shape_are_refused_with_advice(
+    register: Trainer, client: MlflowClient
+) -> None:
     register(1, fid=50.0, config={**CONFIG, "size": 64, "base_channels": 2})
-    with pytest.raises(FaceganError, match=r"cannot be rescored.*different register\.names"):
-        register(2, fid=40.0, num_samples=50)
+    with pytest.raises(FaceganError, match=r"of 64x64x1 images .* makes 32x32x1; set register\.na"):
+        register(2, fid=40.0)
+    assert list(roles(client)) == [1]
 
 
-def test_scores_of_another_generator_are_refused(
-    register: Register, tmp_path: Path, references: tuple[Path, Path], device: torch.device
-) -> None:
-    register(1, fid=50.0)
-    register(2, fid=40.0)
-    stale = tmp_path / "train-1" / "metrics.json"
+def test_scores_of_another_generator_are_refused(two: Two) -> None:
+    _, register = two
+    stale = register.folder / "train-1" / "metrics.json"
     with pytest.raises(FaceganError, match="computed for another generator"):
-        stage.register(tmp_path / "train-2", stale, references[1], NAME, device)
+        register.register(register.folder / "train-2", stale)
 
 
-@pytest.mark.parametrize("suffix", ["/1", "/Production", "@champion"])
-def test_a_generator_loads_by_version_stage_and_alias(
-    suffix: str, register: Register, device: torch.device, tmp_path: Path
-) -> None:
+def test_with_manual_approval_a_version_waits_for_a_person(two: Two) -> None:
+    client, register = two
+    register.with_policy(approval="manual")
+    waiting = register(3, fid=40.0)
+    assert waiting.aliases == ("challenger",)
+    assert "approve: facegan models approve 3, or tag facegan.approved: yes" in waiting.reason
+    assert register(3, fid=40.0).aliases == ("challenger",)
+    client.set_model_version_tag(NAME, "3", registry.APPROVED, "yes")
+    assert register(3, fid=40.0).aliases == ("champion",)
+
+
+def test_a_champion_whose_files_are_gone_is_named(register: Trainer) -> None:
     register(1, fid=50.0)
-    loaded = versions.load(f"models:/{NAME}{suffix}", device).state_dict()
-    saved = load_generator(tmp_path / "train-1" / "generator.safetensors", device).state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in saved.items())
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        (f"models:/{NAME}", "not a model URI; valid: models:/NAME/VERSION"),
-        (f"models:/{NAME}/Staging", "no version .* is in stage Staging"),
-        (f"models:/{NAME}/7", "not found"),
-        (f"models:/{NAME}@nobody", "nobody"),
-    ],
-)
-def test_a_missing_version_gives_one_line(
-    uri: str, message: str, register: Register, device: torch.device
-) -> None:
+    (file,) = register.folder.glob("mlruns/**/extra_files/generator.safetensors")
+    moved = file.rename(file.with_name("away"))
+    gone = r"version 1: generator.safetensors missing .*facegan models repair 1 FOLDER"
+    with pytest.raises(FaceganError, match=gone):
+        register(1, fid=50.0)
+    assert "generator.safetensors missing in the artifact store" in register(2, fid=40.0).reason
+    with pytest.raises(FaceganError, match=gone):
+        register(1, fid=50.0)
+    moved.rename(file)
     register(1, fid=50.0)
-    with pytest.raises(FaceganError, match=message) as caught:
-        versions.load(uri, device)
-    assert "\n" not in str(caught.value)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(FaceganError, match=r"generator.safetensors changed"):
+        register(1, fid=50.0)
 
 
-def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
-    register: Register, client: MlflowClient, device: torch.device, tmp_path: Path
-) -> None:
-    register(1, fid=50.0)
-    (weights,) = tmp_path.glob("mlruns/**/extra_files/generator.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(
-        FaceganError, match=r"sha256 is .* the version's tag facegan\.generator is "
-    ):
-        versions.load(f"models:/{NAME}/1", device)
+def test_a_missing_score_file_is_one_line(two: Two) -> None:
+    result = facegan("register", *FILES, "--dry-run", cwd=two[1].folder)
+    assert result.returncode == 0 and "registered as version 1" in result.stdout
+    (two[1].folder / "train-1" / "metrics.json").write_text("{}")
+    result = facegan("register", *FILES, cwd=two[1].folder)
+    assert result.returncode == 1
+    assert "no scores ('generator' is missing); run: dvc repro evaluate" in result.stderr
 
 
-def test_a_process_without_this_package_generates_by_stage_and_by_alias(
-    register: Register, tmp_path: Path, device: torch.device
-) -> None:
-    register(1, fid=50.0)
-    images = generate_without_facegan(tmp_path, NAME, CONFIG["latent_dim"])
-    z = latents(7, CONFIG["latent_dim"], seed=0)
-    ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
-    assert len(ours.unique(dim=0)) == 7
-    assert (torch.from_numpy(images).int() - ours.cpu().int()).abs().max() <= 1
-
-
-def test_the_exported_model_generates_what_the_generator_generates(
-    register: Register, client: MlflowClient, device: torch.device
-) -> None:
-    register(1, fid=50.0)
-    z = latents(5, 10, 3)
-    exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-    ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
-    assert (torch.from_numpy(exported.predict(z.numpy())).int() - ours.int()).abs().max() <= 1
+def test_the_registered_version_of_a_generator_is_found(two: Two) -> None:
+    sha256 = two[0].get_model_version(NAME, "2").tags[registry.GENERATOR]
+    found = stage.find_registered(NAME, sha256)
+    assert found is not None and (found.version, found.stage) == (2, "Staging")
+    assert stage.find_registered(NAME, "0" * 64) is None

@@ -13,7 +13,7 @@ SCORES: dict[str, Any] = {
     "untrained": 326.2,
     "protocol": {
         "name": NAME,
-        "latents": 3,
+        "seeds": [0, 10, 20],
         "num_samples": 60,
         "num_real": 50,
         "comparability_note": "",

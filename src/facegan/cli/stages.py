@@ -1,13 +1,16 @@
 """Commands for the stages, their input and their parameters."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from facegan.core.addresses import public
 from facegan.core.errors import FaceganError
 from facegan.core.project import in_project, project_root
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer()
 
@@ -249,17 +252,31 @@ def register(
     metrics: Annotated[Path, typer.Argument(help="Scores that evaluate wrote.")],
     official: Annotated[Path, typer.Argument(help="Statistics for the official FID.")],
     params: ParamsFile = PARAMS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Explain the gate's decision; change nothing.")
+    ] = False,
 ) -> None:
-    """Register the generator as a version in MLflow; promote it if its FID beats the champion's.
+    """Register the generator as a version in MLflow; promote it if the promotion gate passes.
 
     Example: facegan register artifacts/train artifacts/metrics.json official.safetensors
     """
-    from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.params import load_params
     from facegan.register import stage
 
-    name, device = load_params(params).register_.name, choose_device()
-    keep_freed_memory()
-    result = stage.register(trained, metrics, official, name, device)
+    settings = load_params(params).register_
+    if dry_run:
+        for line in stage.preview(trained, metrics, official, settings, _device):
+            typer.echo(line)
+        return
+    result = stage.register(trained, metrics, official, settings, _device)
+    for message in result.messages:
+        typer.echo(f"register: {message}", err=True)
     aliases = "".join(f", @{alias}" for alias in result.aliases)
-    typer.echo(f"{name} version {result.version}: {result.stage}{aliases} ({result.reason})")
+    typer.echo(f"{result.name} version {result.version}: {result.stage}{aliases} ({result.reason})")
+
+
+def _device() -> "torch.device":
+    from facegan.cli.device import choose_device, keep_freed_memory
+
+    keep_freed_memory()
+    return choose_device()

@@ -57,6 +57,7 @@ def auto_preset(photographs: Photographs) -> str:
             f"facegan-auto{resolution}{'-grey' * photographs.is_grey}",
             "in MLflow's registry",
         ),
+        "terms": ("not stated", "of the photographs; in the model card"),
         **_training(text, count, photographs.is_grey, IMAGES_SEEN[base]),
         **_scores(text, count),
     }

@@ -1,98 +1,220 @@
-"""The promotion gate: decides whether a version becomes champion or challenger.
+"""The promotion gate: the rules that a version must pass to become champion, in their order.
 
-The champion is the version with the lowest FID. FIDs are compared under the same protocol only: a
-champion scored under another protocol is rescored under the new version's.
+The numbers are `register.policy` in `params.yaml`. `decide` is a function of its arguments alone;
+`promotion` records what it returns.
 """
 
-import os
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-
 from facegan.core.errors import FaceganError
-from facegan.evaluate.protocol import SEEDS
-from facegan.evaluate.scorer import Scorer
-from facegan.features.frechet import Statistics
-from facegan.register.versions import (
-    CHALLENGER,
-    CHAMPION,
-    FID,
-    GATE,
-    PROTOCOL,
-    assign_role,
-    load_version,
-)
+from facegan.core.history import NAME, read_history
+from facegan.params import Policy
+from facegan.register.scores import Scores
+
+# An honest generator exceeds the limit of memorised samples by chance once in so many times.
+CHANCE = 1000
 
 
-def decide_promotion(
-    client: MlflowClient,
-    version: ModelVersion,
-    scores: dict[str, Any],
-    official: Path,
-    device: torch.device,
-) -> None:
-    """Assign a version's role, and record the reason in its description and its tag `facegan.gate`.
+@dataclass(frozen=True)
+class Rule:
+    """One rule's result, with the numbers that it rests on."""
 
-    A version becomes champion if there is no other champion, or if its FID is lower than the
-    champion's. Otherwise it becomes challenger. A version of a DVC experiment (`DVC_EXP_NAME`)
-    becomes challenger without a comparison and without the tag, so that the gate runs when it is
-    registered outside an experiment.
+    name: str
+    passed: bool
+    explanation: str
 
-    The tag is written last: the gate runs again for a version whose decision was interrupted.
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the gate knows of the version that wants to become champion.
+
+    Attributes:
+        untrained: FID before the first step.
+        untrained_variance: its squared standard error.
+        images_seen: at the snapshot.
+        collapse: why the training had collapsed at the snapshot; empty if it had not.
+        dtype: of the features.
+    """
+
+    scores: Scores
+    untrained: float
+    untrained_variance: float
+    images_seen: int
+    collapse: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion that a candidate is compared with.
+
+    Attributes:
+        scores: under the candidate's protocol.
+        rescored: the protocol that it was scored under before; empty if under the candidate's.
+    """
+
+    version: int
+    scores: Scores
+    rescored: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version becomes champion, and the results of all rules.
+
+    Attributes:
+        notes: the checks that this version did without.
+    """
+
+    rules: tuple[Rule, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(rule.passed for rule in self.rules)
+
+    @property
+    def reason(self) -> str:
+        """One line: what failed, or what the version was better than, and the notes."""
+        failed = [rule for rule in self.rules if not rule.passed]
+        decisive = failed or [rule for rule in self.rules if rule.name in ("better", "rescored")]
+        return "; ".join([*(rule.explanation for rule in decisive), *self.notes])
+
+
+def decide(candidate: Candidate, champion: Champion | None, policy: Policy) -> Decision:
+    """Apply the rules to a candidate.
 
     Args:
-        scores: content of `metrics.json`.
-        official: feature statistics for rescoring the champion.
-    Raises:
-        FaceganError: if the champion cannot be rescored.
+        champion: None if the registered model has none.
     """
-    if "DVC_EXP_NAME" in os.environ:
-        assign_role(client, version, CHALLENGER)
-        return
-    name, protocol = version.name, scores["protocol"]
-    metric, fid = protocol["name"], scores[protocol["name"]]
-    note = protocol["comparability_note"] and f" ({protocol['comparability_note']})"
-    champion = _champion(client, name)
-    if champion is None or champion.version == version.version:
-        role, reason = CHAMPION, f"{metric} {fid}{note}: no other champion"
+    scores = candidate.scores
+    rules = [_scored(scores), _sound(candidate, policy), _original(scores, policy)]
+    if champion is None:
+        rules.append(Rule("better", True, f"{scores.metric} {scores.fid:g}: no other champion"))
     else:
-        champion_fid = _champion_fid(champion, scores, official, device)
-        role = CHAMPION if fid < champion_fid else CHALLENGER
-        verb = "beats" if role == CHAMPION else "does not beat"
-        reason = f"{metric} {fid} {verb} version {champion.version}'s {champion_fid}{note}"
-    assign_role(client, version, role)
-    client.update_model_version(name, version.version, description=reason)
-    client.set_model_version_tag(name, version.version, GATE, f"{role}: {reason}")
+        rules += [_diverse(scores, champion, policy), _better(scores, champion, policy)]
+        rules += _rescored(champion)
+    return Decision(tuple(rules), tuple(_notes(candidate)))
 
 
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    aliases = client.get_registered_model(name).aliases
-    return client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
+def _scored(scores: Scores) -> Rule:
+    text = f"scored as {scores.metric} under protocol {scores.protocol}, for this generator"
+    return Rule("scored", True, text)  # `read_metrics` refuses all others
 
 
-def _champion_fid(
-    champion: ModelVersion, scores: dict[str, Any], official: Path, device: torch.device
-) -> float:
-    """Return the champion's FID under the protocol of `scores`.
+def _sound(candidate: Candidate, policy: Policy) -> Rule:
+    """Finite, not collapsed, and better than the untrained network by more than noise."""
+    scores, seen = candidate.scores, f"at {candidate.images_seen:,} images seen"
+    numbers = (scores.fid, scores.spread, candidate.untrained)
+    noise = policy.noise * math.sqrt(scores.variance + candidate.untrained_variance)
+    text = ""
+    if not all(math.isfinite(number) for number in numbers):
+        text = f"{scores.metric} {scores.fid} ± {scores.spread} is not finite"
+    elif candidate.collapse:
+        text = f"the training had collapsed {seen}: {candidate.collapse}"
+    elif candidate.images_seen == 0:
+        text = "the best snapshot is the network before the first step"
+    elif candidate.untrained - scores.fid <= noise:
+        text = (
+            f"{scores.metric} {scores.fid:g} is not better than {candidate.untrained:g} before "
+            f"the first step by more than noise ({noise:.3g})"
+        )
+    sound = f"{scores.fid:g} is finite, below {candidate.untrained:g} before the first step"
+    return Rule("sound", not text, text or f"{sound}; no collapse {seen}")
 
-    The FID in the champion's tag is used if it has this protocol. Otherwise the champion is loaded
-    and rescored with the statistics in `official`.
+
+def _original(scores: Scores, policy: Policy) -> Rule:
+    """Memorised samples at most their limit, or what chance explains with few held-out images."""
+    if scores.memorised is None:
+        return Rule("original", True, "memorised samples were not counted")
+    limit = policy.max_memorised
+    if scores.held_out:
+        # The share is distributed as Beta(1, m) where the closest of m held-out images decides.
+        limit = max(limit, 1 - (1 / CHANCE) ** (1 / scores.held_out))
+    text = (
+        f"memorised is {scores.memorised:g}; valid: at most {limit:.3g} with "
+        f"{scores.held_out:,} held-out images"
+    )
+    return Rule("original", scores.memorised <= limit, text)
+
+
+def _diverse(scores: Scores, champion: Champion, policy: Policy) -> Rule:
+    """Neither recall nor precision below the champion's by more than their limit."""
+    limits = {"recall": policy.max_recall_drop, "precision": policy.max_precision_drop}
+    lines, passed = [], True
+    for name, limit in limits.items():
+        ours, theirs = getattr(scores, name), getattr(champion.scores, name)
+        if ours is None or theirs is None:
+            lines.append(f"{name} was not computed")
+            continue
+        passed &= ours >= theirs - limit
+        verb = "at least" if ours >= theirs - limit else "below"
+        lines.append(
+            f"{name} {ours:g} is {verb} version {champion.version}'s {theirs:g} - {limit:g}"
+        )
+    return Rule("diverse", passed, "; ".join(lines))
+
+
+def _better(scores: Scores, champion: Champion, policy: Policy) -> Rule:
+    """FID lower by more than `min_improvement`, and by more than noise."""
+    theirs = champion.scores
+    difference = theirs.fid - scores.fid
+    noise = policy.noise * math.sqrt(scores.variance + theirs.variance)
+    needed = max(noise, policy.min_improvement * theirs.fid)
+    other = f"version {champion.version}'s {theirs.fid:g}"
+    if difference > needed:
+        return Rule("better", True, f"{scores.metric} {scores.fid:g} beats {other}")
+    ours = f"{scores.metric} {scores.fid:g}"
+    if abs(difference) <= needed:
+        text = f"{ours} is not distinguishable from {other} (needs {needed:.3g} less)"
+        return Rule("better", False, text)
+    return Rule("better", False, f"{ours} does not beat {other}")
+
+
+def _rescored(champion: Champion) -> list[Rule]:
+    if not champion.rescored:
+        return []
+    text = (
+        f"version {champion.version} was scored under {champion.rescored}; under "
+        f"{champion.scores.protocol} it has {champion.scores.fid:g}"
+    )
+    return [Rule("rescored", True, text)]
+
+
+def _notes(candidate: Candidate) -> Iterator[str]:
+    scores = candidate.scores
+    if candidate.dtype != "float32":
+        yield f"fewer checks: features in {candidate.dtype}"
+    if scores.memorised is None or not scores.held_out:
+        yield "fewer checks: no held-out images, so nothing says whether it memorises"
+    if scores.precision is None or scores.recall is None:
+        yield "fewer checks: no precision and recall"
+
+
+def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
+    """The gate's view of `metrics.json` and of the training in the folder `trained`.
+
+    Raises:
+        FaceganError: if the training's history cannot be read.
     """
-    protocol = scores["protocol"]
-    if champion.tags.get(PROTOCOL) == protocol["id"]:
-        return float(champion.tags[FID])
-    with TemporaryDirectory() as folder:
-        generator = load_version(champion, Path(folder), device)
-    statistics = Statistics.load(official)
+    seen = content["images_seen"]
+    collapses = (
+        str(event.get("reason", "collapse"))
+        for event in read_history(trained / NAME)
+        if event["event"] == "collapse" and event["images_seen"] == seen
+    )
     try:
-        scorer = Scorer(statistics, len(SEEDS) * protocol["num_samples"], device)
-        return scorer.mean_fid(generator, protocol["num_samples"])
-    except FaceganError as error:
-        hint = "generators of different image shapes need different register.names"
-        raise FaceganError(
-            f"{champion.name} version {champion.version}: cannot be rescored: {error}; {hint}"
-        ) from None
+        scores = Scores.from_metrics(content)
+        # From one set of latents, unless it is close to the trained one's.
+        count = len(content.get("untrained_fids", [None]))
+        spread = float(content.get("untrained_spread", scores.spread))
+        return Candidate(
+            scores, float(content["untrained"]), spread**2 / count, int(seen),
+            next(collapses, ""), str(content["protocol"]["dtype"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise FaceganError(f"metrics.json: {error!r}; run: dvc repro evaluate") from None

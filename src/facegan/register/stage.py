@@ -1,117 +1,208 @@
 """Registers a trained generator as a version in MLflow's registry."""
 
-import json
-import shutil
-from importlib import metadata
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
-import torch
+from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.exceptions import MlflowException
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.models.files import load_generator
-from facegan.models.sampling import ImageGenerator, latents
-from facegan.register.gate import decide_promotion
-from facegan.register.versions import (
+from facegan.params import Register
+from facegan.register import card, files, promotion, registry, roles
+from facegan.register.gate import read_candidate
+from facegan.register.promotion import Trial
+from facegan.register.registry import (
+    BY_HAND,
+    DATA,
     FID,
     GATE,
-    NETWORKS,
+    METRIC,
     PROTOCOL,
-    WEIGHTS,
-    Registered,
-    describe,
-    find_version,
+    SCORES,
+    SHAPE,
+    Registry,
 )
+from facegan.register.scores import WEIGHTS, Scores, read_metrics
 from facegan.tracking import connection, runs
 
-# Packages that consumers of the model need.
-REQUIREMENTS = ("mlflow", "numpy", "torch")
+if TYPE_CHECKING:  # registering again needs no torch
+    import torch
+
+WAITING = "DVC experiment; the gate runs at: dvc repro --single-item --force register"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version: its stage, its aliases, the gate's reason for them, and what this
+    call repaired or adopted."""
+
+    name: str
+    version: int
+    stage: str
+    aliases: tuple[str, ...]
+    reason: str
+    messages: tuple[str, ...] = ()
 
 
 def register(
-    trained: Path, metrics: Path, official: Path, name: str, device: torch.device
+    trained: Path,
+    metrics: Path,
+    official: Path,
+    settings: Register,
+    choose_device: "Callable[[], torch.device]",
 ) -> Registered:
-    """Register the generator in the folder `trained` as a version of `name`, and run the gate.
+    """Register the generator in the folder `trained` as a version, and run the promotion gate.
 
-    The promotion gate (`decide_promotion`) assigns the version's alias and stage. Registering
-    again changes nothing: each generator has one version, and the gate runs once per version.
+    Registering again changes nothing: each generator has one version, and the gate decides once
+    about it. Aliases and stages that disagree are repaired; a champion that a person chose stays.
 
     Args:
         trained: the folder that `train` wrote.
         metrics: the scores that `evaluate` wrote.
         official: the feature statistics for rescoring a champion of another protocol.
-        name: the registered model.
+        choose_device: for rescoring.
     Returns:
         The version with its stage, its aliases and the gate's reason.
     Raises:
-        FaceganError: if the scores belong to another generator, or MLflow cannot be reached.
+        FaceganError: if the scores belong to another generator, the registered model has generators
+            of another image shape, a version's files are gone, or MLflow cannot be reached.
     """
-    scores = _read_scores(metrics)
-    sha256 = file_sha256(trained / WEIGHTS)
-    if scores["generator"] != sha256:
-        raise FaceganError(f"{metrics}: computed for another generator; run: dvc repro evaluate")
-    if scores.get("reference") not in (None, file_sha256(official)):
-        raise FaceganError(
-            f"{metrics}: computed with other statistics than {official}; run: dvc repro evaluate"
-        )
-    client = connection.connect()
+    content, sha256 = read_metrics(metrics, trained, official), file_sha256(trained / WEIGHTS)
+    client, name = connection.connect(), settings.name
+    candidate = read_candidate(content, trained)
     with connection.translate_errors():
+        found = registry.read(client, name)
+        _require_shape(found, content)
+        messages = repair(client, found)
         run = runs.mirror(client, trained, name)
-        runs.log_scores(client, run, scores)
-        version = find_version(client, name, sha256)
-        if version is None:
-            version = _create(trained, metrics, scores, name, run)
-        if GATE not in version.tags:
-            decide_promotion(client, version, scores, official, device)
-        return describe(client, name, version.version)
+        runs.log_scores(client, run, content)
+        own = None
+        if existing := found.of_generator(sha256):
+            files.require_intact(existing[0], trained)
+        else:
+            own = _create(trained, metrics, content, settings, run)
+        number = _one_version(client, name, sha256, own)
+        found, version = registry.require(client, name, number)
+        if found.champion is None or not promotion.is_decided(version):
+            text = card.text(name, settings.terms, content, trained)
+            trial = Trial(client, settings, candidate, content, official, choose_device, text)
+            promotion.run(trial, number)
+        return describe(registry.read(client, name), number, messages)
 
 
-def _read_scores(path: Path) -> dict[str, Any]:
-    try:
-        scores: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FaceganError(f"{path}: no scores ({error}); run: dvc repro evaluate") from None
-    return scores
+def preview(
+    trained: Path,
+    metrics: Path,
+    official: Path,
+    settings: Register,
+    choose_device: "Callable[[], torch.device]",
+) -> list[str]:
+    """What `register` would decide, as lines; nothing is changed."""
+    content = read_metrics(metrics, trained, official)
+    client, candidate = connection.connect(), read_candidate(content, trained)
+    with connection.translate_errors():
+        found = registry.read(client, settings.name)
+        _require_shape(found, content)
+        trial = Trial(client, settings, candidate, content, official, choose_device, "")
+        existing = found.of_generator(file_sha256(trained / WEIGHTS))
+        if existing and promotion.is_decided(existing[0]):
+            version = existing[0]
+            return [f"registered as version {version.number}, {version.tags[GATE]}"]
+        decision = trial.judge(found.champion, keep=False)
+    manual = settings.approval == "manual" and "; it would wait for approval"
+    verb = "would be champion" if decision.passed else "would be challenger"
+    return [*promotion.explain(decision), f"{settings.name}: {verb}{manual or ''}"]
+
+
+def repair(client: MlflowClient, found: Registry) -> tuple[str, ...]:
+    """Adopt a champion that a person chose; else make alias, stage and tags agree again."""
+    adopted = roles.adopt(client, found)
+    lines = roles.converge(client, found.name)
+    return (*adopted, *(f"repaired: {line}" for line in lines if not adopted))
+
+
+def _require_shape(found: Registry, content: dict[str, Any]) -> None:
+    """
+    Raises:
+        FaceganError: if another version generates images of another shape.
+    """
+    shape = _shape(content)
+    for version in reversed(list(found.versions.values())):
+        other = version.tags.get(SHAPE, shape)
+        if other != shape:
+            raise FaceganError(
+                f"{found.name} has generators of {other} images (version {version.number}), and "
+                f"this one makes {shape}; set register.name to another name"
+            )
+
+
+def _shape(content: dict[str, Any]) -> str:
+    return "x".join(map(str, content["protocol"]["shape"]))
 
 
 def _create(
-    trained: Path, metrics: Path, scores: dict[str, Any], name: str, run: Run
-) -> ModelVersion:
-    """Create a version with the network as `pt2`, for any consumer, and as safetensors, for the
-    `facegan` commands.
+    trained: Path, metrics: Path, content: dict[str, Any], settings: Register, run: Run
+) -> int:
+    from facegan.register import export
+
+    scores, protocol = Scores.from_metrics(content), content["protocol"]
+    tags = {tag: file_sha256(trained / file) for file, tag in files.NETWORKS.items()}
+    tags |= {PROTOCOL: scores.protocol, FID: str(scores.fid), METRIC: scores.metric}
+    tags |= {SCORES + scores.protocol: scores.to_json()}
+    tags |= {DATA: protocol["data"], SHAPE: _shape(content)}
+    text = card.text(settings.name, settings.terms, content, trained)
+    with TemporaryDirectory() as folder:
+        attached = [metrics, *card.write(Path(folder), text, content, trained)]
+        uri = export.log_model(trained, attached, run.info.run_id, tags)
+    # Not awaited, because another process may have deleted it as a duplicate.
+    version = mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
+    return int(version.version)
+
+
+def _one_version(client: MlflowClient, name: str, sha256: str, own: int | None) -> int:
+    """The version of a generator; later ones, which processes created at once, are deleted.
+
+    One that a person or the gate gave a role is kept.
+
+    Args:
+        own: the version that this process created.
     """
-    # Exported from the CPU and in eval mode: in train mode, an image would depend on its batch.
-    generator = load_generator(trained / WEIGHTS, torch.device("cpu"))
-    generator.to(memory_format=torch.contiguous_format)  # required by the export
-    image = (-1, generator.size, generator.size, generator.channels)
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("float32"), (-1, generator.latent_dim))]),
-        Schema([TensorSpec(np.dtype("uint8"), image)]),
-    )
-    with TemporaryDirectory() as folder, mlflow.start_run(run_id=run.info.run_id):
-        # Copies, because MLflow refuses links that lead out of a folder, such as into DVC's cache.
-        files = [shutil.copy(path, folder) for path in (*map(trained.joinpath, NETWORKS), metrics)]
-        model = mlflow.pytorch.log_model(
-            ImageGenerator(generator).eval(),
-            name="generator",
-            # A batch of 2, because a batch of 1 would fix the exported batch size.
-            input_example=latents(2, generator.latent_dim, 0).numpy(),
-            signature=signature,
-            serialization_format="pt2",
-            extra_files=[str(file) for file in files],
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
-        )
-    protocol = scores["protocol"]
-    tags = {tag: file_sha256(trained / name) for name, tag in NETWORKS.items()}
-    tags |= {PROTOCOL: protocol["id"], FID: str(scores[protocol["name"]])}
-    tags["facegan.metric"] = protocol["name"]
-    tags["facegan.data"] = protocol["data"]
-    return mlflow.register_model(model.model_uri, name, tags=tags)
+    found = registry.read(client, name)
+    first, *others = found.of_generator(sha256)
+    promoted = {entry.version for entry in found.promotions}
+    for version in others:
+        if version.stage == "None" and version.number not in promoted and GATE not in version.tags:
+            with contextlib.suppress(MlflowException):  # that process deleted it itself
+                client.delete_model_version(name, str(version.number))
+                if version.number == own:  # another process may still write to its model
+                    client.delete_logged_model(version.model)
+    return first.number
+
+
+def describe(found: Registry, number: int, messages: tuple[str, ...] = ()) -> Registered:
+    version = found.versions[number]
+    reason = version.tags.get(GATE, WAITING)
+    if by_hand := version.tags.get(BY_HAND):
+        reason = by_hand
+    aliases = found.aliases_of(number)
+    return Registered(found.name, number, version.stage, aliases, reason, messages)
+
+
+def find_registered(name: str, sha256: str) -> Registered | None:
+    """Return the version of the generator with this sha256, or None if it is not registered.
+
+    Raises:
+        FaceganError: if MLflow cannot be reached.
+    """
+    client = connection.connect()
+    with connection.translate_errors():
+        found = registry.read(client, name)
+        existing = found.of_generator(sha256)
+        return describe(found, existing[0].number) if existing else None

@@ -6,7 +6,8 @@ from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.register.versions import find_registered
+from facegan.register.scores import WEIGHTS
+from facegan.register.stage import find_registered
 
 
 def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[tuple[str, str]]:
@@ -33,9 +34,9 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     ]  # fmt: skip
     if note := protocol["comparability_note"]:
         rows.insert(1, ("", note))
-    version = find_registered(name, file_sha256(trained / "generator.safetensors"))
+    version = find_registered(name, file_sha256(trained / WEIGHTS))
     if version is None:
-        rows.append(("registered", f"not yet; run: facegan register {trained} {metrics} ..."))
+        rows.append(("registered", "not yet; run: dvc repro --single-item --force register"))
     else:
         alias = "".join(f", @{alias}" for alias in version.aliases)
         rows.append(("registered", f"{name} version {version.version}, {version.stage}{alias}"))

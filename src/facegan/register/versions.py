@@ -1,117 +1,72 @@
-"""MLflow's model registry: register, promote, load."""
+"""Loads generators from MLflow's registry."""
 
 import re
-import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
 import torch
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
+from facegan.register import files, registry
+from facegan.register.files import NETWORKS
+from facegan.register.registry import Version
+from facegan.register.scores import WEIGHTS
 from facegan.tracking import connection
-
-CHAMPION, CHALLENGER = "champion", "challenger"
-STAGES = {CHAMPION: "Production", CHALLENGER: "Staging"}
-# Tags of a version.
-GENERATOR = "facegan.generator"  # sha256 of its safetensors file, which identifies it
-DISCRIMINATOR = "facegan.discriminator"  # sha256 of the discriminator trained with it
-FID, PROTOCOL = "facegan.fid", "facegan.protocol"
-GATE = "facegan.gate"  # the gate's decision and reason; without it, the gate runs
-# Files beside the exported model, and the tags with their sha256.
-NETWORKS = {"generator.safetensors": GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
-WEIGHTS = "generator.safetensors"
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A registered version: its stage, its aliases and the gate's reason for them."""
-
-    name: str
-    version: str
-    stage: str
-    aliases: tuple[str, ...]
-    reason: str
-
-
-def find_version(client: MlflowClient, name: str, sha256: str) -> ModelVersion | None:
-    found = client.search_model_versions(f"name = '{name}' AND tags.`{GENERATOR}` = '{sha256}'")
-    return min(found, key=lambda version: int(version.version), default=None)
-
-
-def assign_role(client: MlflowClient, version: ModelVersion, role: str) -> None:
-    """Give a version the alias and stage of its role; a champion loses the alias `challenger`."""
-    name, number = version.name, version.version
-    client.set_registered_model_alias(name, role, number)
-    if role == CHAMPION and client.get_registered_model(name).aliases.get(CHALLENGER) == number:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    with warnings.catch_warnings():
-        # MLflow deprecates stages in favour of aliases; both work as long as MLflow has them.
-        warnings.simplefilter("ignore", FutureWarning)
-        client.transition_model_version_stage(
-            name, number, STAGES[role], archive_existing_versions=True
-        )
-
-
-def describe(client: MlflowClient, name: str, number: str) -> Registered:
-    version = client.get_model_version(name, number)
-    all_aliases = client.get_registered_model(name).aliases
-    aliases = tuple(sorted(alias for alias, n in all_aliases.items() if str(n) == str(number)))
-    reason = version.tags.get(GATE, "DVC experiment; the gate runs by: dvc repro -sf register")
-    return Registered(name, str(number), str(version.current_stage), aliases, reason)
-
-
-def find_registered(name: str, sha256: str) -> Registered | None:
-    """Return the version of the generator with this sha256, or None if it is not registered.
-
-    Raises:
-        FaceganError: if MLflow cannot be reached.
-    """
-    client = connection.connect()
-    with connection.translate_errors():
-        version = find_version(client, name, sha256)
-        return None if version is None else describe(client, name, version.version)
 
 
 def load(uri: str, device: torch.device) -> Generator:
     """Load the generator of `models:/NAME/3`, `models:/NAME/Production` or `models:/NAME@champion`.
 
-    It is loaded from the version's safetensors file, after its hash is checked. Nothing is
-    unpickled.
+    `models:/NAME/latest` is the last version, as in MLflow. The generator is loaded from the
+    version's safetensors file, after its hash is checked. Nothing is unpickled.
 
     Raises:
         FaceganError: if there is no such version, or the hash does not match the version's tag.
     """
     client = connection.connect()
     with connection.translate_errors(), TemporaryDirectory() as folder:
-        return load_version(_resolve(client, uri), Path(folder), device)
+        return load_version(resolve(client, uri), Path(folder), device)
 
 
-def _resolve(client: MlflowClient, uri: str) -> ModelVersion:
-    pattern = r"models:/(?P<name>[^/@]+)(/(?P<number>\d+)|/(?P<stage>\w+)|@(?P<alias>\w+))"
+def resolve(client: MlflowClient, uri: str) -> Version:
+    """Find the version of a model URI.
+
+    Raises:
+        FaceganError: if it is not a model URI, or there is no such version.
+    """
+    pattern = r"models:/(?P<name>[^/@]+)(/(?P<stage>[^/@]+)|@(?P<alias>[^/@]+))"
     match = re.fullmatch(pattern, uri)
     if match is None:
-        valid = "models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME@ALIAS"
+        valid = "models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME/latest, models:/NAME@ALIAS"
         raise FaceganError(f"{uri}: not a model URI; valid: {valid}")
-    name, number, stage, alias = match.group("name", "number", "stage", "alias")
+    name, stage, alias = match.group("name", "stage", "alias")
+    found = registry.read(client, name)
+    if not found.versions:
+        raise FaceganError(f"{uri}: not found; no version of {name} is registered")
     if alias:
-        return client.get_model_version_by_alias(name, alias)
-    if number:
-        return client.get_model_version(name, number)
-    versions = client.search_model_versions(f"name = '{name}'")
-    staged = [v for v in versions if str(v.current_stage).lower() == stage.lower()]
+        if (number := found.aliases.get(alias)) is None:
+            known = ", ".join(sorted(found.aliases)) or "none"
+            raise FaceganError(f"{uri}: {name} has no alias {alias}; it has: {known}")
+        return found.versions[number]
+    if stage.isdecimal():
+        return registry.require(client, name, int(stage))[1]
+    staged = [
+        version
+        for version in found.versions.values()
+        if stage.lower() in ("latest", version.stage.lower())
+    ]
     if not staged:
         raise FaceganError(f"{uri}: no version of {name} is in stage {stage}")
-    return max(staged, key=lambda version: int(version.version))
+    return staged[-1]
 
 
-def load_version(version: ModelVersion, folder: Path, device: torch.device) -> Generator:
+def load_version(version: Version, folder: Path, device: torch.device) -> Generator:
     return load_generator(_download(version, WEIGHTS, folder), device)
 
 
@@ -125,16 +80,22 @@ def download_networks(uri: str, folder: Path) -> Path:
     """
     client = connection.connect()
     with connection.translate_errors():
-        version = _resolve(client, uri)
+        version = resolve(client, uri)
         (parent,) = {_download(version, name, folder).parent for name in NETWORKS}
     return parent
 
 
-def _download(version: ModelVersion, name: str, folder: Path) -> Path:
-    uri = f"models:/{version.name}/{version.version}/extra_files/{name}"
+def _download(version: Version, name: str, folder: Path) -> Path:
+    uri = f"{version.uri}/{files.EXTRA}/{name}"
     path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-    expected = version.tags.get(NETWORKS[name])
-    if (actual := file_sha256(path)) != expected:
-        tag = NETWORKS[name]
-        raise FaceganError(f"{uri}: sha256 is {actual}; the version's tag {tag} is {expected}")
+    check(path, version.tags, uri, NETWORKS[name])
     return path
+
+
+def check(path: Path, tags: Mapping[str, str], uri: str, tag: str) -> None:
+    """
+    Raises:
+        FaceganError: if the hash of a downloaded file is not that of the version's tag.
+    """
+    if (actual := file_sha256(path)) != (expected := tags.get(tag)):
+        raise FaceganError(f"{uri}: sha256 is {actual}; the version's tag {tag} is {expected}")

@@ -238,8 +238,9 @@ class Trainer:
         The checkpoint is of before, because a training of more epochs has no score there.
         """
         self._save()
-        recorder, seen = self.recorder, self.batches.seen
+        recorder = self.recorder
         try:
+            seen = self.batches.seen
             network = recorder.log_losses(seen) if recorder.count else self.gan.calibrated_ema()
             self._score(network, save=False)
         except NotFinite as error:

@@ -1,0 +1,68 @@
+"""Exports a generator as an MLflow model that needs torch alone."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from facegan.models.files import load_generator
+from facegan.models.sampling import ImageGenerator, latents
+from facegan.register.files import NETWORKS
+from facegan.register.scores import WEIGHTS
+
+# Packages that consumers of the model need.
+REQUIREMENTS = ("mlflow", "numpy", "torch")
+NAME = "generator"  # of the logged model
+
+
+def log_model(trained: Path, extra: list[Path], run_id: str, params: Mapping[str, str]) -> str:
+    """Log the generator in `trained` to a run: as `pt2`, for any consumer, and with the networks
+    as safetensors, for the `facegan` commands.
+
+    Args:
+        extra: more files to attach.
+        params: of the logged model, which nobody can edit.
+    Returns:
+        The model's URI.
+    """
+    with _model(trained, extra) as arguments, mlflow.start_run(run_id=run_id):
+        model = mlflow.pytorch.log_model(name=NAME, params=dict(params), **arguments)
+    return str(model.model_uri)
+
+
+def save_model(trained: Path, extra: list[Path], folder: Path) -> None:
+    """Write what `log_model` logs into `folder`."""
+    with _model(trained, extra) as arguments:
+        mlflow.pytorch.save_model(path=str(folder), **arguments)
+
+
+@contextmanager
+def _model(trained: Path, extra: list[Path]) -> Iterator[dict[str, Any]]:
+    # Exported from the CPU and in eval mode: in train mode, an image would depend on its batch.
+    generator = load_generator(trained / WEIGHTS, torch.device("cpu"))
+    generator.to(memory_format=torch.contiguous_format)  # required by the export
+    image = (-1, generator.size, generator.size, generator.channels)
+    with TemporaryDirectory() as folder:
+        # Copies, because MLflow refuses links that lead out of a folder, such as into DVC's cache.
+        files = [shutil.copy(path, folder) for path in (*map(trained.joinpath, NETWORKS), *extra)]
+        yield {
+            "pytorch_model": ImageGenerator(generator).eval(),
+            # A batch of 2, because a batch of 1 would fix the exported batch size.
+            "input_example": latents(2, generator.latent_dim, 0).numpy(),
+            "signature": ModelSignature(
+                Schema([TensorSpec(np.dtype("float32"), (-1, generator.latent_dim))]),
+                Schema([TensorSpec(np.dtype("uint8"), image)]),
+            ),
+            "serialization_format": "pt2",
+            "extra_files": list(map(str, files)),
+            "pip_requirements": [f"{name}=={metadata.version(name)}" for name in REQUIREMENTS],
+        }

@@ -1,0 +1,195 @@
+"""Looking at versions and going back, with the `models` commands as people run them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from typer.testing import CliRunner
+
+from facegan.cli.main import app
+from facegan.core.digests import file_sha256
+from facegan.core.errors import FaceganError
+from facegan.register import card, history, registry, versions
+from registrations import NAME, Trainer, roles
+
+Two = tuple[MlflowClient, Trainer]
+
+
+def models(*arguments: object) -> str:
+    result = CliRunner(env={"COLUMNS": "250", "FACEGAN_DEVICE": "cpu"}).invoke(
+        app, ["models", *map(str, arguments)]
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_table_has_role_scores_and_origin(two: Two) -> None:
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in models().splitlines()
+        if line.startswith("│")
+    ]
+    assert [row[:4] for row in rows] == [
+        ["2", "Staging", "@challenger", "60 ± 0"],
+        ["1", "Production", "@champion", "50 ± 0"],
+    ]
+    assert rows[1][4:7] == ["fid40_efficientnet-lite0-32", "0.5", "0.01"]
+
+
+def test_show_has_the_decision_and_the_card(two: Two) -> None:
+    client, _ = two
+    text = models("show", 1)
+    assert text.startswith("champion: ")
+    for part in ("32x32 grey images", "MNIST, CC BY-SA 3.0", "| memorised | 0.01 |", "lr 0.1"):
+        assert part in text
+    assert "**Generates**" in registry.read(client, NAME).versions[1].description
+
+
+def test_a_card_shows_the_snapshots_samples(tmp_path: Path, two: Two) -> None:
+    folder, metrics = two[1].train(1, fid=50.0)
+    content = json.loads(metrics.read_text())
+    text = card.text(NAME, "my own", content, folder)
+    assert card.write(tmp_path, text, content, folder) == [tmp_path / "card.md"]
+    (folder / "samples").mkdir()
+    (folder / "samples" / "0000000001.png").write_bytes(b"png")
+    assert (tmp_path / "samples.png") in card.write(tmp_path, text, content, folder)
+    assert "![samples](samples.png)" in (tmp_path / "card.md").read_text()
+
+
+def test_a_rollback_holds_until_a_better_version(two: Two) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    assert "version 1: stage Production (was Archived)" in models("rollback")
+    expected = {
+        1: ("Production", ("champion",)),
+        2: ("Staging", ("challenger",)),
+        3: ("Archived", ("previous",)),
+    }
+    assert roles(client) == expected
+    assert register(3, fid=40.0).messages == ()
+    assert roles(client) == expected
+    assert register(4, fid=48.0).aliases == ("champion",)  # better than 50, not than 40
+    lines = models("history").splitlines()
+    assert [re.findall(r"version (\d)", line)[0] for line in lines] == ["4", "1", "3", "1"]
+    assert "over version 3" in lines[1] and "facegan models rollback" in lines[1]
+    with pytest.raises(FaceganError, match="version 4 is champion already"):
+        models("rollback", 4)
+    with pytest.raises(FaceganError, match="has no version 9; the last ones: 1, 2, 3, 4"):
+        models("rollback", 9)
+
+
+def test_history_has_promotions_that_are_no_longer_tags(two: Two) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    oldest = min(registry.read(client, NAME).promotions, key=lambda entry: entry.turn)
+    client.delete_registered_model_tag(NAME, oldest.key)
+    assert [entry.version for entry in history.read(registry.read(client, NAME))] == [1, 3]
+
+
+def test_approval_promotes_the_version_that_was_compared(two: Two) -> None:
+    client, register = two
+    register.with_policy(approval="manual")
+    for seed, fid in ((3, 40.0), (4, 30.0)):
+        register(seed, fid)
+    assert "version 3: stage Production" in models("approve", 3)
+    assert client.get_model_version(NAME, "3").tags["facegan.gate"].startswith("champion: ")
+    with pytest.raises(FaceganError, match="4 is approved, but version 3 became champion"):
+        models("approve", 4)
+    assert register(4, fid=30.0).aliases == ("champion",)
+    with pytest.raises(FaceganError, match="version 1 does not await approval"):
+        models("approve", 1)
+
+
+def test_a_difference_has_parameters_scores_and_a_picture(two: Two, tmp_path: Path) -> None:
+    text = models("diff", 1, 2, "--out", tmp_path / "both.png")
+    assert re.search(r"train\.lr +│ 0\.1 +│ 0\.2", text)
+    assert re.search(r"fid +│ 50\.0 +│ 60\.0", text)
+    with Image.open(tmp_path / "both.png") as picture:
+        assert picture.size == (4 * 32 * 2 + 8, 4 * 32)
+
+
+def test_lineage_names_what_is_not_at_hand(two: Two) -> None:
+    client, _ = two
+    version = registry.read(client, NAME).versions[1]
+    commit, sha256 = "c" * 40, version.tags[registry.GENERATOR]
+    tags = {
+        "mlflow.source.git.commit": commit,
+        "facegan.dirty": "true",
+        "facegan.dvc.data.data": "d" * 32 + ".dir",
+    }
+    for key, value in tags.items():
+        client.set_tag(version.run, key, value)
+    text = models("lineage", 1)
+    assert f"commit: {commit} with uncommitted changes" in text
+    assert f"  git checkout {commit}\n" in text and "git apply provenance/" in text
+    assert f"# {sha256}" in text and "train.lr: 0.1" in text
+    assert f"not at hand: commit {commit[:12]} is not in this repository" in text
+    assert f"not at hand: photographs {'d' * 32}.dir are not in DVC's cache" in text
+
+
+def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_path: Path) -> None:
+    client, _ = two
+    models("export", 1, tmp_path / "out")
+    with pytest.raises(FaceganError, match="out: exists; name another folder"):
+        models("export", 1, tmp_path / "out")
+    assert "registered already" in models("import", tmp_path / "out")
+    assert "version 1: imported" in models("import", tmp_path / "out", "--name", "elsewhere")
+    version = registry.read(client, "elsewhere").versions[1]
+    original = registry.read(client, NAME).versions[1]
+    assert version.tags[registry.GENERATOR] == original.tags[registry.GENERATOR]
+    assert registry.GATE not in version.tags and version.description == original.description
+    assert client.get_run(version.run).data.params["train.lr"] == "0.1"
+    folder = versions.download_networks("models:/elsewhere/1", tmp_path)
+    assert file_sha256(folder / "generator.safetensors") == version.tags[registry.GENERATOR]
+    (file,) = (tmp_path / "out").rglob("generator.safetensors")
+    file.write_bytes(b"")
+    with pytest.raises(FaceganError, match=r"generator\.safetensors: sha256 is .* version\.json"):
+        models("import", tmp_path / "out", "--name", "third")
+
+
+def test_a_repaired_version_loads_again(register: Trainer, tmp_path: Path) -> None:
+    register(1, fid=50.0)
+    register.train(2, fid=60.0)
+    for file in tmp_path.glob("mlruns/**/artifacts/**/*"):
+        if file.is_file() and "models" in file.parts:
+            file.unlink()
+    with pytest.raises(FaceganError, match="facegan models repair 1 FOLDER"):
+        register(1, fid=50.0)
+    options = ("--params", _params(tmp_path))
+    with pytest.raises(FaceganError, match=r"train-2.*; the version has"):
+        models("repair", 1, tmp_path / "train-2", *options)
+    models("repair", 1, tmp_path / "train-1", *options)
+    assert register(1, fid=50.0).aliases == ("champion",)
+    assert versions.download_networks(f"models:/{NAME}/1", tmp_path).is_dir()
+
+
+def _params(folder: Path) -> Path:
+    from facegan.params import preset_text
+
+    path = folder / "params.yaml"
+    path.write_text(preset_text("digits").replace("facegan-digits", NAME))
+    return path
+
+
+def test_saw_names_the_versions_that_trained_on_a_photograph(two: Two, tmp_path: Path) -> None:
+    client, register = two
+    data = client.get_model_version(NAME, "1").tags[registry.DATA]
+    register(3, fid=40.0, protocol={"data": "other"})
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "dataset.json").write_text(json.dumps({"sha256": data}))
+    rows = ("path,sha256,status", f"a.jpg,{'a' * 64},kept", f"b.jpg,{'b' * 64},held-out")
+    (dataset / "index.csv").write_text("\n".join(rows))
+    option = ("--dataset", dataset)
+    text = models("saw", "A" * 10, *option)
+    assert text.splitlines()[:2] == [f"version {n}: a.jpg: trained on it" for n in (1, 2)]
+    assert "unknown, because their datasets are not at hand (dvc fetch): 3" in text
+    assert "version 2: b.jpg: held out: scored against it" in models("saw", "b" * 64, *option)
+    assert "no version whose dataset is at hand has it" in models("saw", "c" * 64, *option)
+    with pytest.raises(FaceganError, match="at least 8 digits"):
+        models("saw", "a", *option)

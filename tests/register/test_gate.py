@@ -1,0 +1,138 @@
+"""The rules of the promotion gate."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import make_params
+from facegan.register.gate import Candidate, Champion, Decision, decide, read_candidate
+from facegan.register.scores import Scores
+from registrations import Trainer
+
+SCORES = Scores(
+    protocol="p1", metric="fid2k_x", fid=50.0, spread=1.0, latents=3, images=2000, held_out=500,
+    precision=0.6, recall=0.5, memorised=0.01,
+)  # fmt: skip
+CANDIDATE = Candidate(
+    SCORES, untrained=900.0, untrained_variance=1.0, images_seen=100, collapse="", dtype="float32"
+)
+POLICY = make_params().register_.policy
+
+
+def judge(champion: dict[str, Any] | None = None, **changes: Any) -> Decision:
+    """Compare a candidate of FID 50 with a champion of FID 60, each with `changes`."""
+    own = {name: value for name, value in changes.items() if hasattr(CANDIDATE, name)}
+    scores = {name: value for name, value in changes.items() if name not in own}
+    candidate = dataclasses.replace(CANDIDATE, scores=dataclasses.replace(SCORES, **scores), **own)
+    theirs = {"fid": 60.0, **(champion or {})}
+    return decide(candidate, Champion(7, dataclasses.replace(SCORES, **theirs), ""), POLICY)
+
+
+def failed(decision: Decision) -> list[str]:
+    return [rule.name for rule in decision.rules if not rule.passed]
+
+
+def test_a_version_that_passes_every_rule_says_so_for_each() -> None:
+    decision = judge()
+    assert decision.passed
+    assert [rule.name for rule in decision.rules] == [
+        "scored", "sound", "original", "diverse", "better",
+    ]  # fmt: skip
+    assert decision.reason == "fid2k_x 50 beats version 7's 60"
+    assert not decision.notes
+
+
+def test_without_a_champion_a_sound_version_passes() -> None:
+    assert decide(CANDIDATE, None, POLICY).passed
+    copier = dataclasses.replace(CANDIDATE, scores=dataclasses.replace(SCORES, memorised=1.0))
+    assert failed(decide(copier, None, POLICY)) == ["original"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "explanation"),
+    [
+        ({"fid": float("nan")}, "sound", "fid2k_x nan ± 1.0 is not finite"),
+        ({"spread": float("inf")}, "sound", "50.0 ± inf is not finite"),
+        ({"untrained": float("nan")}, "sound", "is not finite"),
+        ({"collapse": "all alike"}, "sound", "collapsed at 100 images seen: all alike"),
+        ({"images_seen": 0}, "sound", "the best snapshot is the network before the first step"),
+        ({"untrained": 51.0}, "sound", "50 is not better than 51 before the first step"),
+        ({"memorised": 0.2}, "original", "memorised is 0.2; valid: at most 0.1 with 500 held-out"),
+        ({"recall": 0.39}, "diverse", "recall 0.39 is below version 7's 0.5 - 0.1"),
+        ({"precision": 0.4}, "diverse", "precision 0.4 is below version 7's 0.6 - 0.1"),
+        ({"fid": 70.0}, "better", "fid2k_x 70 does not beat version 7's 60"),
+        ({"fid": 58.0, "spread": 2.0}, "better", "58 is not distinguishable from version 7's 60"),
+    ],
+)
+def test_a_version_that_fails_a_rule_is_refused_with_its_numbers(
+    changes: dict[str, Any], rule: str, explanation: str
+) -> None:
+    decision = judge(**changes)
+    assert not decision.passed
+    assert rule in failed(decision)
+    assert explanation in decision.reason
+
+
+def test_a_generator_that_copies_is_refused_whatever_its_fid() -> None:
+    assert failed(judge(fid=0.5, memorised=0.9)) == ["original"]
+
+
+@pytest.mark.parametrize(("held_out", "memorised"), [(5, 0.5), (20, 0.25), (60, 0.1)])
+def test_few_held_out_images_explain_memorised_samples_but_not_copies(
+    held_out: int, memorised: float
+) -> None:
+    assert judge(held_out=held_out, memorised=memorised).passed
+    assert failed(judge(held_out=held_out, memorised=1.0)) == ["original"]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "fid", "passes"),
+    [
+        # Twice the standard error of the difference: 2 * sqrt(s1^2 / 3 + s2^2 / 3).
+        ((3.0, 0.0), 60 - 3.4, False),
+        ((3.0, 0.0), 60 - 3.5, True),
+        ((3.0, 4.0), 60 - 5.7, False),
+        ((3.0, 4.0), 60 - 5.8, True),
+        # At least 1% of the champion's FID, even without noise.
+        ((0.0, 0.0), 60 - 0.59, False),
+        ((0.0, 0.0), 60 - 0.61, True),
+    ],
+)
+def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
+    spreads: tuple[float, float], fid: float, passes: bool
+) -> None:
+    ours, theirs = spreads
+    assert judge({"spread": theirs}, fid=fid, spread=ours).passed == passes
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"dtype": "bfloat16"}, "fewer checks: features in bfloat16"),
+        ({"memorised": None, "held_out": 0}, "fewer checks: no held-out images"),
+        ({"recall": None}, "fewer checks: no precision and recall"),
+    ],
+)
+def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], note: str) -> None:
+    decision = judge(**changes)
+    assert decision.passed and note in decision.reason
+
+
+def test_a_rescored_champion_is_named_with_both_protocols() -> None:
+    champion = Champion(7, dataclasses.replace(SCORES, fid=60.0), "p0")
+    decision = decide(CANDIDATE, champion, POLICY)
+    assert decision.rules[-1].name == "rescored"
+    assert "version 7 was scored under p0; under p1 it has 60" in decision.reason
+
+
+def test_the_untrained_network_is_compared_by_all_its_latents(
+    tmp_path: Path, references: tuple[Path, Path]
+) -> None:
+    folder, metrics = Trainer(tmp_path, references[1]).train(1, fid=50.0, spread=3.0)
+    content = json.loads(metrics.read_text())
+    assert read_candidate(content, folder).untrained_variance == 9.0
+    content |= {"untrained_spread": 6.0, "untrained_fids": [1.0, 2.0, 3.0]}
+    assert read_candidate(content, folder).untrained_variance == 12.0

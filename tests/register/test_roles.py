@@ -1,0 +1,138 @@
+"""What people do by hand in the registry, and the next registration."""
+
+import json
+import warnings
+
+import pytest
+from mlflow import MlflowClient
+
+from facegan.register import registry
+from registrations import NAME, Trainer, roles
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
+Two = tuple[MlflowClient, Trainer]
+# In the store of `two`: version 1 has FID 50, version 2 has 60.
+AT_FIRST = {1: ("Production", ("champion",)), 2: ("Staging", ("challenger",))}
+
+
+def move(client: MlflowClient, number: int, stage: str, archive: bool = False) -> None:
+    """Move a version to a stage, as the UI does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        client.transition_model_version_stage(NAME, str(number), stage, archive)
+
+
+def test_a_deleted_alias_is_repaired_and_no_worse_version_promoted(two: Two) -> None:
+    client, register = two
+    client.delete_registered_model_alias(NAME, "champion")
+    worse = register(3, fid=55.0)
+    assert worse.stage == "Staging"
+    assert worse.messages == ("repaired: alias @champion: version 1 (was missing)",)
+    assert roles(client)[1] == ("Production", ("champion",))
+
+
+@pytest.mark.parametrize("stage", ["Archived", "None", "Staging"])
+def test_a_champion_that_left_production_is_repaired(stage: str, two: Two) -> None:
+    client, register = two
+    move(client, 1, stage)
+    again = register(2, fid=60.0)
+    assert again.messages == (f"repaired: version 1: stage Production (was {stage})",)
+    assert roles(client) == AT_FIRST
+
+
+def test_deleted_promotions_and_edited_ones_change_no_champion(two: Two) -> None:
+    client, register = two
+    model = client.get_registered_model(NAME)
+    (key,) = (key for key in model.tags if key.startswith(registry.PROMOTION))
+    for text in ("no number", json.dumps(json.loads(model.tags[key]) | {"turn": "x"}), None):
+        if text is None:
+            client.delete_registered_model_tag(NAME, key)
+        else:
+            client.set_registered_model_tag(NAME, key, text)
+        assert register(2, fid=60.0).stage == "Staging"
+        assert roles(client) == AT_FIRST
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_stage_moved_by_hand_is_respected_until_a_better_version(archive: bool, two: Two) -> None:
+    client, register = two
+    move(client, 2, "Production", archive)
+    again = register(1, fid=50.0)
+    (line,) = again.messages
+    assert line.startswith("version 2 was made champion by hand (stage Production)")
+    expected = {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
+    assert roles(client) == expected
+    assert line in client.get_model_version(NAME, "2").tags[registry.BY_HAND]
+    assert register(1, fid=50.0).messages == ()
+    assert roles(client) == expected
+    assert register(3, fid=58.0).aliases == ("champion",)  # better than 60, not than 50
+    assert registry.BY_HAND not in client.get_model_version(NAME, "2").tags
+
+
+def test_an_alias_moved_by_hand_is_respected(two: Two) -> None:
+    client, register = two
+    client.set_registered_model_alias(NAME, "champion", "2")
+    (line,) = register(1, fid=50.0).messages
+    assert line.startswith("version 2 was made champion by hand (alias @champion)")
+    assert roles(client) == {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
+
+
+def test_a_deleted_champion_is_followed_by_the_one_before(two: Two) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    client.delete_model_version(NAME, "3")
+    assert register(4, fid=55.0).stage == "Staging"
+    assert roles(client)[1] == ("Production", ("champion",))
+
+
+def test_where_no_champion_is_left_the_next_registration_decides_anew(two: Two) -> None:
+    client, register = two
+    client.delete_model_version(NAME, "1")
+    assert register(2, fid=60.0).aliases == ("champion",)
+    assert roles(client) == {2: ("Production", ("champion",))}
+
+
+def test_a_version_that_a_person_put_into_staging_stays_there(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    move(client, 1, "Staging")
+    monkeypatch.setenv("DVC_EXP_NAME", "funny-name")
+    register(4, fid=30.0)
+    assert roles(client) == {
+        1: ("Staging", ("previous",)),
+        2: ("Archived", ()),
+        3: ("Production", ("champion",)),
+        4: ("Staging", ("challenger",)),
+    }
+
+
+def test_a_champion_is_never_challenger_too(two: Two) -> None:
+    client, register = two
+    client.set_registered_model_alias(NAME, "challenger", "1")
+    (line,) = register(2, fid=60.0).messages
+    assert line == "repaired: alias @challenger: removed from the champion"
+
+
+def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(two: Two) -> None:
+    client, register = two
+    for key in client.get_registered_model(NAME).tags:
+        client.delete_registered_model_tag(NAME, key)
+    for tag in [*client.get_model_version(NAME, "1").tags]:
+        if tag.startswith(registry.SCORES) or tag == registry.STAGE:
+            client.delete_model_version_tag(NAME, "1", tag)
+    (line,) = register(2, fid=60.0).messages
+    assert line == "version 1 was champion before promotions were recorded"
+    assert roles(client) == AT_FIRST
+
+
+def test_only_the_last_promotions_are_kept_as_tags(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, register = two
+    monkeypatch.setattr("facegan.register.roles.KEPT", 2)
+    for seed in (3, 4):
+        register(seed, fid=50.0 - seed)
+    tags = [t for t in client.get_registered_model(NAME).tags if t.startswith(registry.PROMOTION)]
+    assert sorted(tags) == ["facegan.promotion.000002.3", "facegan.promotion.000003.4"]

@@ -1,0 +1,81 @@
+"""Loading generators from the registry."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from consumer import generate_without_facegan
+from facegan.core.errors import FaceganError
+from facegan.models.files import load_generator
+from facegan.models.sampling import generate, latents
+from facegan.register import versions
+from registrations import CONFIG, NAME, Trainer
+
+Two = tuple[MlflowClient, Trainer]
+
+
+@pytest.mark.parametrize("suffix", ["/1", "/Production", "@champion", "/latest", "@best-of-2026"])
+def test_a_generator_loads_by_version_stage_and_alias(
+    suffix: str,
+    register: Trainer,
+    client: MlflowClient,
+    device: torch.device,
+    tmp_path: Path,
+) -> None:
+    register(1, fid=50.0)
+    client.set_registered_model_alias(NAME, "best-of-2026", "1")
+    loaded = versions.load(f"models:/{NAME}{suffix}", device).state_dict()
+    saved = load_generator(tmp_path / "train-1" / "generator.safetensors", device).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in saved.items())
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (f"models:/{NAME}", "not a model URI; valid: models:/NAME/VERSION"),
+        (f"models:/{NAME}/Staging", "no version .* is in stage Staging"),
+        (f"models:/{NAME}/7", "has no version 7; the last ones: 1"),
+        (f"models:/{NAME}@nobody", "has no alias nobody; it has: champion"),
+        ("models:/nothing/1", "not found; no version of nothing is registered"),
+    ],
+)
+def test_a_missing_version_gives_one_line(
+    uri: str, message: str, register: Trainer, device: torch.device
+) -> None:
+    register(1, fid=50.0)
+    with pytest.raises(FaceganError, match=message) as caught:
+        versions.load(uri, device)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
+    register: Trainer, client: MlflowClient, device: torch.device, tmp_path: Path
+) -> None:
+    register(1, fid=50.0)
+    (weights,) = tmp_path.glob("mlruns/**/extra_files/generator.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(
+        FaceganError, match=r"sha256 is .* the version's tag facegan\.generator is "
+    ):
+        versions.load(f"models:/{NAME}/1", device)
+
+
+def test_a_process_without_this_package_generates_by_stage_and_by_alias(
+    register: Trainer, tmp_path: Path
+) -> None:
+    register(1, fid=50.0)
+    generate_without_facegan(tmp_path, NAME, CONFIG["latent_dim"])
+
+
+def test_the_exported_model_generates_what_the_generator_generates(
+    register: Trainer, client: MlflowClient, device: torch.device
+) -> None:
+    register(1, fid=50.0)
+    z = latents(5, 10, 3)
+    exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
+    assert (torch.from_numpy(exported.predict(z.numpy())).int() - ours.int()).abs().max() <= 1

@@ -1,0 +1,168 @@
+"""Generators with chosen scores, registered in a real MLflow store."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+import torch
+from mlflow import MlflowClient
+from sqlalchemy.engine import Engine
+
+from conftest import make_params
+from facegan.core.digests import file_sha256
+from facegan.evaluate.protocol import describe_protocol
+from facegan.features.frechet import Statistics
+from facegan.models.architectures import build_generator
+from facegan.models.dcgan import initialise
+from facegan.models.files import save_network
+from facegan.params import Register
+from facegan.register import registry, stage
+
+NAME = "facegan-test"
+CONFIG: dict[str, Any] = {
+    "architecture": "dcgan",
+    "size": 32,
+    "channels": 1,
+    "latent_dim": 10,
+    "base_channels": 4,
+}
+
+
+@dataclass
+class Trainer:
+    """Makes folders of trained generators with chosen scores, and registers them."""
+
+    folder: Path
+    official: Path
+    settings: Register = field(default_factory=lambda: make_params().register_)
+
+    def train(
+        self,
+        seed: int,
+        fid: float,
+        num_samples: int = 40,
+        config: dict[str, Any] = CONFIG,
+        collapse: str = "",
+        **scores: Any,
+    ) -> tuple[Path, Path]:
+        """A generator initialised from `seed`, with `fid` as its score, and others if given.
+
+        Returns:
+            Its folder, and its `metrics.json`.
+        """
+        folder = self.folder / f"train-{seed}"
+        folder.mkdir(exist_ok=True)
+        network = build_generator(**config)
+        initialise(network, torch.Generator().manual_seed(seed))
+        save_network(network.state_dict(), config, folder / "generator.safetensors")
+        save_network({"logit": torch.zeros(seed + 1)}, {}, folder / "discriminator.safetensors")
+        (folder / "history.jsonl").write_text(self._history(seed, collapse))
+        protocol = describe_protocol(Statistics.load(self.official), num_samples)
+        protocol["shape"] = [config["size"], config["size"], config["channels"]]
+        protocol |= scores.pop("protocol", {})
+        metric = protocol["name"]
+        label = metric.partition("_")[2]
+        content = {
+            metric: fid, f"{metric}_spread": 0.0, "untrained": 99.0, "floor": 1.0,
+            "images_seen": 1, f"precision_{label}": 0.5, f"recall_{label}": 0.5,
+            f"memorised_{label}": 0.01, "protocol": protocol,
+            "sample_metrics": {"images": min(num_samples, 20), "held_out": 60},
+            "generator": file_sha256(folder / "generator.safetensors"),
+        }  # fmt: skip
+        for name, value in scores.items():
+            key = next((key for key in content if key.startswith(name)), name)
+            key = f"{metric}_spread" if name == "spread" else key
+            content[key] = value
+        metrics = folder / "metrics.json"
+        metrics.write_text(json.dumps(content))
+        return folder, metrics
+
+    @staticmethod
+    def _history(seed: int, collapse: str) -> str:
+        start = {
+            "event": "start", "fingerprint": f"{seed}", "data": "", "images": 1, "shape": [],
+            "seed": seed, "train": {"lr": 0.1 * seed}, "quick_fid": "quick_fid",
+        }  # fmt: skip
+        events = [start]
+        if collapse:
+            events.append({"event": "collapse", "images_seen": 1, "reason": collapse})
+        return "".join(json.dumps(event) + "\n" for event in events)
+
+    def __call__(self, seed: int, fid: float, **scores: Any) -> stage.Registered:
+        folder, metrics = self.train(seed, fid, **scores)
+        return self.register(folder, metrics)
+
+    def register(self, folder: Path, metrics: Path) -> stage.Registered:
+        return stage.register(
+            folder, metrics, self.official, self.settings, lambda: torch.device("cpu")
+        )
+
+    def preview(self, seed: int, fid: float, **scores: Any) -> list[str]:
+        folder, metrics = self.train(seed, fid, **scores)
+        return stage.preview(
+            folder, metrics, self.official, self.settings, lambda: torch.device("cpu")
+        )
+
+    def with_policy(self, approval: str = "automatic", **numbers: float) -> None:
+        policy = self.settings.policy.model_copy(update=numbers)
+        update = {"policy": policy, "approval": approval}
+        self.settings = self.settings.model_copy(update=update)
+
+
+Roles = dict[int, tuple[str, tuple[str, ...]]]
+
+
+def roles(client: MlflowClient) -> Roles:
+    """Version -> (stage, aliases)."""
+    found = registry.read(client, NAME)
+    return {n: (v.stage, found.aliases_of(n)) for n, v in found.versions.items()}
+
+
+# Processes that have imported everything, but not opened the store.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["registrations", "facegan.register.export", "mlflow.pytorch"])
+CHANGE = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+
+
+def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProcess:
+    """Register the generator of `seed` in another process.
+
+    Args:
+        kill_at: the process kills itself before its so manieth change of the registry.
+    """
+    process = CONTEXT.Process(target=_register, args=(register, seed, kill_at))
+    process.start()
+    return process
+
+
+def _register(register: Trainer, seed: int, kill_at: int | None) -> None:
+    torch.set_num_threads(1)
+    os.chdir(register.folder)
+    changes = 0
+
+    def count(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+        nonlocal changes
+        changes += re.match(CHANGE, statement) is not None
+        if changes == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", count)
+    folder = register.folder / f"train-{seed}"
+    register.register(folder, folder / "metrics.json")
+
+
+def exit_codes(processes: Iterable[BaseProcess]) -> list[int | None]:
+    """Wait for processes, all of which are started first."""
+    codes = []
+    for process in list(processes):
+        process.join(120)
+        codes.append(process.exitcode)
+    return codes
