@@ -30,12 +30,13 @@ KEYS = list(leaves(CONTENT))
 SECTIONS = ["preprocess", "reference", "reference.quick", "reference.official", "train"]
 CHOICES = (
     *("extractor", "dtype", "crop", "resample", "jpeg", "preprocess.duplicates"),
-    *("architecture", "loss", "on_collapse"),
+    *("architecture", "loss", "on_collapse", "approval"),
 )
-TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name", "init_from"))]
+TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name", "init_from", "terms"))]
+POLICY = [key for key in KEYS if key.startswith("register.policy.")]
 FLOATS = [
     *("preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.discriminator_lr"),
-    *("train.beta1", "train.beta2", "train.r1", "train.r2"),
+    *("train.beta1", "train.beta2", "train.r1", "train.r2", *POLICY),
 ]
 MAY_BE_NONE = (
     *("preprocess.near_duplicates", "train.discriminator_lr", "train.patience", "train.init_from"),
@@ -103,7 +104,7 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(key: str, path: Path) -
     wrong: list[Any] = [None, True, [], {}, "12"]
     if key in TEXTS:
         wrong.remove("12")
-        any_text = key.endswith("name") or key == "train.init_from"
+        any_text = key.endswith(("name", "terms", "init_from"))
         wrong += [12, 1.5] + ([] if any_text else ["unheard-of"])
     elif key not in FLOATS:
         wrong += [2.5]
@@ -128,7 +129,7 @@ def test_a_duplicate_key_is_named_with_its_line(twice: str, path: Path) -> None:
 MAY_BE_ZERO = (
     *("seed", "train.beta1", "preprocess.holdout", "preprocess.max_rejected"),
     *("preprocess.background", "preprocess.near_duplicates"),
-    *("train.beta2", "train.r1", "train.r2"),
+    *("train.beta2", "train.r1", "train.r2", *POLICY),
 )
 
 
@@ -139,7 +140,8 @@ def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> No
     out_of_range += [1.0] if key in ("preprocess.holdout", "train.beta1", "train.beta2") else []
     out_of_range += [1] if key.endswith(("batch_size", "num_samples", "input_size")) else []
     out_of_range += [2**32] if key in ("seed", "preprocess.channels") else []
-    out_of_range += [1.01] if key == "preprocess.max_rejected" else []
+    is_share = key == "preprocess.max_rejected" or (key in POLICY and not key.endswith("noise"))
+    out_of_range += [1.01] if is_share else []
     out_of_range += [256] if key == "preprocess.background" else []
     out_of_range += [33] if key == "preprocess.near_duplicates" else []
     for value in out_of_range:

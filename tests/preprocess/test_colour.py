@@ -82,7 +82,7 @@ def test_embedded_profiles_are_converted_to_srgb(
 
 def test_the_built_profiles_are_those_published() -> None:
     for space, profile in PROFILES.items():
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+        opened: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
         colorants = [opened.red_colorant, opened.green_colorant, opened.blue_colorant]
         assert np.allclose(
             np.array([c[0] for c in colorants if c is not None]).T, SPACES[space], atol=0.001

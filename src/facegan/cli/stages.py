@@ -26,10 +26,28 @@ Checkpoints = Annotated[
 ]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.")]
 PARAMS = Path("params.yaml")
+Budget = Annotated[
+    float,
+    typer.Option(
+        "--checkpoints-budget",
+        envvar="FACEGAN_CHECKPOINTS_BUDGET",
+        min=0,
+        help="GB that finished trainings may keep in the folder of checkpoints.",
+    ),
+]
+Finish = Annotated[
+    bool,
+    typer.Option(
+        "--finish",
+        envvar="FACEGAN_FINISH",
+        help="End an interrupted training at its last checkpoint; write its best generator.",
+    ),
+]
 Resume = Annotated[
     Path | None,
     typer.Option(
         envvar="FACEGAN_RESUME",
+        callback=lambda folder: folder and in_project(folder),
         help="Resume the training in this folder, even with other code, or fail.",
     ),
 ]
@@ -172,23 +190,8 @@ def train(
     checkpoints: Checkpoints,
     params: ParamsFile = PARAMS,
     resume: Resume = None,
-    budget: Annotated[
-        float,
-        typer.Option(
-            "--checkpoints-budget",
-            envvar="FACEGAN_CHECKPOINTS_BUDGET",
-            min=0,
-            help="GB that finished trainings may keep in the folder of checkpoints.",
-        ),
-    ] = 10.0,
-    finish: Annotated[
-        bool,
-        typer.Option(
-            "--finish",
-            envvar="FACEGAN_FINISH",
-            help="End an interrupted training at its last checkpoint; write its best generator.",
-        ),
-    ] = False,
+    budget: Budget = 10.0,
+    finish: Finish = False,
 ) -> None:
     """Train a generator. An interrupted training resumes from its last checkpoint.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -88,12 +89,22 @@ def evaluate(
     }
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    nearest = partial(_pairs, generator, others.memorisation, statistics, dataset)
+    plot = partial(plots.plot_quick_fid, events, content)
+    _write_pictures(partial(_samples, generator), nearest, plot, out, on_event)
+
+
+def _write_pictures(
+    samples: Callable[[], NDArray[np.uint8]],
+    nearest: Callable[[], NDArray[np.uint8]],
+    plot: Callable[[Path], None],
+    out: Path,
+    on_event: OnEvent,
+) -> None:
     writers: dict[str, Callable[[Path], None]] = {
-        PICTURE: lambda path: save_picture(_samples(generator), path),
-        NEAREST: lambda path: save_picture(
-            _pairs(generator, others.memorisation, statistics, dataset), path
-        ),
-        PLOT: lambda path: plots.plot_quick_fid(events, content, path),
+        PICTURE: lambda path: save_picture(samples(), path),
+        NEAREST: lambda path: save_picture(nearest(), path),
+        PLOT: plot,
     }
     with replacing(out) as folder:
         folder.mkdir()

@@ -87,13 +87,30 @@ def train(
             if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
                 return
             on_event(events.Message(outlook(len(images), params, init is not None)))
-            gan = gan_state.GANState(params, images.shape[2], images.shape[3], seed, device, group)
-            if init is not None:
-                gan.load_pretrained(init)
+            gan = _initial_state(params, images.shape[2:], seed, device, group, init)
+            num_samples = params.quick_num_samples
             scorer = monitor.Monitor(
-                statistics, images, params.latent_dim, params.quick_num_samples, device, group
+                statistics, images, params.latent_dim, num_samples, device, group
             )
             _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out, finish)
+
+
+def _initial_state(
+    params: Train,
+    shape: tuple[int, ...],
+    seed: int,
+    device: torch.device,
+    group: Group,
+    init: Path | None,
+) -> gan_state.GANState:
+    """
+    Args:
+        shape: width and channels of the images.
+    """
+    gan = gan_state.GANState(params, *shape, seed=seed, device=device, group=group)
+    if init is not None:
+        gan.load_pretrained(init)
+    return gan
 
 
 def _check_outputs(out: Path, inputs: Iterable[Path], kept: Iterable[Path]) -> None:

@@ -99,10 +99,10 @@ class Trainer:
                 self._message(note)
             if not finish:
                 self._train()
-            is_whole = finish or self.batches.seen == self.total
-            if is_whole and not self._is_due(self.params.eval_interval):
+            is_whole, due = self.batches.seen == self.total, self._is_due(self.params.eval_interval)
+            if (finish or is_whole) and not due:
                 self._score_last()
-            if self.batches.seen < self.total:
+            if not is_whole:
                 self._report_early_end(self._reason() or "finish")
             self._report_share()
 
@@ -136,9 +136,8 @@ class Trainer:
         if self.group.is_main:
             self.run_folder.start(self.on_event)
         self.recorder.start_history()
-        network = self.recorder.log_samples(0)
+        network, config = self.recorder.log_samples(0), self.gan.generator_config
         if self.group.is_main:
-            config = self.gan.generator_config
             files.save_network(network.state_dict(), config, self.folder / UNTRAINED)
         self._save_and_score(network)
 
@@ -238,9 +237,8 @@ class Trainer:
         The checkpoint is of before, because a training of more epochs has no score there.
         """
         self._save()
-        recorder = self.recorder
+        recorder, seen = self.recorder, self.batches.seen
         try:
-            seen = self.batches.seen
             network = recorder.log_losses(seen) if recorder.count else self.gan.calibrated_ema()
             self._score(network, save=False)
         except NotFinite as error:
