@@ -41,6 +41,12 @@ def test_the_table_has_role_scores_and_origin(two: Two) -> None:
     assert rows[1][4:7] == ["fid40_efficientnet-lite0-32", "0.5", "0.01"]
 
 
+def test_a_model_without_versions_is_one_line(two: Two) -> None:
+    for command in ((), ("show", 1), ("lineage", 1), ("rollback",)):
+        with pytest.raises(FaceganError, match=r"^nothing\b.*(no version|no champion)"):
+            models(*command, "--name", "nothing") if command else models("--name", "nothing")
+
+
 def test_show_has_the_decision_and_the_card(two: Two) -> None:
     client, _ = two
     text = models("show", 1)
