@@ -1,6 +1,8 @@
 """A real MLflow store, and generators to register in it."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,12 @@ from mlflow import MlflowClient
 from conftest import make_params
 from facegan.tracking import connection
 from registrations import Trainer
+
+# Columns of MLflow's database with absolute paths.
+LOCATIONS = (
+    *("experiments.artifact_location", "runs.artifact_uri"),
+    *("logged_models.artifact_location", "model_versions.storage_location"),
+)
 
 
 @pytest.fixture(name="client")
@@ -45,8 +53,16 @@ def populated(
 def two(
     populated: Path, tmp_path: Path, references: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[MlflowClient, Trainer]:
-    """A copy of `populated`'s store, as the current one; artifacts stay where they are."""
+    """A copy of `populated` as the current store, moved to its own folder."""
     shutil.copyfile(populated / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copytree(populated / "mlruns", tmp_path / "mlruns")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        for column in LOCATIONS:
+            table, _, name = column.partition(".")
+            database.execute(
+                f"UPDATE {table} SET {name} = replace({name}, ?, ?)",
+                (str(populated), str(tmp_path)),
+            )
     for seed in (1, 2):
         shutil.copytree(populated / f"train-{seed}", tmp_path / f"train-{seed}")
     monkeypatch.chdir(tmp_path)

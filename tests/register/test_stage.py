@@ -11,6 +11,7 @@ import torch
 from mlflow import MlflowClient
 
 from commands import facegan
+from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.evaluate.protocol import SEEDS
 from facegan.evaluate.scorer import Scorer
@@ -186,6 +187,17 @@ def test_scores_of_another_generator_are_refused(two: Two) -> None:
     stale = register.folder / "train-1" / "metrics.json"
     with pytest.raises(FaceganError, match="computed for another generator"):
         register.register(register.folder / "train-2", stale)
+
+
+def test_other_statistics_than_those_of_the_scores_are_refused(
+    two: Two, references: tuple[Path, Path]
+) -> None:
+    _, register = two
+    folder, metrics = register.train(1, fid=50.0, reference=file_sha256(references[1]))
+    assert register.register(folder, metrics).version == 1
+    register.official = references[0]
+    with pytest.raises(FaceganError, match="computed with other statistics than"):
+        register.register(folder, metrics)
 
 
 def test_with_manual_approval_a_version_waits_for_a_person(two: Two) -> None:

@@ -18,8 +18,14 @@ COLUMNS = (
 
 
 def table(client: MlflowClient, name: str, last: int) -> list[tuple[str, ...]]:
-    """One row of COLUMNS for each of the last versions, the newest first."""
+    """One row of COLUMNS for each of the last versions, the newest first.
+
+    Raises:
+        FaceganError: if there is none.
+    """
     found, rows = registry.read(client, name), []
+    if not found.versions:
+        raise FaceganError(f"{name} has no versions; run: dvc repro --single-item --force register")
     newest = sorted(found.versions.items(), reverse=True)[:last]
     commits = _commits(client, [version.run for _, version in newest if version.run])
     for number, version in newest:

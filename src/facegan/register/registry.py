@@ -6,6 +6,7 @@ follow from the champion (`roles`).
 """
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -104,9 +105,12 @@ class Version:
 
     @classmethod
     def of(cls, version: ModelVersion) -> Self:
+        # MLflow's databases keep the model in the source alone.
+        source = re.fullmatch(r"models:/(m-\w+)", version.source or "")
+        model = version.model_id or (source[1] if source else "")
         return cls(
             version.name, int(version.version), str(version.current_stage or "None"),
-            dict(version.tags), version.run_id or "", version.model_id or "",
+            dict(version.tags), version.run_id or "", model,
             int(version.creation_timestamp or 0), version.description or "",
         )  # fmt: skip
 

@@ -97,7 +97,7 @@ def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
         raise FaceganError(f"{path}: no scores ({reason}); run: dvc repro evaluate") from None
     if scored != file_sha256(trained / WEIGHTS):
         raise FaceganError(f"{path}: computed for another generator; run: dvc repro evaluate")
-    if content.get("reference") not in (None, file_sha256(official)):
+    if "reference" in content and content["reference"] != file_sha256(official):
         raise FaceganError(
             f"{path}: computed with other statistics than {official}; run: dvc repro evaluate"
         )
