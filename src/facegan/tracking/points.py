@@ -20,17 +20,19 @@ def from_history(events: Sequence[dict[str, Any]], record: Record, start_time: i
     Args:
         start_time: of the run, in milliseconds, for points whose time is unknown.
     """
-    found = [
-        Metric(name, value, record.time(event["images_seen"], start_time), event["images_seen"])
-        for event in events
-        for name, value in _values(event, events[0]).items()
-    ]
+    found, quick_fid = [], ""
+    for event in events:
+        # A training that is resumed with another quick FID has both, by their names.
+        quick_fid = event.get("quick_fid", quick_fid) if event["event"] != "score" else quick_fid
+        for name, value in _values(event, quick_fid).items():
+            step = event["images_seen"]
+            found.append(Metric(name, value, record.time(step, start_time), step))
     seen = {event["images_seen"] for event in events if event["event"] == "score"}
     speeds = [s for s in record.scores if s[0] in seen and s[2] > 0]
     return found + [Metric(SPEED, speed, moment, step) for step, moment, speed in speeds]
 
 
-def _values(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
+def _values(event: dict[str, Any], quick_fid: str) -> dict[str, float]:
     match event["event"]:
         case "losses":
             losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
@@ -38,7 +40,7 @@ def _values(event: dict[str, Any], start: dict[str, Any]) -> dict[str, float]:
         case "samples":
             return {"diversity": event["diversity"]}
         case "score":
-            return {start["quick_fid"]: event["quick_fid"]}
+            return {quick_fid: event["quick_fid"]}
         case _:
             return {}
 
