@@ -156,3 +156,13 @@ def test_a_score_that_is_no_number_is_a_point_once(client: MlflowClient, tmp_pat
     runs.mirror(client, folder, "faces")
     run_id = runs.mirror(client, folder, "faces").info.run_id
     assert [step for step, _ in points(client, run_id)[QUICK]] == [0, 20]
+
+
+def test_a_training_resumed_with_another_quick_fid_has_both_by_their_names(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    resume = {"event": "resume", "images_seen": 20, "quick_fid": "quick_fid80_x"}
+    folder = write(tmp_path / "run", score(0), score(20), resume, score(40))
+    found = points(client, runs.mirror(client, folder, "faces").info.run_id)
+    assert found[QUICK] == [(0, 99.5), (20, 79.5)]
+    assert found["quick_fid80_x"] == [(40, 59.5)]

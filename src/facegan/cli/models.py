@@ -18,13 +18,17 @@ Number = Annotated[int, typer.Argument(min=1, help="Number of the version.")]
 
 
 @contextmanager
-def _registry(name: str | None, params: Path) -> Iterator[tuple[Any, str]]:
-    """MLflow's client, and the name of the registered model."""
+def _registry(name: str | None, params: Path, create: bool = False) -> Iterator[tuple[Any, str]]:
+    """MLflow's client, and the name of the registered model.
+
+    Args:
+        create: create a SQLite store if there is none.
+    """
     from facegan.params import load_params
     from facegan.tracking import connection
 
     name = name or load_params(params).register_.name
-    client = connection.connect()
+    client = connection.connect(create)
     with connection.translate_errors():
         yield client, name
 
@@ -189,7 +193,7 @@ def import_version(
     """
     from facegan.register import transfer
 
-    with _registry(name, params) as (client, found):
+    with _registry(name, params, create=True) as (client, found):
         number, is_new = transfer.import_version(client, found, folder)
     state = "imported" if is_new else "registered already"
     typer.echo(

@@ -22,7 +22,7 @@ def sync(
 ) -> None:
     """Bring MLflow up to date with the trainings on disk, for example after an outage.
 
-    Example: facegan sync
+    Example: facegan sync checkpoints/1f0c2a7b9d3e4c55
     """
     from facegan.params import load_params
     from facegan.tracking import record, sync

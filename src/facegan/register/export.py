@@ -24,18 +24,21 @@ REQUIREMENTS = ("mlflow", "numpy", "torch")
 NAME = "generator"  # of the logged model
 
 
-def log_model(trained: Path, extra: list[Path], run_id: str, params: Mapping[str, str]) -> str:
+def log_model(
+    trained: Path, extra: list[Path], run_id: str, params: Mapping[str, str], step: int
+) -> str:
     """Log the generator in `trained` to a run: as `pt2`, for any consumer, and with the networks
     as safetensors, for the `facegan` commands.
 
     Args:
         extra: more files to attach.
         params: of the logged model, which nobody can edit.
+        step: images seen; MLflow attaches the run's metrics of this step to the model.
     Returns:
         The model's URI.
     """
     with _model(trained, extra) as arguments, mlflow.start_run(run_id=run_id):
-        model = mlflow.pytorch.log_model(name=NAME, params=dict(params), **arguments)
+        model = mlflow.pytorch.log_model(name=NAME, params=dict(params), step=step, **arguments)
     return str(model.model_uri)
 
 

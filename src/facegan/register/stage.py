@@ -82,7 +82,6 @@ def register(
         _require_shape(found, content)
         messages = repair(client, found)
         run = runs.mirror(client, trained, name)
-        runs.log_scores(client, run, content)
         own = None
         if existing := found.of_generator(sha256):
             files.require_intact(existing[0], trained)
@@ -90,6 +89,7 @@ def register(
             own = _create(trained, metrics, content, settings, run)
         number = _one_version(client, name, sha256, own)
         found, version = registry.require(client, name, number)
+        runs.log_scores(client, run, content, version.model)
         if found.champion is None or not promotion.is_decided(version):
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)
@@ -106,7 +106,7 @@ def preview(
 ) -> list[str]:
     """What `register` would decide, as lines; nothing is changed."""
     content = read_metrics(metrics, trained, official)
-    client, candidate = connection.connect(), read_candidate(content, trained)
+    client, candidate = connection.connect(create=False), read_candidate(content, trained)
     with connection.translate_errors():
         found = registry.read(client, settings.name)
         _require_shape(found, content)
@@ -160,7 +160,8 @@ def _create(
     text = card.text(settings.name, settings.terms, content, trained)
     with TemporaryDirectory() as folder:
         attached = [metrics, *card.write(Path(folder), text, content, trained)]
-        uri = export.log_model(trained, attached, run.info.run_id, tags)
+        seen = int(content["images_seen"])
+        uri = export.log_model(trained, attached, run.info.run_id, tags, seen)
     # Not awaited, because another process may have deleted it as a duplicate.
     version = mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
     return int(version.version)
@@ -201,6 +202,8 @@ def find_registered(name: str, sha256: str) -> Registered | None:
     Raises:
         FaceganError: if MLflow cannot be reached.
     """
+    if not connection.has_store():
+        return None
     client = connection.connect()
     with connection.translate_errors():
         found = registry.read(client, name)

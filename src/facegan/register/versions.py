@@ -29,7 +29,7 @@ def load(uri: str, device: torch.device) -> Generator:
     Raises:
         FaceganError: if there is no such version, or the hash does not match the version's tag.
     """
-    client = connection.connect()
+    client = connection.connect(create=False)
     with connection.translate_errors(), TemporaryDirectory() as folder:
         return load_version(resolve(client, uri), Path(folder), device)
 
@@ -78,7 +78,7 @@ def download_networks(uri: str, folder: Path) -> Path:
     Raises:
         FaceganError: if there is no such version, or a hash does not match the version's tag.
     """
-    client = connection.connect()
+    client = connection.connect(create=False)
     with connection.translate_errors():
         version = resolve(client, uri)
         (parent,) = {_download(version, name, folder).parent for name in NETWORKS}

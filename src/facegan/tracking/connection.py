@@ -15,7 +15,7 @@ from facegan.core.errors import FaceganError
 from facegan.tracking import store
 from facegan.tracking.errors import translate_errors
 
-__all__ = ["connect", "tracking_uri", "translate_errors"]
+__all__ = ["connect", "has_store", "tracking_uri", "translate_errors"]
 
 # Seconds within which a server must accept a connection and answer its first request.
 FIRST_ANSWER = 5
@@ -55,6 +55,12 @@ def connect(create: bool = True) -> MlflowClient:
         mlflow.set_tracking_uri(uri)
         _require_answer(uri)
     return MlflowClient()
+
+
+def has_store() -> bool:
+    """False for a SQLite file that does not exist yet."""
+    path = store.database(tracking_uri())
+    return path is None or path.exists()
 
 
 def tracking_uri() -> str:

@@ -4,6 +4,7 @@ Mirroring again adds only what a run lacks, so that neither an outage nor a seco
 same fingerprint doubles a point.
 """
 
+import random
 import time
 import warnings
 from collections.abc import Callable
@@ -93,23 +94,21 @@ def mirror(
 
 
 def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str, record: Record) -> Run:
-    experiment_id = _experiment(client, experiment)
-    if found := _runs(client, experiment_id, start["fingerprint"]):
-        return found[0]
-    tags = {FINGERPRINT: start["fingerprint"], "facegan.data": start["data"]}
-    created = client.create_run(
-        experiment_id,
-        start_time=record.time(0, int(time.time() * 1000)),
-        tags=tags,
-        run_name=f"train-{start['fingerprint'][:6]}",
-    )
-    # Another process may have created one in the same moment; one of both stays.
-    for other in _runs(client, experiment_id, start["fingerprint"]):
-        mine = created.info.run_id
-        if other.info.run_id != mine and (other.info.run_id < mine or other.data.metrics):
-            client.delete_run(mine)
-            return other
-    return created
+    experiment_id, fingerprint = _experiment(client, experiment), start["fingerprint"]
+    tags = {FINGERPRINT: fingerprint, "facegan.data": start["data"]}
+    while not (found := _runs(client, experiment_id, fingerprint)):
+        created = client.create_run(
+            experiment_id,
+            start_time=record.time(0, int(time.time() * 1000)),
+            tags=tags,
+            run_name=f"train-{fingerprint[:6]}",
+        )
+        if len(_runs(client, experiment_id, fingerprint)) == 1:
+            return created
+        # Another process created one in the same moment, and may delete it for the same reason.
+        client.delete_run(created.info.run_id)
+        time.sleep(random.uniform(0.1, 1.0))
+    return found[0]
 
 
 def _runs(client: MlflowClient, experiment_id: str, fingerprint: str) -> list[Run]:

@@ -45,11 +45,14 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
     Raises:
         FaceganError: if MLflow cannot be reached.
     """
+    all_experiments = [("experiments", f"{address}/#/experiments?{urlencode(VIEW)}")]
+    if not connection.has_store():
+        return all_experiments
     client = connection.connect()
     with connection.translate_errors():
         found = client.get_experiment_by_name(name)
         if found is None:
-            return [("experiments", f"{address}/#/experiments?{urlencode(VIEW)}")]
+            return all_experiments
         experiment = str(found.experiment_id)
         runs = client.search_runs([experiment], max_results=2, order_by=["start_time DESC"])
         last = [run.info.run_id for run in reversed(runs)]

@@ -88,10 +88,7 @@ def train(
                 return
             on_event(events.Message(outlook(len(images), params, init is not None)))
             gan = _initial_state(params, images.shape[2:], seed, device, group, init)
-            num_samples = params.quick_num_samples
-            scorer = monitor.Monitor(
-                statistics, images, params.latent_dim, num_samples, device, group
-            )
+            scorer = _monitor(statistics, images, params, device, group)
             _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out, finish)
 
 
@@ -107,10 +104,22 @@ def _initial_state(
     Args:
         shape: width and channels of the images.
     """
-    gan = gan_state.GANState(params, *shape, seed=seed, device=device, group=group)
+    size, channels = shape
+    gan = gan_state.GANState(params, size, channels, seed, device, group)
     if init is not None:
         gan.load_pretrained(init)
     return gan
+
+
+def _monitor(
+    statistics: frechet.Statistics,
+    images: Tensor,
+    params: Train,
+    device: torch.device,
+    group: Group,
+) -> monitor.Monitor:
+    count = params.quick_num_samples
+    return monitor.Monitor(statistics, images, params.latent_dim, count, device, group)
 
 
 def _check_outputs(out: Path, inputs: Iterable[Path], kept: Iterable[Path]) -> None:
