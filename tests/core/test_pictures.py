@@ -79,13 +79,6 @@ def test_a_picture_is_a_png_with_the_same_pixels(channels: int, tmp_path: Path) 
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
-@pytest.mark.parametrize("name", ["picture", "picture.jpg"])
-def test_a_picture_is_a_png_whatever_its_name(name: str, tmp_path: Path) -> None:
-    save_picture(flat(9), tmp_path / name)
-    with Image.open(tmp_path / name) as image:
-        assert image.format == "PNG"
-
-
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_an_animation_has_one_frame_per_picture_in_order(count: int, tmp_path: Path) -> None:
     pictures = [tmp_path / f"{number}.png" for number in range(count)]

@@ -134,7 +134,6 @@ import json, sys
 import torch
 from facegan.features import extraction
 from facegan.params import Extractor
-from float64 import NoFloat64
 extraction.WORTH_COMPILING, events = 0, []
 settings, images = Extractor(**json.loads(sys.argv[1])), torch.load(sys.argv[2])
 run = extraction.Extraction(settings, torch.device("cpu"), len(images), events.append, batch=4)

@@ -213,6 +213,6 @@ def test_a_damaged_line_of_a_history_is_left_out(tmp_path: Path) -> None:
 def test_the_reason_for_starting_from_scratch_is_reported(tmp_path: Path) -> None:
     run, events = RunFolder(tmp_path, IDENTITIES[0]), list[Event]()
     run.start(events.append)
-    run.reason = "seed changed"
+    run.notes = ["seed changed"]
     run.start(events.append)
     assert messages(events) == ["seed changed"]

@@ -9,7 +9,7 @@ import typer
 
 from facegan.cli.stages import PARAMS, ParamsFile
 
-app = typer.Typer(help="The versions in MLflow's registry: look at them, and go back.")
+app = typer.Typer()
 
 Name = Annotated[
     str | None, typer.Option("--name", help="Registered model; default: register.name.")
@@ -50,9 +50,9 @@ def models(
     name: Name = None,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """List the versions: role, scores, origin.
+    """List the versions in MLflow's registry; look at one, compare two, go back.
 
-    Example: facegan models
+    Example: facegan models --last 20
     """
     if context.invoked_subcommand is None:
         from facegan.register import catalog

@@ -13,23 +13,23 @@ def project_root() -> Path:
 
     The current folder if there is none. The original project if called in a temporary copy.
     """
-    here = in_project(Path())
+    here = in_project(Path()).absolute()
     return _nearest("dvc.yaml", here) or here
 
 
 def in_project(path: Path) -> Path:
-    """The absolute path that `path` has in the original project.
-
-    That is `path` below the current folder, except in the temporary copy of an experiment.
+    """`path`; in the temporary copy of an experiment, its absolute path in the original project.
 
     >>> in_project(Path("checkpoints"))  # in /project/.dvc/tmp/exps/tmp4sx0c2
     PosixPath('/project/checkpoints')
     """
-    here = Path.cwd()
     # DVC sets both for the stages of an experiment; the root is that of the original project.
-    if "DVC_EXP_NAME" in os.environ and (root := os.environ.get("DVC_ROOT")):
-        here = Path(root, here.relative_to(_nearest(".dvc", here) or here))
-    return Path(os.path.normpath(here / path))
+    root = os.environ.get("DVC_ROOT")
+    if root is None or "DVC_EXP_NAME" not in os.environ:
+        return path
+    here = Path.cwd()
+    copied = here.relative_to(_nearest(".dvc", here) or here)
+    return Path(os.path.normpath(Path(root, copied) / path))
 
 
 def _nearest(entry: str, folder: Path) -> Path | None:

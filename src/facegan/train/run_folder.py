@@ -49,14 +49,14 @@ class RunFolder:
     Attributes:
         requested: `identity`.
         identity: that with which the training in this folder began.
-        reason: why this training starts from scratch, if it does.
+        notes: messages for the case that this training starts from scratch.
     """
 
     def __init__(
         self, checkpoints: Path, identity: dict[str, Any], resume: Path | None = None
     ) -> None:
         self.requested = self.identity = identity
-        self.must_resume, self.reason = resume is not None, ""
+        self.must_resume, self.notes = resume is not None, list[str]()
         self.folder = checkpoints / digests.fingerprint(identity)
         if resume is not None:
             self.adopt(resume)
@@ -160,7 +160,7 @@ class RunFolder:
         }
 
     def start(self, on_event: OnEvent) -> None:
-        """Start from scratch: report why, and empty this folder.
+        """Start from scratch: give the notes, and empty this folder.
 
         Raises:
             FaceganError: if this folder must be resumed.
@@ -170,8 +170,8 @@ class RunFolder:
                 f"{self.folder}: no intact checkpoint to resume from; "
                 "run facegan train without --resume (FACEGAN_RESUME)"
             )
-        if self.reason:
-            on_event(Message(self.reason))
+        for note in self.notes:
+            on_event(Message(note))
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir() and not path.is_symlink():

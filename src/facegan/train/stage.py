@@ -86,7 +86,7 @@ def train(
         with _owned(folder, checkpoints, budget, on_event) if group.is_main else nullcontext():
             if group.any(group.is_main and _export_finished(folder, params, out, on_event)):
                 return
-            on_event(events.Message(outlook(len(images), params, init is not None)))
+            folder.notes.append(outlook(len(images), params, init is not None))
             gan = _initial_state(params, images.shape[2:], seed, device, group, init)
             scorer = _monitor(statistics, images, params, device, group)
             _run(trainer.Trainer(folder, gan, batches, scorer, params, on_event), out, finish)
@@ -213,7 +213,7 @@ def _choose(
         run = continuation.choose(run.for_epochs(epochs), total, stopping)
         on_event(events.Message(f"{text}{epochs}; it is kept, this run uses {run.folder}"))
     elif not (run.must_resume or run.has_checkpoint()):
-        run.reason = continuation.explain(run, command)
+        run.notes += filter(None, [continuation.explain(run, command)])
     return run
 
 

@@ -119,11 +119,11 @@ class Trainer:
             return
         self.recorder.start = self.run_folder.as_started(self.recorder.start)
         self._restore(state)
-        self._message(f"resuming from {self.batches.seen:,} of {self.total:,} images seen")
         if continuation.note_changes(
             self.run_folder, self.batches.seen, self.recorder, self._interrupt_on_signal
         ):
             self._save()  # a rollback restores a checkpoint, and would lose the event
+        self._message(f"resuming from {self.batches.seen:,} of {self.total:,} images seen")
         self._score_if_due()
 
     def _load(self) -> dict[str, Any] | None:
