@@ -15,10 +15,10 @@ def data(tmp_path: Path) -> Path:
     return fill(tmp_path / "data", {"a.jpg": b"a", "below/b.jpg": b"b", MANIFEST: b"{}"})
 
 
-@pytest.mark.parametrize("recorded", [0, 1])
+@pytest.mark.parametrize("recorded", [0, 1, 2])
 def test_files_that_dvc_has_not_recorded_are_refused(recorded: int, data: Path) -> None:
     (data.parent / "data.dvc").write_text(RECORD.format(recorded))
-    with pytest.raises(FaceganError, match=f"has 2 files, of which data.dvc records {recorded};"):
+    with pytest.raises(FaceganError, match=f"has 3 files, of which data.dvc records {recorded};"):
         refuse_unrecorded(Folder(data))
 
 

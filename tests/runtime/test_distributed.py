@@ -104,10 +104,12 @@ def step(gan, images):
         with torch.no_grad():
             next(gan.generator.parameters()).fill_(float("nan"))
     return metrics
-def run_and_record(trainer):
-    run(trainer)
+def run_and_record(trainer, finish):
+    run(trainer, finish)
     weights = [float(w.double().sum()) for w in trainer.gan.generator.parameters()]
-    decisions = trainer.rollbacks, trainer.unimproved, trainer.best["quick_fid"], trainer.diversity
+    recorder = trainer.recorder
+    fid = recorder.best["quick_fid"]
+    decisions = trainer.rollbacks, recorder.unimproved, fid, recorder.diversity
     (out / f"{trainer.group.rank}.json").write_text(json.dumps([weights, decisions]))
 GANState.train_step, Trainer.run = step, run_and_record
 checkpoints = out / "checkpoints"

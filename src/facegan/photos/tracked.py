@@ -3,7 +3,7 @@
 import re
 
 from facegan.core.errors import FaceganError
-from facegan.photos.inputs import Folder
+from facegan.photos.inputs import MANIFEST, Folder
 
 
 def refuse_unrecorded(root: Folder) -> None:
@@ -22,6 +22,7 @@ def refuse_unrecorded(root: Folder) -> None:
         return
     recorded = sum(map(int, re.findall(r"^ +nfiles: (\d+)$", record.read_text("utf-8"), re.M)[-1:]))
     files = sum(status is None for _, status in root.files())
+    files += (folder / MANIFEST).is_file()  # not an input, but recorded
     if files > recorded:
         raise FaceganError(
             f"{root.path}: has {files:,} files, of which {record.name} records {recorded:,}; run: "
