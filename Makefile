@@ -31,10 +31,10 @@ fetch: install  ## fetch the embedded sample, unless data/ exists
 # Without --max-worker-restart 0, a test that crashes its worker is retried forever.
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-test: install  ## run all tests but fault injection, two files at a time
+test: install  ## run all tests but the slowest, two files at a time
 	$(PYTEST) -m "not faults"
 
-test-faults: install  ## run the fault-injection tests, which are slow
+test-faults: install  ## run fault injection and other slow tests
 	$(PYTEST) -m faults
 
 bench: install  ## benchmark against baselines; make bench ONLY=photographs

@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {
     },
     "evaluate": {"num_samples": 20},
 }
+pytestmark = pytest.mark.faults
 STAGES = ("preprocess", "reference", "train", "evaluate", "register")
 Make = Callable[..., Project]
 
@@ -245,7 +246,6 @@ def test_a_file_managers_files_are_no_change(make: Make) -> None:
     assert project.run("git", "status", "--porcelain") == ""
 
 
-@pytest.mark.faults
 def test_repro_interrupted_in_every_stage_goes_on_to_the_same_outputs(
     make: Make, project: Project
 ) -> None:

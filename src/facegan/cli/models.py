@@ -33,11 +33,12 @@ def _registry(name: str | None, params: Path, create: bool = False) -> Iterator[
         yield client, name
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], title: str | None = None) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns)
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE, padding=0)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
@@ -58,7 +59,8 @@ def models(
         from facegan.register import catalog
 
         with _registry(name, params) as (client, found):
-            _table(catalog.COLUMNS, catalog.table(client, found, last))
+            for title, rows in catalog.table(client, found, last).items():
+                _table(catalog.COLUMNS, rows, title)
 
 
 @app.command()

@@ -68,7 +68,7 @@ def unlink_shared(path: Path) -> None:
 
     For files that are then written in place: DVC links files into its cache, where others use them.
     """
-    if path.exists() and (
+    if path.is_file() and (  # a device has no content to copy
         path.is_symlink() or path.stat().st_nlink > 1 or not is_accessible(path, os.W_OK)
     ):
         with replacing(path) as temporary:

@@ -11,19 +11,20 @@ from facegan.register.lineage import COMMIT
 from facegan.register.registry import APPROVED, DATA, FID, GATE, METRIC, SCORES
 from facegan.register.scores import Scores
 
-COLUMNS = (
-    *("version", "stage", "alias", "FID", "protocol"),
-    *("recall", "memorised", "data", "commit", "date"),
-)
+# With these widths, 80 columns suffice.
+COLUMNS = ("v.", "stage", "alias", "FID", "recall", "memorised", "data", "commit", "date")
+Rows = list[tuple[str, ...]]
 
 
-def table(client: MlflowClient, name: str, last: int) -> list[tuple[str, ...]]:
-    """One row of COLUMNS for each of the last versions, the newest first.
+def table(client: MlflowClient, name: str, last: int) -> dict[str, Rows]:
+    """Protocol -> one row of COLUMNS for each version; the last versions, the newest first.
+
+    FIDs of different protocols are not comparable, so they have tables of their own.
 
     Raises:
         FaceganError: if there is none.
     """
-    found, rows = registry.read(client, name), []
+    found, rows = registry.read(client, name), dict[str, Rows]()
     if not found.versions:
         raise FaceganError(f"{name} has no versions; run: dvc repro --single-item --force register")
     newest = sorted(found.versions.items(), reverse=True)[:last]
@@ -32,12 +33,12 @@ def table(client: MlflowClient, name: str, last: int) -> list[tuple[str, ...]]:
         protocol = version.tags.get(registry.PROTOCOL, "")
         scores = Scores.from_json(version.tags.get(SCORES + protocol))
         shares = [scores and scores.recall, scores and scores.memorised]
-        fid = f"{scores.fid:g} ± {scores.spread:g}" if scores else version.tags.get(FID, "")
-        rows.append((
-            str(number), version.stage, ", ".join(f"@{a}" for a in found.aliases_of(number)),
-            fid, version.tags.get(METRIC, ""),
+        fid = f"{scores.fid:.4g} ± {scores.spread:.2g}" if scores else version.tags.get(FID, "")
+        title = f"{version.tags.get(METRIC, 'no metric')}, protocol {protocol or 'unknown'}"
+        rows.setdefault(title, []).append((
+            str(number), version.stage, ", ".join(found.aliases_of(number)), fid,
             *("" if share is None else f"{share:g}" for share in shares),
-            version.tags.get(DATA, "")[:8], commits.get(version.run, "")[:8],
+            version.tags.get(DATA, "")[:7], commits.get(version.run, "")[:7],
             f"{version.date:%Y-%m-%d}",
         ))  # fmt: skip
     return rows

@@ -1,6 +1,7 @@
 """What made a version, and the commands that make it again."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,10 +76,14 @@ def _commands(version: Version, tags: dict[str, str], commit: str) -> Iterator[s
         yield f"mlflow artifacts download -r {version.run} -a provenance -d ."
         yield "git apply provenance/uncommitted.diff"
     yield "make install && . .venv/bin/activate"
-    yield "dvc pull data.dvc"
-    yield "dvc repro evaluate"
+    if not _output("dvc", "remote", "list") and (folder := _output("dvc", "cache", "dir")):
+        yield f"dvc cache dir --local {shlex.quote(folder)}  # there is no remote to pull from"
+        yield "dvc checkout data.dvc"
+    else:
+        yield "dvc pull data.dvc"
+    yield "dvc repro --force evaluate  # without --force, DVC restores outputs that it has"
     sha256 = version.tags.get(registry.GENERATOR, "")
-    yield f"sha256sum */train/generator.safetensors  # {sha256}"
+    yield f"sha256sum artifacts/train/generator.safetensors  # {sha256}"
 
 
 def _missing(tags: dict[str, str], commit: str) -> Iterator[str]:
