@@ -1,7 +1,7 @@
 """Processes that register at once, or are killed, in one SQLite store.
 
-`FACEGAN_RACES=20 pytest -m faults tests/register/test_races.py` repeats each race 20 times, and kills
-at each change of the registry.
+`FACEGAN_RACES=20 pytest -m faults tests/register/test_races.py` repeats each race 20 times, and
+kills at each change of the registry.
 """
 
 import os
