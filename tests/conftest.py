@@ -25,6 +25,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in (
     *("MLFLOW_TRACKING_URI", "FACEGAN_DEVICE", "FACEGAN_CHECKPOINTS", "FACEGAN_INCEPTION"),
+    *("FACEGAN_FINISH", "FACEGAN_RESUME", "FACEGAN_DEBUG"),
 ):
     os.environ.pop(name, None)
 
@@ -45,8 +46,12 @@ SLOWEST = (
     "integration/test_pipeline.py",
     "train/test_stage.py",
     "test_pipelines.py",
-    "register/test_stage.py",
     "train/test_trainer.py",
+    "register/test_stage.py",
+    "register/test_roles.py",
+    "runtime/test_distributed.py",
+    "evaluate/test_stage.py",
+    "register/test_init_from.py",
 )
 
 DIGITS = 600

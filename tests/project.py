@@ -83,7 +83,8 @@ class Project:
         return {
             path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
-            if path.is_file()
+            # DVC writes .gitignore in the order in which stages end.
+            if path.is_file() and path.name != ".gitignore"
         }
 
     @property

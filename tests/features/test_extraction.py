@@ -108,6 +108,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Extraction:
     return run
 
 
+@pytest.mark.faults
 def test_compiled_features_equal_eager_ones(compiled: Extraction) -> None:
     images = noise(9)
     # The last batch is padded, so it needs no recompilation.
@@ -116,6 +117,7 @@ def test_compiled_features_equal_eager_ones(compiled: Extraction) -> None:
     torch.testing.assert_close(features, compiled.extractor(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.faults
 def test_compiled_weights_are_constants(compiled: Extraction) -> None:
     """Otherwise they are neither packed nor fused with BatchNorm."""
     images = noise(4)

@@ -174,6 +174,7 @@ def test_a_readme_beside_the_photographs_runs_preprocess_alone(project: Project)
         project.run("dvc", "checkout", "--quiet", "--force")
 
 
+@pytest.mark.faults
 def test_an_experiment_registers_a_challenger_and_leaves_production_unchanged(
     project: Project,
 ) -> None:

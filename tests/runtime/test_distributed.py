@@ -138,6 +138,7 @@ def write(tmp_path: Path, params: MakeParams) -> Callable[..., Params]:
     return write_params
 
 
+@pytest.mark.faults
 def test_scores_of_two_processes_equal_those_of_one(
     trained: Path, dataset: Path, references: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_losses_of_two_processes_equal_those_of_one(
     assert difference < 1e-3
 
 
+@pytest.mark.faults
 def test_nan_in_one_process_rolls_all_back_and_quick_fids_equal_those_of_one(
     write: Callable[..., Params], dataset: Path, references: tuple[Path, Path], tmp_path: Path
 ) -> None:
