@@ -1,12 +1,19 @@
 """What people do by hand in the registry, and the next registration."""
 
 import json
+import sqlite3
 import warnings
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
+from sqlalchemy.engine import Engine
 
 from facegan.register import registry
+from facegan.tracking.connection import insist
 from registrations import NAME, Trainer, roles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
@@ -136,3 +143,34 @@ def test_only_the_last_promotions_are_kept_as_tags(
         register(seed, fid=50.0 - seed)
     tags = [t for t in client.get_registered_model(NAME).tags if t.startswith(registry.PROMOTION)]
     assert sorted(tags) == ["facegan.promotion.000002.3", "facegan.promotion.000003.4"]
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("model_version_tags", lambda c: (c.set_model_version_tag, NAME, "1", "new", "x")),
+        ("registered_model_tags", lambda c: (c.set_registered_model_tag, NAME, "new", "x")),
+        ("registered_model_aliases", lambda c: (c.set_registered_model_alias, NAME, "new", "1")),
+        ("tags", lambda c: (c.set_tag, registry.read(c, NAME).versions[1].run, "new", "x")),
+    ],
+)
+def test_what_another_process_inserts_at_the_same_moment_is_no_error(
+    table: str, change: Callable[[MlflowClient], Any], two: Two
+) -> None:
+    client, register = two
+    inserted = 0
+
+    def interfere(connection: Any, cursor: Any, statement: str, row: Any, *rest: Any) -> None:
+        nonlocal inserted
+        if statement.startswith(f"INSERT INTO {table} ") and not inserted:
+            inserted += 1
+            with closing(sqlite3.connect(register.folder / "mlflow.db")) as other, other:
+                other.execute(statement, row)
+
+    call, *arguments = change(client)
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", interfere)
+    try:
+        insist(call, *arguments)
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", interfere)
+    assert inserted == 1

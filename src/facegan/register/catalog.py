@@ -10,6 +10,7 @@ from facegan.register.card import CARD
 from facegan.register.lineage import COMMIT
 from facegan.register.registry import APPROVED, DATA, FID, GATE, METRIC, SCORES
 from facegan.register.scores import Scores
+from facegan.tracking.connection import insist
 
 # With these widths, 80 columns suffice.
 COLUMNS = ("v.", "stage", "alias", "FID", "recall", "memorised", "data", "commit", "date")
@@ -120,7 +121,7 @@ def approve(client: MlflowClient, name: str, number: int) -> list[str]:
     decision = version.tags.get(GATE, "the gate has not decided")
     if not decision.startswith(promotion.AWAITING):
         raise FaceganError(f"{name} version {number} does not await approval: {decision}")
-    client.set_model_version_tag(name, str(number), APPROVED, roles.user())
+    insist(client.set_model_version_tag, name, str(number), APPROVED, roles.user())
     champion = str(found.champion.number if found.champion else "")
     if version.tags.get(promotion.COMPARED) != champion:
         raise FaceganError(

@@ -25,6 +25,7 @@ from facegan.register.registry import (
     Version,
 )
 from facegan.register.scores import Scores
+from facegan.tracking.connection import insist
 
 if TYPE_CHECKING:  # most calls need no torch
     import torch
@@ -92,7 +93,7 @@ class Trial:
             raise FaceganError(text) from None
         if keep:
             number, text = str(champion.number), scores.to_json()
-            self.client.set_model_version_tag(self.name, number, SCORES + protocol, text)
+            insist(self.client.set_model_version_tag, self.name, number, SCORES + protocol, text)
         same = before == protocol  # its scores were not on record
         return Champion(champion.number, scores, "incomplete scores" if same else before)
 
@@ -152,7 +153,7 @@ def _await(trial: Trial, found: Registry, number: int, decision: Decision) -> No
     champion = _number(found)
     roles.challenge(trial.client, trial.name, number)
     tag = str(champion or "")
-    trial.client.set_model_version_tag(trial.name, str(number), COMPARED, tag)
+    insist(trial.client.set_model_version_tag, trial.name, str(number), COMPARED, tag)
     reason = f"{decision.reason}; approve: facegan models approve {number}, or tag {APPROVED}: yes"
     _record(trial, found, number, AWAITING, reason, decision)
 

@@ -35,6 +35,7 @@ from facegan.register.registry import (
     Version,
 )
 from facegan.register.scores import Scores
+from facegan.tracking.connection import insist
 
 By = Literal["gate", "person", "found"]
 # Seconds after which an unsettled promotion is that of a killed process.
@@ -56,10 +57,10 @@ def promote(
         registry.next_turn, number, champion.number if champion else None, by,
         who or user(), now(), why, version.run, protocol, scores.fid if scores else None,
     )  # fmt: skip
-    client.set_registered_model_tag(registry.name, promotion.key, promotion.to_json())
+    insist(client.set_registered_model_tag, registry.name, promotion.key, promotion.to_json())
     for entry in registry.promotions[: -KEPT + 1]:
         if entry.version != promotion.over:
-            client.delete_registered_model_tag(registry.name, entry.key)
+            insist(client.delete_registered_model_tag, registry.name, entry.key)
     return promotion
 
 
@@ -110,7 +111,9 @@ def _is_settled(entry: Promotion) -> bool:
 
 def settle(client: MlflowClient, name: str, promotions: Iterable[Promotion]) -> None:
     for entry in promotions:
-        client.set_registered_model_tag(name, entry.key, replace(entry, settled=True).to_json())
+        insist(
+            client.set_registered_model_tag, name, entry.key, replace(entry, settled=True).to_json()
+        )
 
 
 def converge(client: MlflowClient, name: str, own: int | None = None) -> list[str]:
@@ -143,10 +146,10 @@ def _move(client: MlflowClient, registry: Registry) -> list[str]:
     for alias, expected in ((CHAMPION, champion), (PREVIOUS, reign.over), (CHALLENGER, None)):
         actual = registry.aliases.get(alias)
         if expected in registry.versions and actual != expected:
-            client.set_registered_model_alias(name, alias, str(expected))
+            insist(client.set_registered_model_alias, name, alias, str(expected))
             lines.append(f"alias @{alias}: version {expected} (was {actual or 'missing'})")
         elif alias != CHAMPION and actual == champion:  # one version has one role
-            client.delete_registered_model_alias(name, alias)
+            insist(client.delete_registered_model_alias, name, alias)
             lines.append(f"alias @{alias}: removed from the champion")
     lines += _move_stages(client, registry, reign)
     return lines
@@ -166,9 +169,15 @@ def _move_stages(client: MlflowClient, registry: Registry, reign: Promotion) -> 
         by_hand = f"{reign.when}: {reign.why}" if is_champion and reign.by == "person" else None
         if version.tags.get(BY_HAND) != by_hand:
             if by_hand is None:
-                client.delete_model_version_tag(registry.name, str(version.number), BY_HAND)
+                insist(client.delete_model_version_tag, registry.name, str(version.number), BY_HAND)
             else:
-                client.set_model_version_tag(registry.name, str(version.number), BY_HAND, by_hand)
+                insist(
+                    client.set_model_version_tag,
+                    registry.name,
+                    str(version.number),
+                    BY_HAND,
+                    by_hand,
+                )
             lines.append(f"version {version.number}: tag {BY_HAND}")
     return lines
 
@@ -178,7 +187,7 @@ def _transition(client: MlflowClient, version: Version, stage: str) -> str:
         # MLflow deprecates stages in favour of aliases; both work as long as MLflow has them.
         warnings.simplefilter("ignore", FutureWarning)
         client.transition_model_version_stage(version.name, str(version.number), stage)
-    client.set_model_version_tag(version.name, str(version.number), STAGE, stage)
+    insist(client.set_model_version_tag, version.name, str(version.number), STAGE, stage)
     return f"version {version.number}: stage {stage} (was {version.stage})"
 
 
@@ -190,7 +199,7 @@ def challenge(client: MlflowClient, name: str, number: int) -> None:
     registry = registries.read(client, name)
     newest = max(number, registry.aliases.get(CHALLENGER, 0))
     if newest == number:
-        client.set_registered_model_alias(name, CHALLENGER, str(number))
+        insist(client.set_registered_model_alias, name, CHALLENGER, str(number))
     for version in registry.versions.values():
         moved_by_hand = version.stage not in ("None", version.tags.get(STAGE))
         if version.number == number and not moved_by_hand:
@@ -204,4 +213,4 @@ def challenge(client: MlflowClient, name: str, number: int) -> None:
 
 
 def verdict(client: MlflowClient, version: Version, text: str) -> None:
-    client.set_model_version_tag(version.name, str(version.number), GATE, text)
+    insist(client.set_model_version_tag, version.name, str(version.number), GATE, text)

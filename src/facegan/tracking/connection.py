@@ -3,19 +3,20 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from facegan.core.errors import FaceganError
 from facegan.tracking import store
 from facegan.tracking.errors import translate_errors
 
-__all__ = ["connect", "has_store", "tracking_uri", "translate_errors"]
+__all__ = ["connect", "has_store", "insist", "tracking_uri", "translate_errors"]
 
 # Seconds within which a server must accept a connection and answer its first request.
 FIRST_ANSWER = 5
@@ -80,6 +81,18 @@ def _require_answer(uri: str) -> None:
         engine.dispose()
     with _little_patience():
         MlflowClient().search_experiments(max_results=1)
+
+
+def insist(change: Callable[..., object], *arguments: object) -> None:
+    """Set or delete a tag or an alias; once more if that fails.
+
+    Of two processes that insert the same one at once, MLflow's database refuses one, which then
+    finds it and updates it. What fails for another reason fails again.
+    """
+    try:
+        change(*arguments)
+    except MlflowException:
+        change(*arguments)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from mlflow.tracking.multimedia import compress_image_size
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
+from facegan.tracking.connection import insist
+
 FOLDER, KEY = "images", "samples"
 NAMESPACE = uuid.UUID("5f7e2f3e-0f4d-4d0c-9a5c-6d8f2b1c7a10")
 
@@ -47,7 +49,7 @@ def log_missing(
         known.update(names)
         tell()
     if pictures and MLFLOW_LOGGED_IMAGES not in run.data.tags:
-        client.set_tag(run_id, MLFLOW_LOGGED_IMAGES, "True")
+        insist(client.set_tag, run_id, MLFLOW_LOGGED_IMAGES, "True")
 
 
 def _names(run: Run, step: int) -> tuple[str, str]:

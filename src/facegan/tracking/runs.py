@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.history import NAME, read_history
 from facegan.core.project import project_root
 from facegan.tracking import images, note
+from facegan.tracking.connection import insist
 from facegan.tracking.points import Points, from_history
 from facegan.tracking.record import FILES, Record, find_record, is_running
 from facegan.tracking.store import artifact_location
@@ -187,7 +189,7 @@ def _set_status(client: MlflowClient, run: Run, record: Record, running: bool) -
 def _set_tags(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
     changed = [RunTag(k, v) for k, v in tags.items() if run.data.tags.get(k) != v]
     if changed:
-        client.log_batch(run.info.run_id, tags=changed)
+        insist(partial(client.log_batch, run.info.run_id, tags=changed))
 
 
 def log_scores(
