@@ -90,10 +90,9 @@ class Monitor:
         """
         sync, is_finite = frechet.summed_over(self.group), True
         distance = frechet.FrechetDistance(self.quick, dist_sync_fn=sync)
-        z = sampling.latents(self.num_samples, self.latent_dim, QUICK_SEED)
         windows = self.group.slices(self.num_samples, sampling.BATCH)
         for _ in range(0, self.num_samples, sampling.BATCH * self.group.size):
-            features, batches = [], self._batches(network, z, next(windows, None))
+            features, batches = [], self._batches(network, next(windows, None))
             for _ in range(-(-sampling.BATCH // self.extraction.batch)):
                 try:
                     features += [self.extraction(batch) for batch in islice(batches, 1)]
@@ -106,10 +105,12 @@ class Monitor:
             raise NotFinite("generator output contains NaN")
         return round(float(distance.compute()), 6)
 
-    def _batches(self, network: nn.Module, z: Tensor, window: slice | None) -> Iterator[Tensor]:
-        """Images of the latents in `window`, uint8 (n, H, W, C), in extraction batches."""
+    def _batches(self, network: nn.Module, window: slice | None) -> Iterator[Tensor]:
+        """Images of the seeds in `window`, uint8 (n, H, W, C), in extraction batches."""
         if window is not None:
-            for images in sampling.generate(network, z[window]):
+            count, first = window.stop - window.start, QUICK_SEED + window.start
+            z = sampling.latents(count, self.latent_dim, first)
+            for images in sampling.generate(network, z):
                 yield from images.split(self.extraction.batch)
 
 
