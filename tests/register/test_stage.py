@@ -1,6 +1,7 @@
 """Registering and promoting generators, in a real MLflow store."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,21 @@ def test_registering_again_creates_no_version_and_changes_no_role(two: Two) -> N
         again = register(seed, fid)
         assert (again.version, again.messages) == (seed, ())
     assert roles(client) == before
+
+
+def test_another_training_of_the_same_generator_is_no_version_but_has_its_scores(two: Two) -> None:
+    client, register = two
+    folder, _ = register.train(2, fid=60.0)
+    again = folder.with_name("again")
+    shutil.copytree(folder, again)
+    history = again / "history.jsonl"
+    history.write_text(history.read_text().replace('"fingerprint": "2"', '"fingerprint": "9"'))
+    assert register.register(again, again / "metrics.json").version == 2
+    experiment = client.get_experiment_by_name(NAME)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`facegan.fingerprint` = '9'")
+    (metric,) = (key for key in runs[0].data.metrics if key.endswith("-32") and key[:3] == "fid")
+    assert runs[0].data.metrics[metric] == 60.0
 
 
 def test_registering_again_is_quick_because_it_imports_no_torch(

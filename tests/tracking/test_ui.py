@@ -32,7 +32,9 @@ def test_pages_lead_to_the_runs_the_last_two_and_the_model(store: Path) -> None:
     experiment = client.get_experiment_by_name("faces")
     assert experiment is not None
     number = experiment.experiment_id
-    assert pages["runs"] == f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
+    table = f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
+    assert pages["runs"] == f"{table}&viewStateShareKey=facegan"
+    assert pages["charts"] == f"{pages['runs']}&compareRunsMode=CHART"
     assert pages["model"] == f"{address}/#/models/faces?workflowType=machine_learning"
     query = parse_qs(urlsplit(urlsplit(pages["comparison"]).fragment).query)
     assert json.loads(query["runs"][0]) == ids[1:]
@@ -64,7 +66,7 @@ def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: 
     assert process.stdout is not None
     line = process.stdout.readline()
     address = line.split()[1]
-    assert address.endswith("/#/experiments/1/runs?workflowType=machine_learning")
+    assert address.endswith("workflowType=machine_learning&viewStateShareKey=facegan")
     assert answers(f"{address.partition('#')[0]}health")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)

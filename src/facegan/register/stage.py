@@ -89,7 +89,8 @@ def register(
             own = _create(trained, metrics, content, settings, run)
         number = _one_version(client, name, sha256, own)
         found, version = registry.require(client, name, number)
-        runs.log_scores(client, run, content, version.model)
+        own_model = version.model if version.run == run.info.run_id else None
+        runs.log_scores(client, run, content, own_model)
         if found.champion is None or not promotion.is_decided(version):
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)

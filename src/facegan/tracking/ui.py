@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from mlflow import MlflowClient
 
 from facegan.core.errors import FaceganError
-from facegan.tracking import connection, store
+from facegan.tracking import connection, store, views
 from facegan.tracking.errors import redact
 
 HOST, PORT = "127.0.0.1", 5000
@@ -37,7 +37,8 @@ STARTUP, SHUTDOWN = 120.0, 10.0  # seconds
 def pages(address: str, name: str) -> list[tuple[str, str]]:
     """Titles and addresses of a project's pages.
 
-    Those of runs and of the model are left out as long as there are none.
+    Those of runs and of the model are left out as long as there are none. The runs' columns and
+    charts are those of `views`.
 
     Args:
         address: of MLflow's server.
@@ -56,7 +57,9 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
         experiment = str(found.experiment_id)
         runs = client.search_runs([experiment], max_results=2, order_by=["start_time DESC"])
         last = [run.info.run_id for run in reversed(runs)]
-        found_pages = [("runs", f"{address}/#/experiments/{experiment}/runs?{urlencode(VIEW)}")]
+        query = VIEW | ({"viewStateShareKey": views.KEY} if views.share(client, experiment) else {})
+        table = f"{address}/#/experiments/{experiment}/runs?{urlencode(query)}"
+        found_pages = [("runs", table), ("charts", f"{table}&compareRunsMode=CHART")]
         if len(last) == 2:
             query = {"runs": _json(last), "experiments": _json([experiment]), **VIEW}
             found_pages.append(("comparison", f"{address}/#/compare-runs?{urlencode(query)}"))
