@@ -45,7 +45,7 @@ class Project:
         return {
             **inherited,
             "PATH": f"{scripts}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",  # with the small feature extractor
             "DVC_NO_ANALYTICS": "1",
             **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER")
                for what in ("NAME", "EMAIL")},

@@ -152,9 +152,8 @@ def test_an_edit_of_a_docstring_retrains_nothing(project: Project) -> None:
     code.write_text(code.read_text().replace('"""', '"""Edited. ', 1))
     try:
         # The project's own code, whose fingerprint ignores docstrings.
-        done = project.try_run(
-            "dvc", "repro", "--single-item", "train", PYTHONPATH=str(project.folder / "src")
-        )
+        path = f"{project.folder / 'src'}:{project.environment['PYTHONPATH']}"
+        done = project.try_run("dvc", "repro", "--single-item", "train", PYTHONPATH=path)
         assert done.returncode == 0 and "Running stage 'train'" in done.stdout
         assert "exported again; to train anew" in done.stderr and "images/s" not in done.stderr
         del before["dvc.lock"]

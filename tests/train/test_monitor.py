@@ -15,8 +15,9 @@ from facegan.models.architectures import build_generator
 from facegan.models.sampling import NotFinite
 from facegan.runtime.distributed import Group
 from facegan.train.monitor import Monitor, collapse_advice
+from small_extractor import SmallExtractor
 
-CPU, FEATURES = torch.device("cpu"), 1280
+CPU, FEATURES = torch.device("cpu"), SmallExtractor.num_features
 
 
 def test_the_quick_fid_does_not_use_tf32() -> None:
