@@ -109,11 +109,11 @@ def one_thread() -> None:
 def small_extractor() -> Iterator[None]:
     """A fast feature extractor in place of EfficientNet-Lite0, in child processes too."""
     from facegan.features.extractors import EXTRACTORS
-    from small_extractor import NAME, SmallExtractor
+    from small_extractor import NAME, PYTHONPATH, SmallExtractor
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXTRACTORS, NAME, SmallExtractor)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("PYTHONPATH", PYTHONPATH)
         yield
 
 

@@ -1,9 +1,12 @@
 """A feature extractor for tests: with 24 features, a Fréchet distance takes microseconds.
 
 It stands in for EfficientNet-Lite0, whose 1,280 features take half a second: in the tests' own
-processes (`conftest.py`), and in those that they start (`sitecustomize.py`). The real one is used
-in `tests/features`, and by `make run`, whose result `tests/integration/test_digits.py` looks at.
+processes (`conftest.py`), and in those that they start, by PYTHONPATH. The real one is used in
+`tests/features`, and by `make run`, whose result `tests/integration/test_digits.py` looks at.
 """
+
+import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +16,9 @@ from facegan.features import extractors
 
 NAME = "efficientnet-lite0"
 SIDE = 8
+HERE = Path(__file__).parent
+# With it, processes import `sitecustomize` at their start, which installs the extractor.
+PYTHONPATH = f"{HERE / 'child_processes'}{os.pathsep}{HERE}"
 
 
 class SmallExtractor(extractors.EfficientNetLite0):

@@ -1,6 +1,6 @@
 """Gives the processes that tests start the small feature extractor, too.
 
-Python imports this module at its start, if the folder is in PYTHONPATH.
+Python imports this module at its start, if its folder is in PYTHONPATH.
 """
 
 import sys
