@@ -44,14 +44,18 @@ settings.load_profile("facegan")
 # The slowest files. They run first, so that both processes finish at about the same time.
 SLOWEST = (
     "integration/test_pipeline.py",
-    "train/test_stage.py",
     "test_pipelines.py",
-    "train/test_trainer.py",
+    "train/test_stage.py",
     "register/test_stage.py",
+    "train/test_trainer.py",
     "register/test_roles.py",
-    "runtime/test_distributed.py",
-    "evaluate/test_stage.py",
     "register/test_init_from.py",
+    "features/test_extractors.py",
+    "features/test_extraction.py",
+    "fetch/test_s3_download.py",
+    "preprocess/test_stage.py",
+    "evaluate/test_stage.py",
+    "train/test_losses_of_20_steps.py",
 )
 
 DIGITS = 600
