@@ -23,7 +23,7 @@ def run_distributed(program: str, *arguments: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
 
 
