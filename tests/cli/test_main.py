@@ -11,7 +11,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands import error_lines, facegan
+from commands import error_lines, facegan, invoke
 from facegan.cli.main import app
 from facegan.models.files import save_network
 from facegan.params import preset_text, write_preset
@@ -57,7 +57,7 @@ def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
 
 
 def test_without_arguments_it_shows_its_help(tmp_path: Path) -> None:
-    result = facegan(cwd=tmp_path)
+    result = invoke(cwd=tmp_path)
     assert "Usage:" in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
 
@@ -73,7 +73,7 @@ def test_without_arguments_it_shows_its_help(tmp_path: Path) -> None:
 def test_a_user_error_ends_with_one_line_and_writes_nothing(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
+    (line,) = error_lines(invoke(*arguments, cwd=tmp_path))
     assert line.startswith(message)
     assert not list(tmp_path.iterdir())
 
@@ -86,7 +86,7 @@ def test_debug_shows_the_traceback_behind_the_line(
     if value is not None:
         monkeypatch.setenv("FACEGAN_DEBUG", value)
     (tmp_path / "params.yaml").write_text("seed: [")
-    result = facegan(*arguments, "preprocess", "data", "out", cwd=tmp_path)
+    result = invoke(*arguments, "preprocess", "data", "out", cwd=tmp_path)
     assert result.returncode == 1
     assert "yaml.parser.ParserError" in result.stderr  # the cause, which the line suppresses
     assert "in load_params" in result.stderr
@@ -111,7 +111,7 @@ def test_every_invalid_parameter_has_its_own_line(tmp_path: Path) -> None:
         "seed: 0", "sead: 0"
     )
     (tmp_path / "params.yaml").write_text(text)
-    lines = error_lines(facegan("preprocess", "data", "out", cwd=tmp_path))
+    lines = error_lines(invoke("preprocess", "data", "out", cwd=tmp_path))
     assert sorted(line.split(":")[1].strip() for line in lines) == ["sead", "seed", "train.lr"]
 
 
@@ -120,7 +120,7 @@ def test_an_unavailable_device_ends_with_one_line(
 ) -> None:
     write_preset("digits", tmp_path / "params.yaml", force=False)
     monkeypatch.setenv("FACEGAN_DEVICE", "toaster")
-    (line,) = error_lines(facegan("reference", "a", "b", "c", cwd=tmp_path))
+    (line,) = error_lines(invoke("reference", "a", "b", "c", cwd=tmp_path))
     assert line.startswith("FACEGAN_DEVICE: 'toaster'")
 
 
@@ -131,6 +131,6 @@ def test_a_path_that_cannot_be_written_ends_with_one_line(path: str, tmp_path: P
         Image.new("L", (28, 28), 50 + number).save(tmp_path / "faces" / f"{number}.png")
     (tmp_path / "file").write_text("precious")
     write_preset("digits", tmp_path / "params.yaml", force=False)
-    (line,) = error_lines(facegan("preprocess", "faces", path, cwd=tmp_path))
+    (line,) = error_lines(invoke("preprocess", "faces", path, cwd=tmp_path))
     assert "file" in line
     assert (tmp_path / "file").read_text() == "precious"

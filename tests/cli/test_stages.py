@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands import error_lines, facegan
+from commands import error_lines, facegan, invoke
 from facegan.cli.main import app
 from facegan.features import inception_weights
 from facegan.params import preset_text, write_preset
@@ -27,10 +27,10 @@ def test_a_preset_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None:
     modified = preset_text("digits").replace("seed: 0", "seed: 1")
     (tmp_path / "other.yaml").write_text(modified)
     arguments = ("preset", "mnist", "--params", "other.yaml")
-    (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
+    (line,) = error_lines(invoke(*arguments, cwd=tmp_path))
     assert line == "other.yaml: differs from every preset; --force overwrites it"
     assert (tmp_path / "other.yaml").read_text() == modified
-    assert facegan(*arguments, "--force", cwd=tmp_path).returncode == 0
+    assert invoke(*arguments, "--force", cwd=tmp_path).returncode == 0
     assert (tmp_path / "other.yaml").read_text() == preset_text("mnist")
 
 
@@ -40,26 +40,26 @@ def test_preset_auto_fits_the_fetched_photographs(tmp_path: Path) -> None:
         noise(number, 70, 90).save(tmp_path / "faces" / f"{number}.png")
     (tmp_path / "faces" / "broken.jpg").write_bytes(b"not a photograph")
     (tmp_path / "faces" / "README.md").write_text("ten faces")
-    facegan("fetch", "faces", cwd=tmp_path)
-    result = facegan("preset", "auto", cwd=tmp_path)
+    invoke("fetch", "faces", cwd=tmp_path)
+    result = invoke("preset", "auto", cwd=tmp_path)
     title = "10 photographs in colour, short sides of 70 pixels: celeba64 with 22,500 epochs"
     assert result.stdout == f"params.yaml: preset auto for {title}, batches of 4\n"
-    assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
+    assert invoke("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
     # Written again for more photographs, or as another preset: the file was not modified.
-    assert facegan("preset", "auto", cwd=tmp_path).returncode == 0
-    assert facegan("preset", "celeba64", cwd=tmp_path).returncode == 0
+    assert invoke("preset", "auto", cwd=tmp_path).returncode == 0
+    assert invoke("preset", "celeba64", cwd=tmp_path).returncode == 0
 
 
 def test_preset_auto_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None:
     for number in range(10):
         noise(number, 70, 90).save(tmp_path / f"{number}.png")
     path = tmp_path / "params.yaml"
-    facegan("preset", "auto", ".", cwd=tmp_path)
+    invoke("preset", "auto", ".", cwd=tmp_path)
     path.write_text(modified := path.read_text().replace("seed: 0", "seed: 1"))
-    (line,) = error_lines(facegan("preset", "auto", ".", cwd=tmp_path))
+    (line,) = error_lines(invoke("preset", "auto", ".", cwd=tmp_path))
     assert line == "params.yaml: differs from every preset; --force overwrites it"
     assert path.read_text() == modified
-    assert facegan("preset", "auto", ".", "--force", cwd=tmp_path).returncode == 0
+    assert invoke("preset", "auto", ".", "--force", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_preset_auto_keeps_a_modified_file_unless_forced(tmp_path: Path) -> None
 def test_a_preset_that_cannot_be_chosen_writes_nothing(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    assert error_lines(facegan("preset", *arguments, cwd=tmp_path)) == [message]
+    assert error_lines(invoke("preset", *arguments, cwd=tmp_path)) == [message]
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_photographs_suggest_fetch(tmp_path: Path) -> None:
     write_preset("digits", tmp_path / "params.yaml", force=False)
-    (line,) = error_lines(facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path))
+    (line,) = error_lines(invoke("preprocess", "data", "artifacts/dataset", cwd=tmp_path))
     assert line == "data: no such folder; get photographs with: facegan fetch"
 
 
@@ -113,7 +113,7 @@ def test_a_dry_run_of_the_weights_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACEGAN_INCEPTION", "models/inception.pth")
-    result = facegan("fetch", "inception", "--dry-run", cwd=tmp_path)
+    result = invoke("fetch", "inception", "--dry-run", cwd=tmp_path)
     expected = f"95,628,359 bytes would be downloaded from {ADDRESS} to models/inception.pth\n"
     assert (result.returncode, result.stdout) == (0, expected)
     assert not list(tmp_path.iterdir())
@@ -124,7 +124,7 @@ def test_the_weights_are_not_fetched_into_a_folder_of_photographs(
     options: list[str], tmp_path: Path
 ) -> None:
     arguments = ("fetch", "inception", "--out", "faces", *options)
-    (line,) = error_lines(facegan(*arguments, cwd=tmp_path))
+    (line,) = error_lines(invoke(*arguments, cwd=tmp_path))
     expected = "--out applies to photographs only; for the weights, set FACEGAN_INCEPTION=PATH"
     assert line == expected
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import facegan
+from commands import invoke
 from facegan.params import write_preset
 from facegan.tracking import connection, record
 from histories import losses, write
@@ -20,7 +20,7 @@ def test_sync_brings_every_training_and_names_those_that_fail(
     write(store / "checkpoints/b", losses(20), fingerprint="b")
     (store / "checkpoints/c").mkdir()
     (store / "checkpoints/c/history.jsonl").write_text("damaged\n")
-    result = facegan("sync", cwd=store)
+    result = invoke("sync", cwd=store)
     assert result.returncode == 1
     assert result.stdout.splitlines() == [
         f"{store}/checkpoints/a: run train-a of faces, KILLED",
@@ -29,7 +29,7 @@ def test_sync_brings_every_training_and_names_those_that_fail(
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"{store}/checkpoints/c: {store}/checkpoints/c/history.jsonl: cannot")
     shutil.rmtree(store / "checkpoints/c")
-    assert facegan("sync", "checkpoints/b", cwd=store).returncode == 0
+    assert invoke("sync", "checkpoints/b", cwd=store).returncode == 0
     client = connection.connect()
     for name in ("faces", "facegan-digits"):
         experiment = client.get_experiment_by_name(name)
@@ -38,6 +38,6 @@ def test_sync_brings_every_training_and_names_those_that_fail(
 
 
 def test_sync_without_trainings_is_one_line(store: Path) -> None:
-    result = facegan("sync", cwd=store)
+    result = invoke("sync", cwd=store)
     assert result.returncode == 1
     assert result.stderr == f"facegan: {store}/checkpoints: no trainings; name their folders\n"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands import facegan
+from commands import invoke
 from facegan.cli.main import app
 from facegan.core.errors import FaceganError
 from facegan.models.architectures import build_generator
@@ -55,7 +55,7 @@ def test_a_sample_is_a_png_with_the_requested_number_of_images(
 
 
 def test_a_sample_has_64_images_by_default(generator: Path, tmp_path: Path) -> None:
-    result = facegan("sample", generator, "faces.png", cwd=tmp_path)
+    result = invoke("sample", generator, "faces.png", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (0, "faces.png: 64 images\n")
     with Image.open(tmp_path / "faces.png") as image:
         assert image.size == (8 * 32, 8 * 32)

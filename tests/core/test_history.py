@@ -103,6 +103,13 @@ def test_the_best_score_is_the_lowest() -> None:
     assert best_score(events) == score(10, 3.0)
 
 
+def test_a_training_without_a_score_has_none() -> None:
+    assert scores([]) == ("", [])
+    rescored = {"event": "resume", "quick_fid": "quick_fid60", "changed": {}}
+    assert scores([START, score(0, 9.0), rescored]) == ("quick_fid60", [])
+    assert scores([START, {"event": "losses"}, score(0, 9.0)])[1] == [score(0, 9.0)]
+
+
 def test_a_resume_with_another_quick_fid_makes_earlier_scores_incomparable() -> None:
     elsewhere = {"event": "resume", "images_seen": 10, "changed": {"threads": [1, 2]}}
     rescored = {

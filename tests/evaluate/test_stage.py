@@ -163,15 +163,22 @@ def test_scores_from_too_few_images_are_left_out_with_the_reason(
     assert (tmp_path / "evaluation" / "nearest.png").exists()
 
 
-def test_too_few_images_for_the_fid_stand_in_the_metrics(evaluated: Evaluate) -> None:
-    warnings = evaluated()["warnings"]
-    counts = ("600 photographs", "300 photographs in each half", "40 generated images")
+FEW = make_params(evaluate={"num_samples": 20}).evaluate  # than the extractor's 24 features
+
+
+def test_too_few_images_for_the_fid_stand_in_the_metrics(
+    evaluated: Evaluate, references: tuple[Path, Path], tmp_path: Path
+) -> None:
+    statistics = Statistics.load(references[1])
+    replace(statistics, metadata=statistics.metadata | {"count": 22}).save(tmp_path / "few")
+    warnings = evaluated(official=tmp_path / "few", params=FEW)["warnings"]
+    counts = ("22 photographs", "11 photographs in each half", "20 generated images")
     assert [w.startswith(count) for w, count in zip(warnings, counts, strict=True)] == [True] * 3
 
 
 def test_a_warning_is_given_once(evaluated: Evaluate) -> None:
     events: list[Any] = []
-    evaluated(on_event=events.append)  # of four sets of 40 images, for 1,280 features
+    evaluated(params=FEW, on_event=events.append)  # of four sets of images
     texts = [event.text for event in events if isinstance(event, Message)]
     assert len([text for text in texts if "rank-deficient" in text]) == 1
 
@@ -338,9 +345,9 @@ def test_a_reference_of_a_different_dataset_is_rejected(
 
 def test_fewer_images_than_features_cause_a_warning_with_both_numbers(evaluated: Evaluate) -> None:
     events: list[Any] = []
-    evaluated(on_event=events.append)
+    evaluated(params=FEW, on_event=events.append)
     texts = {event.text for event in events if isinstance(event, Message)}
-    assert any("40 generated images for 1,280 features" in text for text in texts)
+    assert any("20 generated images for 24 features" in text for text in texts)
     assert len(texts) == 1
 
 

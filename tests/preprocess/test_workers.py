@@ -17,12 +17,6 @@ def square(number: int) -> int:
     return number * number
 
 
-def fail_at(number: int, bad: int) -> int:
-    if number == bad:
-        raise FaceganError("one line")
-    return number
-
-
 def slow_first(number: int) -> int:
     time.sleep(0.2 if number == 0 else 0)
     return number
@@ -54,18 +48,39 @@ def test_calls_are_consumed_lazily(ahead: int) -> None:
 def test_an_exception_in_a_task_is_raised_and_the_rest_is_cancelled() -> None:
     futures: list[Future[int]] = []
 
-    class Recording(ThreadPoolExecutor):
+    class Pool(ThreadPoolExecutor):
+        """Nothing runs: the third call fails, those before succeed, those after wait."""
+
         def submit(self, *arguments: object) -> Future[int]:  # type: ignore[override]
-            futures.append(super().submit(*arguments))  # type: ignore[arg-type]
+            futures.append(Future[int]())
+            if len(futures) < 3:
+                futures[-1].set_result(len(futures))
+            elif len(futures) == 3:
+                futures[-1].set_exception(FaceganError("one line"))
             return futures[-1]
 
-    with Recording(1) as pool:
-        results = in_order(Workers(pool, 1), 8, fail_at, ((number, 2) for number in range(100)))
-        assert [next(results), next(results)] == [0, 1]
-        with pytest.raises(FaceganError, match="one line"):
-            next(results)
-    assert len(futures) < 15
-    assert any(future.cancelled() for future in futures) or all(f.done() for f in futures)
+    results = in_order(Workers(Pool(), 1), 8, square, ((number,) for number in range(100)))
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(FaceganError, match="one line"):
+        next(results)
+    assert len(futures) == 11  # the three, and 8 ahead
+    assert all(future.cancelled() for future in futures[3:])
+
+
+def test_results_that_nobody_takes_are_cancelled() -> None:
+    futures: list[Future[int]] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: object) -> Future[int]:  # type: ignore[override]
+            futures.append(Future[int]())
+            if len(futures) == 1:
+                futures[0].set_result(1)
+            return futures[-1]
+
+    results = in_order(Workers(Pool(), 1), 2, square, ((number,) for number in range(100)))
+    assert next(results) == 1
+    results.close()  # type: ignore[attr-defined]
+    assert [future.cancelled() for future in futures] == [False, True, True]
 
 
 def test_a_pending_result_is_abandoned_when_the_connection_is_lost() -> None:

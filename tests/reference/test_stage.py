@@ -21,6 +21,7 @@ from facegan.params import Reference
 from facegan.preprocess.stage import preprocess
 from facegan.reference.stage import reference
 from samples import digests
+from small_extractor import SmallExtractor
 
 CPU = torch.device("cpu")
 COUNT = 60
@@ -117,7 +118,7 @@ def test_the_floor_is_the_distance_between_random_halves(images: Path, measured:
 def test_the_subset_holds_the_features_of_train_indices(images: Path, measured: Measured) -> None:
     statistics = Statistics.load(measured[1])
     assert (statistics.subset.shape, statistics.subset.dtype) == (
-        (PARAMS.subset, 1280),
+        (PARAMS.subset, SmallExtractor.num_features),
         torch.float32,
     )
     assert len(set(statistics.train_indices.tolist())) == PARAMS.subset
@@ -149,9 +150,12 @@ def test_the_quick_statistics_have_no_per_image_features(measured: Measured) -> 
     assert len(statistics.subset) == len(statistics.train_indices) == len(statistics.holdout) == 0
 
 
-def test_fewer_images_than_features_cause_a_warning(measured: Measured) -> None:
-    texts = [event.text for event in measured[2] if isinstance(event, Message)]
-    assert texts and all("60 photographs for 1,280 features" in text for text in texts)
+def test_fewer_images_than_features_cause_a_warning(tmp_path: Path) -> None:
+    events: list[Any] = []
+    dataset = pack(tmp_path, 20, holdout=0)
+    reference(dataset, tmp_path / "quick", tmp_path / "official", PARAMS, CPU, events.append)
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert texts and all("20 photographs for 24 features" in text for text in texts)
 
 
 def test_the_same_inputs_give_the_same_bytes_and_other_settings_do_not(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import make_params
+from facegan.core.errors import FaceganError
 from facegan.register.gate import Candidate, Champion, Decision, decide, read_candidate
 from facegan.register.scores import Scores
 from registrations import Trainer
@@ -45,8 +46,21 @@ def test_a_version_that_passes_every_rule_says_so_for_each() -> None:
     assert not decision.notes
 
 
+def test_every_rule_states_the_numbers_that_it_rests_on() -> None:
+    assert [rule.explanation for rule in judge().rules] == [
+        "scored as fid2k_x under protocol p1, for this generator",
+        "50 is finite, below 900 before the first step; no collapse at 100 images seen",
+        "memorised is 0.01; valid: at most 0.1 with 500 held-out images",
+        "recall 0.5 is at least version 7's 0.5 - 0.1; "
+        "precision 0.6 is at least version 7's 0.6 - 0.1",
+        "fid2k_x 50 beats version 7's 60",
+    ]
+    assert all(rule.passed is True for rule in judge().rules)
+
+
 def test_without_a_champion_a_sound_version_passes() -> None:
     assert decide(CANDIDATE, None, POLICY).passed
+    assert decide(CANDIDATE, None, POLICY).reason == "fid2k_x 50: no other champion"
     copier = dataclasses.replace(CANDIDATE, scores=dataclasses.replace(SCORES, memorised=1.0))
     assert failed(decide(copier, None, POLICY)) == ["original"]
 
@@ -78,6 +92,55 @@ def test_a_version_that_fails_a_rule_is_refused_with_its_numbers(
 
 def test_a_generator_that_copies_is_refused_whatever_its_fid() -> None:
     assert failed(judge(fid=0.5, memorised=0.9)) == ["original"]
+
+
+def test_a_limit_itself_is_valid() -> None:
+    assert judge(memorised=0.1).passed
+    assert judge(recall=0.5 - 0.1, precision=0.6 - 0.1).passed
+    assert judge(images_seen=1).passed
+
+
+def test_an_fid_that_is_no_lower_is_not_better_whatever_the_policy() -> None:
+    lenient = POLICY.model_copy(update={"noise": 0.0, "min_improvement": 0.0})
+    decision = decide(CANDIDATE, Champion(7, SCORES, ""), lenient)
+    assert failed(decision) == ["better"]
+    assert decision.reason == (
+        "fid2k_x 50 is not distinguishable from version 7's 50 (needs 0 less)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variance", "untrained", "passes"),
+    # Twice the standard error of the difference: 2 * sqrt(1 / 3 + variance).
+    [(1.0, 52.3, False), (1.0, 52.32, True), (4.0, 54.1, False), (4.0, 54.2, True)],
+)
+def test_a_generator_is_better_than_the_untrained_one_by_more_than_noise(
+    variance: float, untrained: float, passes: bool
+) -> None:
+    decision = judge(untrained=untrained, untrained_variance=variance)
+    assert failed(decision) == ([] if passes else ["sound"])
+
+
+def test_the_least_of_precision_and_recall_decides() -> None:
+    for changes in ({"recall": 0.3}, {"precision": 0.3}, {"recall": None, "precision": 0.3}):
+        assert failed(judge(**changes)) == ["diverse"]
+    assert failed(judge({"precision": None}, recall=0.3)) == ["diverse"]
+    explained = judge(recall=None).rules[3].explanation
+    assert explained.startswith("recall was not computed; precision 0.6 is at least")
+
+
+@pytest.mark.parametrize(("held_out", "limit"), [(5, 0.7488), (20, 0.2920), (60, 0.1087)])
+def test_honest_generators_exceed_the_limit_of_memorised_samples_once_in_a_thousand(
+    held_out: int, limit: float
+) -> None:
+    # By the smallest of m uniform numbers, 1 - (1 - limit)^m = 0.999.
+    assert judge(held_out=held_out, memorised=limit - 1e-4).passed
+    assert failed(judge(held_out=held_out, memorised=limit + 1e-4)) == ["original"]
+
+
+def test_without_held_out_images_the_policys_limit_holds() -> None:
+    assert judge(held_out=0, memorised=0.1).passed
+    assert failed(judge(held_out=0, memorised=0.11)) == ["original"]
 
 
 @pytest.mark.parametrize(("held_out", "memorised"), [(5, 0.5), (20, 0.25), (60, 0.1)])
@@ -113,7 +176,10 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     [
         ({"dtype": "bfloat16"}, "fewer checks: features in bfloat16"),
         ({"memorised": None, "held_out": 0}, "fewer checks: no held-out images"),
+        ({"memorised": None}, "no held-out images, so nothing says whether it memorises"),
+        ({"held_out": 0}, "no held-out images, so nothing says whether it memorises"),
         ({"recall": None}, "fewer checks: no precision and recall"),
+        ({"precision": None}, "fewer checks: no precision and recall"),
     ],
 )
 def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], note: str) -> None:
@@ -136,3 +202,16 @@ def test_the_untrained_network_is_compared_by_all_its_latents(
     assert read_candidate(content, folder).untrained_variance == 9.0
     content |= {"untrained_spread": 6.0, "untrained_fids": [1.0, 2.0, 3.0]}
     assert read_candidate(content, folder).untrained_variance == 12.0
+
+
+def test_a_collapse_counts_at_the_snapshot_alone(
+    tmp_path: Path, references: tuple[Path, Path]
+) -> None:
+    folder, metrics = Trainer(tmp_path, references[1]).train(1, fid=50.0, collapse="all alike")
+    content = json.loads(metrics.read_text())
+    found = read_candidate(content, folder)
+    assert (found.collapse, found.images_seen) == ("all alike", 1)
+    assert (found.untrained, found.dtype) == (99.0, "float32")
+    assert read_candidate(content | {"images_seen": 2}, folder).collapse == ""
+    with pytest.raises(FaceganError, match=r"metrics\.json: KeyError.'untrained'.; run: dvc repro"):
+        read_candidate({k: v for k, v in content.items() if k != "untrained"}, folder)

@@ -1,4 +1,5 @@
-"""Loading generators from the registry."""
+"""Loading generators from the registry. tests/integration/test_pipeline.py loads one without
+this package."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from consumer import generate_without_facegan
 from facegan.core.errors import FaceganError
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
 from facegan.register import versions
-from registrations import CONFIG, NAME, Trainer
+from registrations import NAME, Trainer
 
 Two = tuple[MlflowClient, Trainer]
 
@@ -62,13 +62,6 @@ def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
         FaceganError, match=r"sha256 is .* the version's tag facegan\.generator is "
     ):
         versions.load(f"models:/{NAME}/1", device)
-
-
-def test_a_process_without_this_package_generates_by_stage_and_by_alias(
-    register: Trainer, tmp_path: Path
-) -> None:
-    register(1, fid=50.0)
-    generate_without_facegan(tmp_path, NAME, CONFIG["latent_dim"])
 
 
 def test_the_exported_model_generates_what_the_generator_generates(

@@ -27,6 +27,7 @@ from facegan.runtime.distributed import SINGLE, Group, process_group
 from facegan.train.checkpoint import load_checkpoint
 from facegan.train.gan_state import GANState
 from facegan.train.stage import train
+from processes import run_distributed
 
 MakeParams = Callable[..., Params]
 CPU = torch.device("cpu")
@@ -172,10 +173,7 @@ def test_losses_of_two_processes_equal_those_of_one(
     write: Callable[..., Params], dataset: Path, tmp_path: Path
 ) -> None:
     settings = write(**NORM_FREE)
-    (tmp_path / "steps.py").write_text(STEPS)
-    started = torchrun(tmp_path / "steps.py", dataset, tmp_path / "params.yaml", tmp_path)
-    output, _ = started.communicate()
-    assert started.returncode == 0, output
+    run_distributed(STEPS, dataset, tmp_path / "params.yaml", tmp_path)
     (losses, weights), (other_losses, other_weights) = (
         json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
     )

@@ -84,6 +84,28 @@ def test_translation_shifts_by_at_most_an_eighth_and_pads_with_zeros() -> None:
     torch.testing.assert_close(kept, (32 - rows) * (32 - columns))
 
 
+def extents(marked: Tensor) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+    """First row and the one after the last, of each of the masks (n, H, W); likewise columns."""
+    found = []
+    for axis in (2, 1):
+        lines = marked.any(axis).int()
+        first, last = lines.argmax(1), lines.shape[1] - lines.flip(1).argmax(1)
+        found.append(set(zip(first.tolist(), last.tolist(), strict=True)))
+    return found[0], found[1]
+
+
+def test_translations_go_in_all_directions_as_far() -> None:
+    after = AUGMENTATIONS["translation"](torch.ones(3000, 1, 32, 32), seeded(0))
+    expected = {(max(0, shift), min(32, 32 + shift)) for shift in range(-4, 5)}
+    assert extents(after[:, 0] != 0) == (expected, expected)
+
+
+def test_cutouts_are_centred_on_every_pixel() -> None:
+    after = AUGMENTATIONS["cutout"](torch.ones(3000, 1, 32, 32), seeded(0))
+    expected = {(max(0, centre - 8), min(32, centre + 8)) for centre in range(32)}
+    assert extents(after[:, 0] == 0) == (expected, expected)
+
+
 def test_translation_keeps_the_channels_of_a_pixel_together() -> None:
     before = torch.zeros(50, 3, 32, 32)
     before[:, :, 16, 16] = torch.tensor([0.1, 0.2, 0.3])

@@ -154,6 +154,24 @@ def test_penalties_are_computed_every_lazy_reg_interval_steps(
     assert all(value > 0 for value in taken)
 
 
+def test_a_penalty_counts_for_all_steps_of_its_interval(
+    gan: Callable[..., GANState], batch: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    penalties, descended, descend = iter([3.0, 5.0]), list[float](), GANState._descend
+
+    def recorded(self: GANState, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        descended.append(loss.item())
+        descend(self, optimizer, loss)
+
+    monkeypatch.setattr(
+        "facegan.train.gan_state.gradient_penalty",
+        lambda logits, images: 0 * logits.sum() + next(penalties),
+    )
+    monkeypatch.setattr(GANState, "_descend", recorded)
+    loss = gan(r1=0.5, r2=2.0, lazy_reg_interval=4).train_step(batch)[0].item()
+    assert descended[0] - loss == pytest.approx(4 * (0.5 / 2 * 3 + 2 / 2 * 5), rel=1e-5)
+
+
 def test_penalties_reduce_the_discriminators_gradient(
     gan: Callable[..., GANState], batch: Tensor
 ) -> None:

@@ -15,8 +15,9 @@ from facegan.models.architectures import build_generator
 from facegan.models.sampling import NotFinite
 from facegan.runtime.distributed import Group
 from facegan.train.monitor import Monitor, collapse_advice
+from small_extractor import SmallExtractor
 
-CPU, FEATURES = torch.device("cpu"), 1280
+CPU, FEATURES = torch.device("cpu"), SmallExtractor.num_features
 
 
 def test_the_quick_fid_does_not_use_tf32() -> None:
@@ -40,6 +41,15 @@ def test_diversity_is_relative_to_drawn_photographs_not_to_the_first() -> None:
     assert first == again
     shuffled = make_monitor(images=images[torch.randperm(640)]).real_distance
     assert first == pytest.approx(shuffled, rel=0.15) and first > 1000
+
+
+def test_samples_as_diverse_as_the_photographs_have_a_diversity_of_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.randint(0, 256, (64, 28, 28, 1), dtype=torch.uint8)
+    monkeypatch.setattr(sampling, "generate", lambda network, z: iter([images.flip(0)]))
+    _, diversity = make_monitor(images=images).sample(make_generator())
+    assert diversity == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
+import multiprocessing
 import os
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -13,25 +15,27 @@ from facegan.train import retention
 from facegan.train.run_folder import RunFolder
 from samples import unprivileged
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from facegan.train import retention
-with retention.lock(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
+# Forked, because a new process imports torch for seconds.
+CONTEXT = multiprocessing.get_context("fork")
+
+
+def hold(folder: Path, ready: Connection) -> None:
+    with retention.lock(folder):
+        ready.send("locked")
+        time.sleep(600)
 
 
 @contextmanager
-def locked_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", HOLDER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
-        try:
-            yield holder
-        finally:
-            holder.kill()
+def locked_by_another_process(folder: Path) -> Iterator[ForkProcess]:
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    holder = CONTEXT.Process(target=hold, args=(folder, sender))
+    holder.start()
+    assert receiver.recv() == "locked"
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        holder.join()
 
 
 def training(checkpoints: Path, seed: int, size: int = 1000, finished: bool = False) -> Path:
@@ -58,7 +62,7 @@ def test_a_training_in_use_is_locked_and_its_owner_named(tmp_path: Path) -> None
 def test_a_crash_releases_the_lock(tmp_path: Path) -> None:
     with locked_by_another_process(tmp_path / "run") as holder:
         holder.kill()
-        holder.wait()
+        holder.join()
         with retention.lock(tmp_path / "run"):
             pass
 
