@@ -154,6 +154,7 @@ class Policy(_Section):
     max_memorised: Share
     max_recall_drop: Share
     max_precision_drop: Share
+    min_progress: Annotated[float, Field(ge=0, lt=1)]
     min_improvement: Annotated[float, Field(ge=0, lt=1)]
     noise: Weight
 

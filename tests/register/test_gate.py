@@ -18,9 +18,10 @@ SCORES = Scores(
     precision=0.6, recall=0.5, memorised=0.01,
 )  # fmt: skip
 CANDIDATE = Candidate(
-    SCORES, untrained=900.0, untrained_variance=1.0, images_seen=100, collapse="", dtype="float32"
-)
-POLICY = make_params().register_.policy
+    SCORES, untrained=900.0, untrained_variance=1.0, pretrained=False, images_seen=100,
+    collapse="", dtype="float32",
+)  # fmt: skip
+POLICY = make_params(register={"policy": {"min_progress": 0.2}}).register_.policy
 
 
 def judge(champion: dict[str, Any] | None = None, **changes: Any) -> Decision:
@@ -74,6 +75,8 @@ def test_without_a_champion_a_sound_version_passes() -> None:
         ({"collapse": "all alike"}, "sound", "collapsed at 100 images seen: all alike"),
         ({"images_seen": 0}, "sound", "the best snapshot is the network before the first step"),
         ({"untrained": 51.0}, "sound", "50 is not better than 51 before the first step"),
+        ({"untrained": 62.0}, "sound", "by more than noise (needs 12.4 less); train longer"),
+        ({"untrained": 51.0, "pretrained": True}, "sound", "noise (needs 2.31 less); train longer"),
         ({"memorised": 0.2}, "original", "memorised is 0.2; valid: at most 0.1 with 500 held-out"),
         ({"recall": 0.39}, "diverse", "recall 0.39 is below version 7's 0.5 - 0.1"),
         ({"precision": 0.4}, "diverse", "precision 0.4 is below version 7's 0.6 - 0.1"),
@@ -88,6 +91,14 @@ def test_a_version_that_fails_a_rule_is_refused_with_its_numbers(
     assert not decision.passed
     assert rule in failed(decision)
     assert explanation in decision.reason
+
+
+def test_noise_of_a_few_steps_is_refused_unless_the_network_was_pretrained() -> None:
+    """Up to 7,500 images, FIDs fell from 3983 to 3319 at most; samples were noise."""
+    few_steps = {"fid": 3319.0, "untrained": 3983.0}
+    assert failed(judge({"fid": 9999.0}, **few_steps)) == ["sound"]
+    assert judge({"fid": 9999.0}, **few_steps, pretrained=True).passed
+    assert judge({"fid": 9999.0}, fid=3016.0, untrained=3983.0).passed
 
 
 def test_a_generator_that_copies_is_refused_whatever_its_fid() -> None:

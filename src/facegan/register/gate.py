@@ -34,6 +34,7 @@ class Candidate:
 
     Attributes:
         untrained: FID before the first step.
+        pretrained: whether the training started from the networks of another one.
         untrained_variance: its squared standard error.
         images_seen: at the snapshot.
         collapse: why the training had collapsed at the snapshot; empty if it had not.
@@ -43,6 +44,7 @@ class Candidate:
     scores: Scores
     untrained: float
     untrained_variance: float
+    pretrained: bool
     images_seen: int
     collapse: str
     dtype: str
@@ -107,10 +109,15 @@ def _scored(scores: Scores) -> Rule:
 
 
 def _sound(candidate: Candidate, policy: Policy) -> Rule:
-    """Finite, not collapsed, and better than the untrained network by more than noise."""
+    """Finite, not collapsed, and better than before the first step by more than noise.
+
+    Where that network was untrained, a few steps change its FID by far more than the noise of
+    latents, and its images stay noise: the least progress is a share of its FID.
+    """
     scores, seen = candidate.scores, f"at {candidate.images_seen:,} images seen"
     numbers = (scores.fid, scores.spread, candidate.untrained)
     noise = policy.noise * math.sqrt(scores.variance + candidate.untrained_variance)
+    least = 0.0 if candidate.pretrained else policy.min_progress * candidate.untrained
     text = ""
     if not all(math.isfinite(number) for number in numbers):
         text = f"{scores.metric} {scores.fid} ± {scores.spread} is not finite"
@@ -118,10 +125,10 @@ def _sound(candidate: Candidate, policy: Policy) -> Rule:
         text = f"the training had collapsed {seen}: {candidate.collapse}"
     elif candidate.images_seen == 0:
         text = "the best snapshot is the network before the first step"
-    elif candidate.untrained - scores.fid <= noise:
+    elif candidate.untrained - scores.fid <= (needed := max(noise, least)):
         text = (
             f"{scores.metric} {scores.fid:g} is not better than {candidate.untrained:g} before "
-            f"the first step by more than noise ({noise:.3g})"
+            f"the first step by more than noise (needs {needed:.3g} less); train longer"
         )
     sound = f"{scores.fid:g} is finite, below {candidate.untrained:g} before the first step"
     return Rule("sound", not text, text or f"{sound}; no collapse {seen}")
@@ -202,9 +209,11 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
         FaceganError: if the training's history cannot be read.
     """
     seen = content["images_seen"]
+    events = read_history(trained / NAME)
+    parameters = next(iter(events), {}).get("train", {})
     collapses = (
         str(event.get("reason", "collapse"))
-        for event in read_history(trained / NAME)
+        for event in events
         if event["event"] == "collapse" and event["images_seen"] == seen
     )
     try:
@@ -213,8 +222,9 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
         count = len(content.get("untrained_fids", [None]))
         spread = float(content.get("untrained_spread", scores.spread))
         return Candidate(
-            scores, float(content["untrained"]), spread**2 / count, int(seen),
-            next(collapses, ""), str(content["protocol"]["dtype"]),
+            scores, float(content["untrained"]), spread**2 / count,
+            parameters.get("init_from") is not None, int(seen), next(collapses, ""),
+            str(content["protocol"]["dtype"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise FaceganError(f"metrics.json: {error!r}; run: dvc repro evaluate") from None

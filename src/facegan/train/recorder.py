@@ -48,6 +48,7 @@ class Recorder:
         self.best: dict[str, Any] = {"quick_fid": math.inf}
         self.unimproved, self.collapsed, self.lost_picture = 0, False, False
         self.diversity = self.accuracy = 0.0
+        self.say_once = events.once(on_event)
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -156,5 +157,5 @@ class Recorder:
         if reason:
             self.append({"event": "collapse", "images_seen": seen, "reason": reason})
             advice = collapse_advice(self.start["images"], bool(self.gan.params.augment))
-            self.on_event(events.Message(f"collapse: {reason}; {advice}"))
+            self.say_once(events.Message(f"collapse: {reason}; {advice}"))
         self.collapsed = bool(reason)
