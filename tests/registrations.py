@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import requests
 import sqlalchemy
 import torch
 from mlflow import MlflowClient
@@ -129,7 +130,9 @@ def roles(client: MlflowClient) -> Roles:
 # Processes that have imported everything, but not opened the store.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["registrations", "facegan.register.export", "mlflow.pytorch"])
-CHANGE = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+# A change of the registry, in a database and through a server.
+STATEMENT = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+REQUEST = r"/mlflow/(registered-models|model-versions)/(?!search)"
 
 
 def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProcess:
@@ -138,23 +141,36 @@ def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProce
     Args:
         kill_at: the process kills itself before its so manieth change of the registry.
     """
-    process = CONTEXT.Process(target=_register, args=(register, seed, kill_at))
+    process = CONTEXT.Process(target=_register, args=(register, seed, kill_at, dict(os.environ)))
     process.start()
     return process
 
 
-def _register(register: Trainer, seed: int, kill_at: int | None) -> None:
+def _register(
+    register: Trainer, seed: int, kill_at: int | None, environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)
     torch.set_num_threads(1)
     os.chdir(register.folder)
     changes = 0
 
-    def count(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+    def count() -> None:
         nonlocal changes
-        changes += re.match(CHANGE, statement) is not None
+        changes += 1
         if changes == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sqlalchemy.event.listen(Engine, "before_cursor_execute", count)
+    def execute(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+        if re.match(STATEMENT, statement):
+            count()
+
+    def send(session: Any, request: Any, **options: Any) -> Any:
+        if request.method != "GET" and re.search(REQUEST, request.url):
+            count()
+        return sent(session, request, **options)
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", execute)
+    sent, requests.Session.send = requests.Session.send, send  # type: ignore[method-assign]
     folder = register.folder / f"train-{seed}"
     register.register(folder, folder / "metrics.json")
 

@@ -14,6 +14,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register import card, history, registry, versions
 from registrations import NAME, Trainer, roles
+from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
 
@@ -154,12 +155,11 @@ def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_
         models("import", tmp_path / "out", "--name", "third")
 
 
-def test_a_repaired_version_loads_again(register: Trainer, tmp_path: Path) -> None:
+def test_a_repaired_version_loads_again(register: Trainer, backend: Store, tmp_path: Path) -> None:
     register(1, fid=50.0)
     register.train(2, fid=60.0)
-    for file in tmp_path.glob("mlruns/**/artifacts/**/*"):
-        if file.is_file() and "models" in file.parts:
-            file.unlink()
+    for name in backend.files("*/models/*"):
+        backend.delete(name)
     with pytest.raises(FaceganError, match="facegan models repair 1 FOLDER"):
         register(1, fid=50.0)
     options = ("--params", _params(tmp_path))

@@ -145,6 +145,7 @@ def test_only_the_last_promotions_are_kept_as_tags(
     assert sorted(tags) == ["facegan.promotion.000002.3", "facegan.promotion.000003.4"]
 
 
+@pytest.mark.usefixtures("sqlite")
 @pytest.mark.parametrize(
     ("table", "change"),
     [

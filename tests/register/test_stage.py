@@ -19,6 +19,7 @@ from facegan.features.frechet import Statistics
 from facegan.models.files import load_generator
 from facegan.register import registry, stage
 from registrations import CONFIG, NAME, Trainer, roles
+from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
 FILES = ("train-1", "train-1/metrics.json", "official.safetensors")
@@ -211,19 +212,20 @@ def test_with_manual_approval_a_version_waits_for_a_person(two: Two) -> None:
     assert register(3, fid=40.0).aliases == ("champion",)
 
 
-def test_a_champion_whose_files_are_gone_is_named(register: Trainer) -> None:
+def test_a_champion_whose_files_are_gone_is_named(register: Trainer, backend: Store) -> None:
     register(1, fid=50.0)
-    (file,) = register.folder.glob("mlruns/**/extra_files/generator.safetensors")
-    moved = file.rename(file.with_name("away"))
+    (name,) = backend.files("*/extra_files/generator.safetensors")
+    content = backend.read(name)
+    backend.delete(name)
     gone = r"version 1: generator.safetensors missing .*facegan models repair 1 FOLDER"
     with pytest.raises(FaceganError, match=gone):
         register(1, fid=50.0)
     assert "generator.safetensors missing in the artifact store" in register(2, fid=40.0).reason
     with pytest.raises(FaceganError, match=gone):
         register(1, fid=50.0)
-    moved.rename(file)
+    backend.write(name, content)
     register(1, fid=50.0)
-    file.write_bytes(file.read_bytes()[:-9])
+    backend.write(name, content[:-9])
     with pytest.raises(FaceganError, match=r"generator.safetensors changed"):
         register(1, fid=50.0)
 

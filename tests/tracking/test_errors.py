@@ -50,9 +50,18 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
         (MlflowException("Run with id=7 not found"), "MLflow at http://h: Run with id=7 not found"),
         (TimeoutError("timed out"), f"MLflow at http://h: no answer in time{CHECK}"),
         (
-            MlflowException("API request failed with error code 403 != 200"),
-            "MLflow at http://h: API request failed with error code 403 != 200; "
+            MlflowException("API request failed with error code 401 != 200"),
+            "MLflow at http://h: API request failed with error code 401 != 200; "
             "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN",
+        ),
+        (
+            MlflowException(
+                "API request to endpoint /api/2.0/mlflow/runs/create failed with error code 403 != "
+                "200. Response body: 'Permission denied'"
+            ),
+            "MLflow at http://h: permission denied at /api/2.0/mlflow/runs/create; the user of "
+            "MLFLOW_TRACKING_USERNAME needs the permission EDIT on this experiment and model, "
+            "which the server's administrator grants",
         ),
         (FaceganError("x: damaged"), "x: damaged"),
     ],
@@ -78,10 +87,16 @@ def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
             "; run: pip install 'psycopg[binary]'",
         ),
         (
+            "mysql+pymysql://me:tell-no-one@127.0.0.1:9/x?sslpassword=tell-no-one",
+            "MLflow at mysql+pymysql://***@127.0.0.1:9/x?***",
+            "No module named 'pymysql', which this address needs",
+            "; run: pip install pymysql",
+        ),
+        (
             "postgresql://me:tell-no-one@127.0.0.1:9/x?sslpassword=tell-no-one",
             "MLflow at postgresql://***@127.0.0.1:9/x?***",
-            "No module named 'psycopg2', which this address needs",
-            "; run: pip install psycopg2-binary",
+            'connection to server at "127.0.0.1", port 9 failed: Connection refused',
+            CHECK,
         ),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],

@@ -29,11 +29,16 @@ SECRETS = (
 STORAGE = ("botocore", "boto3", "s3transfer", "azure", "google", "paramiko", "pysftp")
 MAX_LENGTH = 400
 CHECK_ADDRESS = "check MLFLOW_TRACKING_URI and that the server is running"
+ASK_FOR_ACCESS = (
+    "the user of MLFLOW_TRACKING_USERNAME needs the permission EDIT on this experiment and model, "
+    "which the server's administrator grants"
+)
 CHECK_ACCESS = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
 # In the texts of exceptions, because their types differ between servers and drivers.
 DENIED = re.compile(
     r"(?i)\b(401|403)\b|permission.denied|unauthori[sz]ed|unauthenticated|authentic"
 )
+FORBIDDEN = re.compile(r"endpoint (\S+) failed with error code 403")
 UNANSWERED = re.compile(r"(?i)timed? ?out")
 FULL = re.compile(r"(?i)database or disk is full|no space left")
 
@@ -79,6 +84,8 @@ def explain(error: BaseException, uri: str = "") -> str:
     elif isinstance(cause, ModuleNotFoundError):
         package = DRIVERS.get(str(cause.name).partition(".")[0], cause.name)
         reason, advice = f"{cause}, which this address needs", f"run: pip install {package}"
+    elif forbidden := FORBIDDEN.search(texts):
+        reason, advice = f"permission denied at {forbidden[1]}", ASK_FOR_ACCESS
     elif UNANSWERED.search(texts):
         reason, advice = "no answer in time", CHECK_ADDRESS
     elif DENIED.search(texts):
