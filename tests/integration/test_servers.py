@@ -78,7 +78,7 @@ def test_a_run_is_mirrored_registered_promoted_loaded_exported_and_rolled_back(
             if event["entity"] == "model_version_alias" and event["data"]["name"] == NAME
         ]
         wait(lambda: len(received()) == 3, 30)
-        assert received() == [("champion", "1"), ("champion", "2"), ("previous", "1")]
+        assert sorted(received()) == [("champion", "1"), ("champion", "2"), ("previous", "1")]
     for suffix in ("/Production", "@champion", "/2"):
         versions.load(f"models:/{NAME}{suffix}", device)
     models(tmp_path, "export", 2, tmp_path / "out")
