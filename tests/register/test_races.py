@@ -52,6 +52,8 @@ def test_a_generator_registered_twice_at_once_is_one_version(n: int, two: Two) -
     register.train(3, fid=30.0)
     assert exit_codes(start(register, 3, exports=n == 0) for _ in range(2)) == [0, 0]
     assert len(roles(client)) == 3
+    experiment = client.get_run(registry.read(client, NAME).versions[1].run).info.experiment_id
+    assert len(client.search_logged_models([experiment])) == 3
     check(client, champion_seed=3)
 
 

@@ -210,6 +210,7 @@ def challenge(client: MlflowClient, name: str, number: int) -> None:
             continue
         if version.stage != expected:
             _transition(client, version, expected)
+    converge(client, name)  # one of them may have become champion meanwhile
 
 
 def verdict(client: MlflowClient, version: Version, text: str) -> None:
