@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -48,6 +49,28 @@ def test_registering_again_creates_no_version_and_changes_no_role(two: Two) -> N
         again = register(seed, fid)
         assert (again.version, again.messages) == (seed, ())
     assert roles(client) == before
+
+
+def test_a_second_version_of_a_generator_is_deleted(two: Two) -> None:
+    client, register = two
+    version = client.get_model_version(NAME, "2")
+    tags = {k: v for k, v in version.tags.items() if k not in (registry.GATE, registry.STAGE)}
+    mlflow.register_model(str(version.source), NAME, tags=tags)  # as two processes at once
+    assert register(2, fid=60.0).version == 2
+    assert roles(client) == {1: ("Production", ("champion",)), 2: ("Staging", ("challenger",))}
+
+
+def test_the_gate_decides_on_a_version_whose_run_is_gone(two: Two) -> None:
+    client, register = two
+    _delete_run(client, registry.read(client, NAME).versions[2].run)
+    client.delete_model_version_tag(NAME, "2", registry.GATE)
+    assert "does not beat version 1's 50" in register(2, fid=60.0).reason
+
+
+def _delete_run(client: MlflowClient, run: str) -> None:
+    """As a person in the UI, and then `mlflow gc`."""
+    client.delete_run(run)
+    client._tracking_client.store._hard_delete_run(run)
 
 
 def test_registering_again_is_quick_because_it_imports_no_torch(

@@ -40,7 +40,15 @@ DENIED = re.compile(
 )
 FORBIDDEN = re.compile(r"endpoint (\S+) failed with error code 403")
 UNANSWERED = re.compile(r"(?i)timed? ?out")
-FULL = re.compile(r"(?i)database or disk is full|no space left")
+# What the file of a store does -> what is wrong, and what to do.
+FILES = (
+    (r"database or disk is full|no space left",
+     "no space left on the device that it writes to", "free some"),
+    (r"readonly database", "the file or its folder is read-only", "check their permissions"),
+    (r"database is locked", "another process is writing to it", "run this again"),
+    (r"database disk image is malformed|file is not a database", "the file is damaged",
+     "restore it, or move it away: facegan sync and register fill a new one"),
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -76,8 +84,8 @@ def explain(error: BaseException, uri: str = "") -> str:
     storage = [e for e in chain if type(e).__module__.partition(".")[0] in STORAGE]
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         place, reason = str(cause.filename), cause.strerror
-    elif FULL.search(texts):
-        reason, advice = "no space left on the device that it writes to", "free some"
+    elif found := [rest for pattern, *rest in FILES if re.search(f"(?i){pattern}", texts)]:
+        reason, advice = found[0]
     elif storage:
         place, reason = "MLflow's artifact storage", _first_line(storage[-1])
         advice = "check its address and credentials"
