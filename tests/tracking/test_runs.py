@@ -41,6 +41,7 @@ def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
     ]
 
 
+@pytest.mark.usefixtures("sqlite")
 @pytest.mark.parametrize("table", ["params", "datasets"])
 def test_what_another_process_mirrors_at_the_same_moment_is_no_error(
     table: str, client: MlflowClient, store: Path, tmp_path: Path
