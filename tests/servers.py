@@ -73,7 +73,7 @@ class MlflowServer:
                 stderr=output,
                 start_new_session=True,
             )
-        wait(lambda: self.process.poll() is not None or answers(f"{self.url}/health"))
+        wait(lambda: self.process.poll() is not None or answers(f"{self.url}/health"), 400)
         assert self.process.poll() is None, log.read_text()
 
     def signal(self, number: signal.Signals) -> None:
