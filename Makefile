@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch test test-faults mutants bench lint lock help
+.PHONY: run install fetch test test-faults test-servers mutants bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -36,6 +36,13 @@ test: install  ## run all tests but the slowest, two files at a time
 
 test-faults: install  ## run fault injection and other slow tests
 	$(PYTEST) -m faults
+
+STORES ?= proxied direct moto
+
+test-servers: install  ## test tracking and registry on MLflow servers; make test-servers STORES=direct
+	for store in $(STORES); do \
+	  FACEGAN_TEST_STORE=$$store $(PYTEST) tests/register tests/tracking || exit 1; \
+	done
 
 # Goes on where it was interrupted; `mutmut show NAME` shows a survivor.
 mutants: install  ## break the modules that decide, line by line: which share do tests notice?

@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from buckets import Proxy
+    from stores import Store
 
 # Not in a fixture, because test modules import mlflow before any fixture runs.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -227,15 +227,42 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def backend(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Store]":
+    """The kind of store that `FACEGAN_TEST_STORE` chooses, SQLite by default."""
+    import stores
+
+    if stores.KIND == "sqlite":
+        yield stores.Sqlite(request.getfixturevalue("empty_store"))
+    else:
+        with stores.start(stores.KIND, tmp_path_factory.mktemp(stores.KIND)) as server:
+            yield server
+
+
 @pytest.fixture
-def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(backend: "Store", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder `tmp_path` as the current directory, with its own MLflow store."""
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    # Absolute, because MLflow keeps one connection per URI for the life of the process.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    enter(monkeypatch, tmp_path, backend.clear(tmp_path))
     return tmp_path
+
+
+def enter(monkeypatch: pytest.MonkeyPatch, folder: Path, environment: dict[str, str]) -> None:
+    """Use a store, outside of a DVC experiment."""
+    monkeypatch.chdir(folder)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+
+
+@pytest.fixture
+def sqlite(backend: "Store") -> None:
+    """For tests of what only a SQLite file has."""
+    import stores
+
+    if not isinstance(backend, stores.Sqlite):
+        pytest.skip("about SQLite files and their folders")
 
 
 @pytest.fixture(scope="module")

@@ -27,19 +27,23 @@ numpy.save("faces.npy", images)
 """
 
 
-def generate_without_facegan(folder: Path, name: str, latent_dim: int) -> NDArray[np.uint8]:
+def generate_without_facegan(
+    folder: Path, name: str, latent_dim: int, own_store: bool = True
+) -> NDArray[np.uint8]:
     """Load `models:/NAME/Production` and `models:/NAME@champion` in a process in `folder`, and
     generate images of 32x32 grey pixels.
 
-    The process uses MLflow's default tracking URI, `sqlite:///mlflow.db`.
-
+    Args:
+        own_store: use MLflow's default tracking URI, `sqlite:///mlflow.db`, instead of the
+            environment's.
     Returns:
         The images of seeds 0 to 6, with latents as in the README: uint8 (7, 32, 32, 1).
     """
     # -S ignores the .pth file that puts src/ on sys.path; the packages' folder is added instead.
     command = [sys.executable, "-S", "-P", "-W", "ignore", "-c", PROGRAM]
     environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    if own_store:
+        environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run(
         [*command, f"models:/{name}", str(latent_dim)],
         cwd=folder, env=environment, capture_output=True, text=True,

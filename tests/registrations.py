@@ -4,13 +4,16 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import requests
 import sqlalchemy
 import torch
 from mlflow import MlflowClient
@@ -24,7 +27,7 @@ from facegan.models.architectures import build_generator
 from facegan.models.dcgan import initialise
 from facegan.models.files import save_network
 from facegan.params import Register
-from facegan.register import registry, stage
+from facegan.register import export, files, registry, stage
 
 NAME = "facegan-test"
 CONFIG: dict[str, Any] = {
@@ -129,32 +132,71 @@ def roles(client: MlflowClient) -> Roles:
 # Processes that have imported everything, but not opened the store.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["registrations", "facegan.register.export", "mlflow.pytorch"])
-CHANGE = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+# A change of the registry, in a database and through a server.
+STATEMENT = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
+REQUEST = r"/mlflow/(registered-models|model-versions)/(?!search)"
 
 
-def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProcess:
+def start(
+    register: Trainer, seed: int, kill_at: int | None = None, exports: bool = True
+) -> BaseProcess:
     """Register the generator of `seed` in another process.
 
     Args:
         kill_at: the process kills itself before its so manieth change of the registry.
+        exports: with torch.export, which takes seconds and touches no registry.
     """
-    process = CONTEXT.Process(target=_register, args=(register, seed, kill_at))
+    arguments = (register, seed, kill_at, exports, dict(os.environ))
+    process = CONTEXT.Process(target=_register, args=arguments)
     process.start()
     return process
 
 
-def _register(register: Trainer, seed: int, kill_at: int | None) -> None:
+def _log_networks(
+    trained: Path, extra: list[Path], run_id: str, tags: dict[str, str], _: int
+) -> str:
+    """What `export.log_model` logs, without the exported model."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, export.NAME, run_id, params=tags)
+    with TemporaryDirectory() as folder:
+        attached = Path(folder) / files.EXTRA
+        attached.mkdir()
+        for path in (*map(trained.joinpath, files.NETWORKS), *extra):
+            shutil.copy(path, attached)
+        (Path(folder) / files.EXPORTED).touch()
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, "READY")
+    return f"models:/{model.model_id}"
+
+
+def _register(
+    register: Trainer, seed: int, kill_at: int | None, exports: bool, environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)
     torch.set_num_threads(1)
+    if not exports:
+        export.log_model = _log_networks
     os.chdir(register.folder)
     changes = 0
 
-    def count(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+    def count() -> None:
         nonlocal changes
-        changes += re.match(CHANGE, statement) is not None
+        changes += 1
         if changes == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sqlalchemy.event.listen(Engine, "before_cursor_execute", count)
+    def execute(connection: Any, cursor: Any, statement: str, *arguments: Any) -> None:
+        if re.match(STATEMENT, statement):
+            count()
+
+    def send(session: Any, request: Any, **options: Any) -> Any:
+        if request.method != "GET" and re.search(REQUEST, request.url):
+            count()
+        return sent(session, request, **options)
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", execute)
+    sent, requests.Session.send = requests.Session.send, send  # type: ignore[method-assign]
     folder = register.folder / f"train-{seed}"
     register.register(folder, folder / "metrics.json")
 

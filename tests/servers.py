@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -35,28 +35,46 @@ def wait(ready: Callable[[], bool], seconds: float = 180) -> None:
 
 
 class MlflowServer:
-    """A real `mlflow server`, with artifacts through it, that can be hung, killed and restarted."""
+    """A real `mlflow server`, with artifacts through it, that can be hung, killed and restarted.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of its log, and of its store unless `options` name another.
+        options: of `mlflow server`, for another store.
+        environment: beside this process's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.options = options or (
+            *("--artifacts-destination", f"{folder}/artifacts"),
+            *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        )
+        self.environment = environment or {}
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host"]
-        command += ["127.0.0.1", "--port", str(self.port), "--artifacts-destination"]
-        command += [f"{self.folder}/artifacts", "--backend-store-uri"]
+        command += ["127.0.0.1", "--port", str(self.port), *self.options]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        with (self.folder / "server.log").open("a") as log:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            environment.pop(name, None)
+        log = self.folder / "server.log"
+        with log.open("a") as output:
             self.process = subprocess.Popen(
-                [*command, f"sqlite:///{self.folder}/mlflow.db"],
-                env=environment,
-                stdout=log,
-                stderr=log,
+                command,
+                env=environment | self.environment,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
-        wait(lambda: answers(f"{self.url}/health"))
+        wait(lambda: self.process.poll() is not None or answers(f"{self.url}/health"), 400)
+        assert self.process.poll() is None, log.read_text()
 
     def signal(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)

@@ -14,7 +14,7 @@ from subprocess import PIPE, Popen
 from typing import Any
 from unittest import mock
 
-VERSIONS = ("numpy", "pillow", "torch", "torchvision")
+VERSIONS = ("mlflow", "numpy", "pillow", "sqlalchemy", "torch", "torchvision")
 SHARED_FACES = Path(__file__).parents[3] / "shared" / "faces" / "celeba-10k.zip"
 
 

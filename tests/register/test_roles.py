@@ -1,5 +1,6 @@
 """What people do by hand in the registry, and the next registration."""
 
+import datetime
 import json
 import sqlite3
 import warnings
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from sqlalchemy.engine import Engine
 
 from facegan.register import registry
+from facegan.register import roles as moves
 from facegan.tracking.connection import insist
 from registrations import NAME, Trainer, roles
 
@@ -84,6 +86,23 @@ def test_an_alias_moved_by_hand_is_respected(two: Two) -> None:
     assert roles(client) == {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
 
 
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_a_promotion_whose_process_was_killed_is_completed_however_long_ago(
+    seconds: int, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, register = two
+    then = moves.now() - datetime.timedelta(seconds=seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(moves, "now", lambda: then)
+        moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
+    messages = register(1, fid=50.0).messages
+    assert "repaired: alias @champion: version 2 (was 1)" in messages
+    assert roles(client) == {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
+    # Once it is complete, a person can move it again.
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert ("by hand" in str(register(1, fid=50.0).messages)) == (seconds > moves.ABANDONED)
+
+
 def test_a_deleted_champion_is_followed_by_the_one_before(two: Two) -> None:
     client, register = two
     register(3, fid=40.0)
@@ -145,6 +164,7 @@ def test_only_the_last_promotions_are_kept_as_tags(
     assert sorted(tags) == ["facegan.promotion.000002.3", "facegan.promotion.000003.4"]
 
 
+@pytest.mark.usefixtures("sqlite")
 @pytest.mark.parametrize(
     ("table", "change"),
     [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -20,6 +21,7 @@ from facegan.features.frechet import Statistics
 from facegan.models.files import load_generator
 from facegan.register import registry, stage
 from registrations import CONFIG, NAME, Trainer, roles
+from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
 FILES = ("train-1", "train-1/metrics.json", "official.safetensors")
@@ -63,6 +65,28 @@ def test_another_training_of_the_same_generator_is_no_version_but_has_its_scores
     runs = client.search_runs([experiment.experiment_id], "tags.`facegan.fingerprint` = '9'")
     (metric,) = (key for key in runs[0].data.metrics if key.endswith("-32") and key[:3] == "fid")
     assert runs[0].data.metrics[metric] == 60.0
+
+
+def test_a_second_version_of_a_generator_is_deleted(two: Two) -> None:
+    client, register = two
+    version = client.get_model_version(NAME, "2")
+    tags = {k: v for k, v in version.tags.items() if k not in (registry.GATE, registry.STAGE)}
+    mlflow.register_model(str(version.source), NAME, tags=tags)  # as two processes at once
+    assert register(2, fid=60.0).version == 2
+    assert roles(client) == {1: ("Production", ("champion",)), 2: ("Staging", ("challenger",))}
+
+
+def test_the_gate_decides_on_a_version_whose_run_is_gone(two: Two) -> None:
+    client, register = two
+    _delete_run(client, registry.read(client, NAME).versions[2].run)
+    client.delete_model_version_tag(NAME, "2", registry.GATE)
+    assert "does not beat version 1's 50" in register(2, fid=60.0).reason
+
+
+def _delete_run(client: MlflowClient, run: str) -> None:
+    """As a person in the UI, and then `mlflow gc`."""
+    client.delete_run(run)
+    client._tracking_client.store._hard_delete_run(run)
 
 
 def test_registering_again_is_quick_because_it_imports_no_torch(
@@ -227,19 +251,20 @@ def test_with_manual_approval_a_version_waits_for_a_person(two: Two) -> None:
     assert register(3, fid=40.0).aliases == ("champion",)
 
 
-def test_a_champion_whose_files_are_gone_is_named(register: Trainer) -> None:
+def test_a_champion_whose_files_are_gone_is_named(register: Trainer, backend: Store) -> None:
     register(1, fid=50.0)
-    (file,) = register.folder.glob("mlruns/**/extra_files/generator.safetensors")
-    moved = file.rename(file.with_name("away"))
+    (name,) = backend.files("*/extra_files/generator.safetensors")
+    content = backend.read(name)
+    backend.delete(name)
     gone = r"version 1: generator.safetensors missing .*facegan models repair 1 FOLDER"
     with pytest.raises(FaceganError, match=gone):
         register(1, fid=50.0)
     assert "generator.safetensors missing in the artifact store" in register(2, fid=40.0).reason
     with pytest.raises(FaceganError, match=gone):
         register(1, fid=50.0)
-    moved.rename(file)
+    backend.write(name, content)
     register(1, fid=50.0)
-    file.write_bytes(file.read_bytes()[:-9])
+    backend.write(name, content[:-9])
     with pytest.raises(FaceganError, match=r"generator.safetensors changed"):
         register(1, fid=50.0)
 

@@ -57,3 +57,8 @@ def test_memorised_is_shown_beside_what_is_expected(store: Path, trained: Path) 
     shown = dict(rows(trained, omitted={}, **memorised))
     assert shown["memorised"].startswith("0.15, share of samples closer to a training image")
     assert shown["memorised"].endswith("; 0.032 ± 0.04 is expected")
+
+
+def test_what_is_not_registered_yet_is_shown_with_the_command(store: Path, trained: Path) -> None:
+    command = "dvc repro --single-item --force register"
+    assert dict(rows(trained))["registered"] == f"not yet; run: {command}"

@@ -14,6 +14,7 @@ from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
 from facegan.register import versions
 from registrations import NAME, Trainer
+from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
 
@@ -53,11 +54,11 @@ def test_a_missing_version_gives_one_line(
 
 
 def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
-    register: Trainer, client: MlflowClient, device: torch.device, tmp_path: Path
+    register: Trainer, backend: Store, device: torch.device
 ) -> None:
     register(1, fid=50.0)
-    (weights,) = tmp_path.glob("mlruns/**/extra_files/generator.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    (weights,) = backend.files("*/extra_files/generator.safetensors")
+    backend.write(weights, backend.read(weights)[:-1] + b"\0")
     with pytest.raises(
         FaceganError, match=r"sha256 is .* the version's tag facegan\.generator is "
     ):

@@ -1,6 +1,7 @@
 """One line with the right cause, and no secrets."""
 
 import errno
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -47,18 +48,48 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
             OperationalError("INSERT", {}, Exception("database or disk is full")),
             "MLflow at http://h: no space left on the device that it writes to; free some",
         ),
+        (
+            OperationalError("UPDATE", {}, Exception("attempt to write a readonly database")),
+            "MLflow at http://h: the file or its folder is read-only; check their permissions",
+        ),
+        (
+            OperationalError("UPDATE", {}, Exception("database is locked")),
+            "MLflow at http://h: another process is writing to it; run this again",
+        ),
         (MlflowException("Run with id=7 not found"), "MLflow at http://h: Run with id=7 not found"),
         (TimeoutError("timed out"), f"MLflow at http://h: no answer in time{CHECK}"),
         (
-            MlflowException("API request failed with error code 403 != 200"),
-            "MLflow at http://h: API request failed with error code 403 != 200; "
+            MlflowException("API request failed with error code 401 != 200"),
+            "MLflow at http://h: API request failed with error code 401 != 200; "
             "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN",
+        ),
+        (
+            MlflowException(
+                "API request to endpoint /api/2.0/mlflow/runs/create failed with error code 403 != "
+                "200. Response body: 'Permission denied'"
+            ),
+            "MLflow at http://h: permission denied at /api/2.0/mlflow/runs/create; the user of "
+            "MLFLOW_TRACKING_USERNAME needs the permission EDIT on this experiment and model, "
+            "which the server's administrator grants",
         ),
         (FaceganError("x: damaged"), "x: damaged"),
     ],
 )
 def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
     assert explain(error, "http://h") == line
+
+
+def test_a_damaged_store_is_one_line(store: Path) -> None:
+    (store / "mlflow.db").write_bytes(b"damaged" * 1000)
+    with pytest.raises(FaceganError, match=r"mlflow.db: the file is damaged; restore it, or move"):
+        connection.connect()
+
+
+def test_a_write_that_the_file_system_denies_is_one_line(store: Path) -> None:
+    client = connection.connect()
+    run = client.create_run(client.create_experiment("faces", "/proc/nowhere"))
+    with pytest.raises(FaceganError, match=r"^/proc/nowhere.*: No such file"), translate_errors():
+        client.log_text(run.info.run_id, "x", "x.txt")
 
 
 def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
@@ -78,10 +109,16 @@ def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
             "; run: pip install 'psycopg[binary]'",
         ),
         (
+            "mysql+pymysql://me:tell-no-one@127.0.0.1:9/x?sslpassword=tell-no-one",
+            "MLflow at mysql+pymysql://***@127.0.0.1:9/x?***",
+            "No module named 'pymysql', which this address needs",
+            "; run: pip install pymysql",
+        ),
+        (
             "postgresql://me:tell-no-one@127.0.0.1:9/x?sslpassword=tell-no-one",
             "MLflow at postgresql://***@127.0.0.1:9/x?***",
-            "No module named 'psycopg2', which this address needs",
-            "; run: pip install psycopg2-binary",
+            'connection to server at "127.0.0.1", port 9 failed: Connection refused',
+            CHECK,
         ),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],

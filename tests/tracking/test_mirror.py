@@ -19,13 +19,14 @@ from mlflow import MlflowClient
 
 from buckets import credentials, rclone
 from commands import facegan
-from conftest import make_params
+from conftest import enter, make_params
 from facegan.core import events
 from facegan.core.errors import FaceganError, Interrupted
 from facegan.core.history import append_history, read_history
 from facegan.tracking import connection, mirror, record, runs
 from histories import QUICK, grids, interval, points, running, samples, score, write
 from servers import MlflowServer, free_port
+from stores import Server, Store
 
 FAST = 1.0  # seconds: what an event may take at most on a busy machine
 
@@ -74,16 +75,31 @@ def only_run(client: MlflowClient) -> Any:
     return run
 
 
-@pytest.fixture(name="server", scope="module")
+@pytest.fixture(name="any_server", scope="module")
 def start_server(
-    empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+    backend: Store, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MlflowServer]:
+    if isinstance(backend, Server):
+        yield backend.server
+        return
     folder = tmp_path_factory.mktemp("server")
     shutil.copyfile(empty_store, folder / "mlflow.db")
     server = MlflowServer(folder)
     yield server
     server.go_on()
     server.kill()
+
+
+@pytest.fixture(name="server")
+def use_server(
+    any_server: MlflowServer, backend: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MlflowServer:
+    """A server, as this process's store."""
+    if isinstance(backend, Server):
+        enter(monkeypatch, tmp_path, backend.clear(tmp_path))
+    else:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", any_server.url)
+    return any_server
 
 
 @pytest.fixture(name="trainer")
@@ -96,9 +112,8 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tr
 
 @pytest.mark.faults
 def test_a_server_that_hangs_and_is_killed_and_restarted_has_everything_once(
-    server: MlflowServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, trainer: Trainer
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     with mirror.Mirror("faces", trainer.note) as report:
         trainer.go(report, 40, 0.1)  # until the child has started
         server.hang()
@@ -121,9 +136,8 @@ def test_a_server_that_hangs_and_is_killed_and_restarted_has_everything_once(
 
 @pytest.mark.faults
 def test_a_server_that_never_answers_costs_seconds_and_sync_does_the_rest(
-    server: MlflowServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, trainer: Trainer
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     server.hang()
     began = time.monotonic()
     try:
@@ -221,9 +235,7 @@ def test_a_real_training_again_and_while_the_server_hangs_has_every_point_once(
     dataset: Path,
     references: tuple[Path, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     params = make_params(train={"eval_interval": 180}, register={"name": "real"})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(by_alias=True)))
     server.hang()

@@ -1,9 +1,14 @@
 """MLflow runs as a mirror of the history, in a real SQLite store."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
+from sqlalchemy.engine import Engine
 
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection, note, runs
@@ -34,6 +39,28 @@ def test_metrics_have_images_seen_as_step_and_the_protocol_in_their_name(
         ("samples", "step", "0"),
         ("samples", "step", "40"),
     ]
+
+
+@pytest.mark.usefixtures("sqlite")
+@pytest.mark.parametrize("table", ["params", "datasets"])
+def test_what_another_process_mirrors_at_the_same_moment_is_no_error(
+    table: str, client: MlflowClient, store: Path, tmp_path: Path
+) -> None:
+    def interfere(connection: Any, cursor: Any, statement: str, rows: Any, *rest: Any) -> None:
+        if statement.startswith(f"INSERT INTO {table} ") and not inserted:
+            inserted.append(table)
+            with closing(sqlite3.connect(store / "mlflow.db")) as other, other:
+                other.executemany(statement, rows if isinstance(rows, list) else [rows])
+
+    inserted: list[str] = []
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", interfere)
+    try:
+        run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", interfere)
+    assert inserted == [table]
+    assert run.data.params["train.lr"] == "0.0002"
+    assert run.inputs is not None and len(run.inputs.dataset_inputs) == 1
 
 
 def test_scores_after_a_resume_with_another_quick_fid_have_its_name(

@@ -13,6 +13,8 @@ from facegan.core.errors import FaceganError
 from facegan.tracking import connection, runs, store
 from histories import grids, losses, samples, write
 
+pytestmark = pytest.mark.usefixtures("sqlite")
+
 
 @pytest.fixture(name="project")
 def make_project(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

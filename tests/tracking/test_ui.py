@@ -46,6 +46,7 @@ def test_a_remote_address_has_no_credentials() -> None:
     assert ui.remote_address("sqlite:///mlflow.db") == "http://127.0.0.1:5000"
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_a_port_that_is_taken_is_one_line(store: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -55,6 +56,7 @@ def test_a_port_that_is_taken_is_one_line(store: Path) -> None:
             pass
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: Path) -> None:
     write_preset("digits", store / "params.yaml", force=False)
     runs.mirror(connection.connect(), write(store / "a", losses(20)), "facegan-digits")

@@ -6,14 +6,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from facegan.register.lineage import run_of
 from facegan.register.registry import Promotion, Registry
 
 NAME = "promotions.jsonl"  # artifact of each champion's run
 
 
 def write(client: MlflowClient, found: Registry) -> None:
-    """Log all promotions, one a line, to the champion's run."""
-    if found.champion is None or not found.champion.run:
+    """Log all promotions, one a line, to the champion's run, unless that is deleted."""
+    if found.champion is None or run_of(client, found.champion) is None:
         return
     lines = [f"{entry.to_json()}\n" for entry in read(found)]
     client.log_text(found.champion.run, "".join(lines), NAME)

@@ -9,11 +9,16 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from facegan.register import registry
 from facegan.register.registry import Version
+from facegan.tracking.errors import redact
+from facegan.tracking.provenance import DIFF
+from facegan.tracking.runs import PROVENANCE
 
 COMMIT, DIRTY = "mlflow.source.git.commit", "facegan.dirty"
+DEVICE, THREADS = "facegan.device", "facegan.threads"
 REPOSITORY = "mlflow.source.git.repoURL"
 PHOTOGRAPHS = "facegan.dvc.data.data"  # DVC's hash of data/
 DATASET = "facegan.dvc.preprocess.dataset"  # DVC's hash of the packed dataset
@@ -39,7 +44,7 @@ def lineage(client: MlflowClient, name: str, number: int) -> tuple[Rows, list[st
         ("images", version.tags.get(registry.DATA, "unknown")),
         ("run", version.run if run else f"{version.run} is deleted"),
     ]
-    known = ("facegan.versions", "facegan.device", "facegan.machine", "mlflow.user")
+    known = ("facegan.versions", DEVICE, THREADS, "facegan.machine", "mlflow.user")
     rows += [(key.partition(".")[2], tags[key]) for key in known if key in tags]
     rows += [(k.removeprefix("facegan."), v) for k, v in sorted(tags.items()) if ".dvc." in k]
     rows += sorted(run.data.params.items()) if run else []
@@ -48,15 +53,18 @@ def lineage(client: MlflowClient, name: str, number: int) -> tuple[Rows, list[st
         for key, value in sorted(version.tags.items())
         if key.startswith(registry.SCORES)
     ]
-    return rows, list(_commands(version, tags, commit)), list(_missing(tags, commit))
+    commands = list(_commands(client.tracking_uri, version, tags, commit))
+    return rows, commands, list(_missing(client, version, tags, commit))
 
 
 def run_of(client: MlflowClient, version: Version) -> Run | None:
     """The version's run; None if it is unknown or deleted."""
     try:
         run = client.get_run(version.run) if version.run else None
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
+        raise
     return run if run is not None and run.info.lifecycle_stage == "active" else None
 
 
@@ -68,34 +76,78 @@ def commit_of(version: Version, run: Run | None) -> str:
     return _output("git", "log", "-S", sha256, "--format=%H", "--", "*metrics.json").split("\n")[-1]
 
 
-def _commands(version: Version, tags: dict[str, str], commit: str) -> Iterator[str]:
-    origin = tags.get(REPOSITORY) or "REPOSITORY"
-    yield f"git clone {origin} again && cd again"
+def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -> Iterator[str]:
+    yield f"git clone {shlex.quote(_repository(tags, commit))} again && cd again"
     yield f"git checkout {commit or 'COMMIT'}"
-    if tags.get(DIRTY) == "true":
-        yield f"mlflow artifacts download -r {version.run} -a provenance -d ."
-        yield "git apply provenance/uncommitted.diff"
     yield "make install && . .venv/bin/activate"
+    if tags.get(DIRTY) == "true":
+        address = shlex.quote(redact(store))
+        download = f"mlflow artifacts download -r {version.run} -a {PROVENANCE} -d ."
+        yield f"MLFLOW_TRACKING_URI={address} {download}"
+        yield f"git apply {PROVENANCE}/{DIFF}"
     if not _output("dvc", "remote", "list") and (folder := _output("dvc", "cache", "dir")):
         yield f"dvc cache dir --local {shlex.quote(folder)}  # there is no remote to pull from"
         yield "dvc checkout data.dvc"
     else:
         yield "dvc pull data.dvc"
-    yield "dvc repro --force evaluate  # without --force, DVC restores outputs that it has"
+    repro = "dvc repro --force evaluate  # without --force, DVC restores outputs that it has"
+    yield " ".join([*_environment(tags), repro])
     sha256 = version.tags.get(registry.GENERATOR, "")
     yield f"sha256sum artifacts/train/generator.safetensors  # {sha256}"
 
 
-def _missing(tags: dict[str, str], commit: str) -> Iterator[str]:
+def _repository(tags: dict[str, str], commit: str) -> str:
+    """Where the commit is: the run's origin, or this repository if it was not pushed."""
+    here = _output("git", "rev-parse", "--show-toplevel")
+    if _has(commit) and not _output("git", "branch", "--remotes", "--contains", commit):
+        return here
+    # Without the mask of a user and password, so that git asks for them.
+    return tags.get(REPOSITORY, "").replace("***@", "") or here or "REPOSITORY"
+
+
+def _environment(tags: dict[str, str]) -> Iterator[str]:
+    """What changes the bytes of a training, and is in no file."""
+    device = tags.get(DEVICE, "").partition(" ")[0]
+    if device:
+        yield f"FACEGAN_DEVICE={device}"
+    if threads := tags.get(THREADS):
+        yield f"OMP_NUM_THREADS={threads}"
+
+
+def _has(commit: str) -> bool:
+    command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
+    return bool(commit) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def _missing(
+    client: MlflowClient, version: Version, tags: dict[str, str], commit: str
+) -> Iterator[str]:
     if not commit:
         yield "the commit is not on record, and no commit here has this generator's scores"
-    elif subprocess.run(["git", "cat-file", "-e", commit], capture_output=True).returncode:
+    elif not _has(commit):
         yield f"commit {commit[:12]} is not in this repository; git fetch --all may bring it"
+    if tags.get(DIRTY) == "true":
+        files = {item.path for item in client.list_artifacts(version.run, PROVENANCE)}
+        if f"{PROVENANCE}/{DIFF}" not in files:
+            yield "the uncommitted changes are not on record"
     if photographs := tags.get(PHOTOGRAPHS):
-        if cached(photographs) is None:
-            yield f"photographs {photographs} are not in DVC's cache; dvc fetch may bring them"
+        if lost := _lost(photographs):
+            yield f"{lost} in DVC's cache; dvc fetch may bring them"
     else:
         yield "DVC's hash of the photographs is not on record; the commit's data.dvc has it"
+
+
+def _lost(md5: str) -> str:
+    """Which photographs are not in DVC's cache; empty if all are."""
+    listing = cached(md5)
+    if listing is None:
+        return f"photographs {md5} are not"
+    if not md5.endswith(".dir"):
+        return ""
+    members, folder = json.loads(listing.read_text("utf-8")), listing.parents[1]
+    hashes = [member["md5"] for member in members]
+    count = sum(not Path(folder, h[:2], h[2:]).is_file() for h in hashes)
+    return f"{count:,} of {len(hashes):,} photographs {md5} are not" if count else ""
 
 
 def cached(md5: str) -> Path | None:

@@ -13,6 +13,7 @@ from facegan.core.errors import FaceganError
 from facegan.params import Register
 from facegan.register import files, history, registry, roles
 from facegan.register.gate import Candidate, Champion, Decision, decide
+from facegan.register.lineage import run_of
 from facegan.register.registry import (
     APPROVED,
     CHALLENGER,
@@ -179,7 +180,8 @@ def _record(
         "when": roles.now().isoformat(), "policy": trial.settings.policy.model_dump(),
     }  # fmt: skip
     text = json.dumps(record, indent=2) + "\n"
-    client.log_text(version.run, text, f"gate/version-{number}.json")
+    if run_of(client, version) is not None:
+        client.log_text(version.run, text, f"gate/version-{number}.json")
     _describe(trial, number, "\n".join([f"{role}: {reason}", "", *rules, "", trial.card]))
     roles.verdict(client, version, f"{role}: {reason}")
 

@@ -79,13 +79,13 @@ def now() -> datetime.datetime:
 def adopt(client: MlflowClient, registry: Registry) -> list[str]:
     """Record the champion that a person chose, by alias or stage, in the UI or with MLflow.
 
-    Nothing is adopted while a promotion is under way: then, what disagrees is repaired.
+    Nothing is adopted before a promotion is complete: until then, what disagrees is repaired.
 
     Returns:
         What was adopted, as lines for the user.
     """
     champion, alias = registry.champion, registry.aliases.get(CHAMPION)
-    if any(not _is_settled(entry) for entry in registry.promotions):
+    if not all(entry.settled for entry in registry.promotions):
         return []
     present = champion.number if champion else None
     moved_stages = registry.in_production - {present}
@@ -210,6 +210,7 @@ def challenge(client: MlflowClient, name: str, number: int) -> None:
             continue
         if version.stage != expected:
             _transition(client, version, expected)
+    converge(client, name)  # one of them may have become champion meanwhile
 
 
 def verdict(client: MlflowClient, version: Version, text: str) -> None:

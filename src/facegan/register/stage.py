@@ -28,6 +28,7 @@ from facegan.register.registry import (
     SCORES,
     SHAPE,
     Registry,
+    Version,
 )
 from facegan.register.scores import WEIGHTS, Scores, read_metrics
 from facegan.tracking import connection, runs
@@ -150,7 +151,7 @@ def _shape(content: dict[str, Any]) -> str:
 
 def _create(
     trained: Path, metrics: Path, content: dict[str, Any], settings: Register, run: Run
-) -> int:
+) -> Version:
     from facegan.register import export
 
     scores, protocol = Scores.from_metrics(content), content["protocol"]
@@ -165,10 +166,10 @@ def _create(
         uri = export.log_model(trained, attached, run.info.run_id, tags, seen)
     # Not awaited, because another process may have deleted it as a duplicate.
     version = mlflow.register_model(uri, settings.name, await_registration_for=0, tags=tags)
-    return int(version.version)
+    return Version.of(version)
 
 
-def _one_version(client: MlflowClient, name: str, sha256: str, own: int | None) -> int:
+def _one_version(client: MlflowClient, name: str, sha256: str, own: Version | None) -> int:
     """The version of a generator; later ones, which processes created at once, are deleted.
 
     One that a person or the gate gave a role is kept.
@@ -183,8 +184,9 @@ def _one_version(client: MlflowClient, name: str, sha256: str, own: int | None) 
         if version.stage == "None" and version.number not in promoted and GATE not in version.tags:
             with contextlib.suppress(MlflowException):  # that process deleted it itself
                 client.delete_model_version(name, str(version.number))
-                if version.number == own:  # another process may still write to its model
-                    client.delete_logged_model(version.model)
+    if own is not None and own.number not in {first.number, *promoted}:
+        # By this process alone, because no other knows that its upload has ended.
+        client.delete_logged_model(own.model)
     return first.number
 
 

@@ -84,7 +84,7 @@ def _require_answer(uri: str) -> None:
 
 
 def insist(change: Callable[..., object], *arguments: object) -> None:
-    """Set or delete a tag or an alias; once more if that fails.
+    """Set or delete a tag or an alias, log a parameter or an input; once more if that fails.
 
     Of two processes that insert the same one at once, MLflow's database refuses one, which then
     finds it and updates it. What fails for another reason fails again.

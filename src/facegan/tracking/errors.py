@@ -29,13 +29,26 @@ SECRETS = (
 STORAGE = ("botocore", "boto3", "s3transfer", "azure", "google", "paramiko", "pysftp")
 MAX_LENGTH = 400
 CHECK_ADDRESS = "check MLFLOW_TRACKING_URI and that the server is running"
+ASK_FOR_ACCESS = (
+    "the user of MLFLOW_TRACKING_USERNAME needs the permission EDIT on this experiment and model, "
+    "which the server's administrator grants"
+)
 CHECK_ACCESS = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
 # In the texts of exceptions, because their types differ between servers and drivers.
 DENIED = re.compile(
     r"(?i)\b(401|403)\b|permission.denied|unauthori[sz]ed|unauthenticated|authentic"
 )
+FORBIDDEN = re.compile(r"endpoint (\S+) failed with error code 403")
 UNANSWERED = re.compile(r"(?i)timed? ?out")
-FULL = re.compile(r"(?i)database or disk is full|no space left")
+# What the file of a store does -> what is wrong, and what to do.
+FILES = (
+    (r"database or disk is full|no space left",
+     "no space left on the device that it writes to", "free some"),
+    (r"readonly database", "the file or its folder is read-only", "check their permissions"),
+    (r"database is locked", "another process is writing to it", "run this again"),
+    (r"database disk image is malformed|file is not a database", "the file is damaged",
+     "restore it, or move it away: facegan sync and register fill a new one"),
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -71,14 +84,16 @@ def explain(error: BaseException, uri: str = "") -> str:
     storage = [e for e in chain if type(e).__module__.partition(".")[0] in STORAGE]
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         place, reason = str(cause.filename), cause.strerror
-    elif FULL.search(texts):
-        reason, advice = "no space left on the device that it writes to", "free some"
+    elif found := [rest for pattern, *rest in FILES if re.search(f"(?i){pattern}", texts)]:
+        reason, advice = found[0]
     elif storage:
         place, reason = "MLflow's artifact storage", _first_line(storage[-1])
         advice = "check its address and credentials"
     elif isinstance(cause, ModuleNotFoundError):
         package = DRIVERS.get(str(cause.name).partition(".")[0], cause.name)
         reason, advice = f"{cause}, which this address needs", f"run: pip install {package}"
+    elif forbidden := FORBIDDEN.search(texts):
+        reason, advice = f"permission denied at {forbidden[1]}", ASK_FOR_ACCESS
     elif UNANSWERED.search(texts):
         reason, advice = "no answer in time", CHECK_ADDRESS
     elif DENIED.search(texts):

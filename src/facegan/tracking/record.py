@@ -23,7 +23,8 @@ FOLDER = "tracking"
 SCORES = "scores.jsonl"  # time and speed of each score
 RUN, END = "run.json", "end.json"  # experiment and origin; final status
 FILES = "files"  # artifacts of the MLflow run
-LOCK = "lock"  # in the training's folder, held while it runs
+# In the training's folder: held while it runs; what its outputs depend on.
+LOCK, IDENTITY = "lock", "fingerprint.json"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ def write_run(training: Path, experiment: str, device: str) -> None:
 
 
 def write_tags(training: Path, tags: dict[str, str]) -> None:
-    """Note where the training comes from."""
+    """Note where the training comes from, and its number of threads, which changes bytes."""
     path = training / FOLDER / RUN
+    if threads := _read(training / IDENTITY).get("threads"):
+        tags = {**tags, "facegan.threads": str(threads)}
     _write(path, {**_read(path), "tags": tags})
 
 

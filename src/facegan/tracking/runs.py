@@ -142,12 +142,12 @@ def _complete(client: MlflowClient, run: Run, start: dict[str, Any], record: Rec
     params |= {f"train.{name}": value for name, value in start["train"].items()}
     lacking = [Param(k, str(v)) for k, v in params.items() if k not in run.data.params]
     if lacking:
-        client.log_batch(run.info.run_id, params=lacking)
+        insist(partial(client.log_batch, run.info.run_id, params=lacking))
     tags = record.run.get("tags", {})
     _set_tags(client, run, {k: v for k, v in tags.items() if k not in run.data.tags})
     if run.inputs is None or not run.inputs.dataset_inputs:
         entity = dataset(start, tags.get("facegan.dvc.data.data", ""))
-        client.log_inputs(run.info.run_id, [entity])
+        insist(client.log_inputs, run.info.run_id, [entity])
 
 
 def dataset(start: dict[str, Any], dvc_hash: str) -> DatasetInput:
