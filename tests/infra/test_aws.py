@@ -58,6 +58,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24")["Subnet"]["SubnetId"]
             for n in range(2)
         ]
+        password = '{"password": "not-to-be-shown"}'
+        empty.client("secretsmanager").create_secret(Name="facegan-database", SecretString=password)
         parameters = {"Vpc": vpc, "Subnets": ",".join(subnets)}
         formation.create_stack(
             StackName="facegan",
