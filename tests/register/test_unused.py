@@ -9,9 +9,14 @@ from facegan.tracking.runs import FINGERPRINT
 from registrations import NAME, Trainer
 
 
+def experiment(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name(NAME)
+    assert found is not None
+    return str(found.experiment_id)
+
+
 def training(client: MlflowClient, name: str, status: str = "FINISHED", **tags: str) -> str:
-    experiment = client.get_experiment_by_name(NAME).experiment_id
-    run = client.create_run(experiment, tags={FINGERPRINT: name} | tags).info.run_id
+    run = client.create_run(experiment(client), tags={FINGERPRINT: name} | tags).info.run_id
     if status != "RUNNING":
         client.set_terminated(run, status)
     return str(run)
@@ -58,7 +63,7 @@ def test_versions_of_other_models_and_parents_of_their_runs_are_needed(
 
 def test_runs_of_others_are_not_listed(two: tuple[MlflowClient, Trainer]) -> None:
     client, _ = two
-    client.create_run(client.get_experiment_by_name(NAME).experiment_id)
+    client.create_run(experiment(client))
     assert listed(client) == set()
     assert unused.runs_without_version(client, "absent", 0) == []
 

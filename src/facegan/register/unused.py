@@ -28,7 +28,8 @@ def runs_without_version(client: MlflowClient, experiment: str, days: float) -> 
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    runs, token = list[Run](), None
+    runs = list[Run]()
+    token: str | None = None
     while token != "":
         page = client.search_runs([found.experiment_id], "", max_results=PAGE, page_token=token)
         runs += page
@@ -51,7 +52,8 @@ def runs_without_version(client: MlflowClient, experiment: str, days: float) -> 
 
 def _needed(client: MlflowClient) -> set[str]:
     """The runs of all versions and promotions of all registered models."""
-    needed, token = set[str](), None
+    needed = set[str]()
+    token: str | None = None
     while token != "":
         page = client.search_registered_models(max_results=PAGE, page_token=token)
         for model in page:
