@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-TIMEOUT = 15.0  # seconds; less than a check may take
+from facegan.core.errors import FaceganError
+
+TIMEOUT = 45.0  # seconds; on a busy machine, DVC takes 15 to start
 NO_REASON = "no reason given"
 
 
@@ -16,6 +18,7 @@ def output(*command: str) -> tuple[int, str]:
         Its exit status, and its output or, if it failed, the first line of its error.
     Raises:
         FileNotFoundError: if there is no such program.
+        FaceganError: if it does not end in time.
     """
     scripts = Path(sys.executable).parent  # has `dvc`, even if the venv is not activated
     environment = {
@@ -36,7 +39,8 @@ def output(*command: str) -> tuple[int, str]:
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        return 124, f"no answer within {TIMEOUT:g} s"
+        advice = "see whether its server or disk hangs"
+        raise FaceganError(f"{' '.join(command)}: not done in {TIMEOUT:g} s; {advice}") from None
     if done.returncode == 0:
         return 0, done.stdout.strip()
     lines = [line for line in done.stderr.splitlines() if line.strip()]

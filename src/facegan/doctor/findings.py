@@ -11,8 +11,8 @@ from typing import Literal
 from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError
 
-# Seconds after which a check hangs. Requests have limits of their own, of 5 to 15 seconds, but
-# importing MLflow took 15 on a busy machine.
+# Seconds after which a check hangs. Requests and commands have limits of their own, but importing
+# MLflow took 15 on a busy machine.
 TIMEOUT = 60.0
 # Names of environment variables whose values no line may have.
 SECRET = re.compile(r"(?i)pass|secret|token|key|auth|credential")
