@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from facegan.cli import checkpoints, models, stages, track, view
+from facegan.cli import checkpoints, doctor, models, stages, track, view
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
@@ -38,6 +38,7 @@ app.add_typer(stages.app)
 app.add_typer(view.app)
 app.add_typer(track.app)
 app.add_typer(checkpoints.app)
+app.add_typer(doctor.app)
 app.add_typer(models.app, name="models")
 
 

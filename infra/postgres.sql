@@ -1,0 +1,2 @@
+-- Runs once, when the volume is empty; the database of MLflow exists already.
+CREATE DATABASE prefect;
