@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch test test-faults test-stack bench lint lock help
+.PHONY: run install fetch test test-faults bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -36,9 +36,6 @@ test: install  ## run all tests but the slowest, two files at a time
 
 test-faults: install  ## run fault injection and other slow tests
 	$(PYTEST) -m faults
-
-test-stack: install  ## run infra/compose.yaml in containers; needs podman and root
-	pytest -n 0 -v --durations 0 tests/infra/stack.py
 
 bench: install  ## benchmark against baselines; make bench ONLY=photographs
 	PYTHONPATH=tests python -m benchmarks $(ONLY)
