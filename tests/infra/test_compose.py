@@ -1,4 +1,4 @@
-"""What `infra/compose.yaml` says, as podman-compose reads it. `make test-stack` runs it."""
+"""What `infra/compose.yaml` says, as podman-compose reads it."""
 
 import re
 import subprocess
