@@ -9,9 +9,8 @@ import pytest
 
 from conftest import make_params
 from facegan.core.errors import FaceganError
-from facegan.register.gate import Candidate, Champion, Decision, decide, read_candidate
+from facegan.register.gate import Candidate, Champion, Decision, Rule, decide, read_candidate
 from facegan.register.scores import Scores
-from registrations import Trainer
 
 SCORES = Scores(
     protocol="p1", metric="fid2k_x", fid=50.0, spread=1.0, latents=3, images=2000, held_out=500,
@@ -108,13 +107,30 @@ def test_a_generator_that_copies_is_refused_whatever_its_fid() -> None:
 def test_a_limit_itself_is_valid() -> None:
     assert judge(memorised=0.1).passed
     assert judge(recall=0.5 - 0.1, precision=0.6 - 0.1).passed
+    assert judge(recall=0.5 - 0.1).rules[3].explanation.startswith("recall 0.4 is at least")
     assert judge(images_seen=1).passed
+
+
+def test_what_was_not_counted_is_said() -> None:
+    not_counted = Rule("original", True, "memorised samples were not counted")
+    assert judge(memorised=None).rules[2] == not_counted
+    no_copies = "fewer checks: no held-out images, so nothing says whether it memorises"
+    assert judge(memorised=None).notes == judge(held_out=0).notes == (no_copies,)
+    assert judge(recall=None).notes == ("fewer checks: no precision and recall",)
+
+
+def test_each_rule_says_yes_or_no() -> None:
+    assert judge(images_seen=0).reason == "the best snapshot is the network before the first step"
+    for fid in (59.9, 70.0):  # not distinguishable, and worse
+        assert judge(fid=fid).rules[-1].passed is False
 
 
 def test_an_fid_that_is_no_lower_is_not_better_whatever_the_policy() -> None:
     lenient = POLICY.model_copy(update={"noise": 0.0, "min_improvement": 0.0})
     decision = decide(CANDIDATE, Champion(7, SCORES, ""), lenient)
     assert failed(decision) == ["better"]
+    as_untrained = dataclasses.replace(CANDIDATE, untrained=50.0)
+    assert failed(decide(as_untrained, None, lenient)) == ["sound"]
     assert decision.reason == (
         "fid2k_x 50 is not distinguishable from version 7's 50 (needs 0 less)"
     )
@@ -201,28 +217,50 @@ def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], not
 def test_a_rescored_champion_is_named_with_both_protocols() -> None:
     champion = Champion(7, dataclasses.replace(SCORES, fid=60.0), "p0")
     decision = decide(CANDIDATE, champion, POLICY)
-    assert decision.rules[-1].name == "rescored"
+    assert (decision.rules[-1].name, decision.rules[-1].passed) == ("rescored", True)
     assert "version 7 was scored under p0; under p1 it has 60" in decision.reason
 
 
-def test_the_untrained_network_is_compared_by_all_its_latents(
-    tmp_path: Path, references: tuple[Path, Path]
-) -> None:
-    folder, metrics = Trainer(tmp_path, references[1]).train(1, fid=50.0, spread=3.0)
-    content = json.loads(metrics.read_text())
-    assert read_candidate(content, folder).untrained_variance == 9.0
-    content |= {"untrained_spread": 6.0, "untrained_fids": [1.0, 2.0, 3.0]}
-    assert read_candidate(content, folder).untrained_variance == 12.0
+CONTENT: dict[str, Any] = {
+    "fid2k_x": 50.0, "fid2k_x_spread": 3.0, "untrained": 99.0, "images_seen": 20,
+    "protocol": {"name": "fid2k_x", "id": "p1", "seeds": [0, 1, 2], "dtype": "bfloat16"},
+}  # fmt: skip
 
 
-def test_a_collapse_counts_at_the_snapshot_alone(
-    tmp_path: Path, references: tuple[Path, Path]
-) -> None:
-    folder, metrics = Trainer(tmp_path, references[1]).train(1, fid=50.0, collapse="all alike")
-    content = json.loads(metrics.read_text())
-    found = read_candidate(content, folder)
-    assert (found.collapse, found.images_seen) == ("all alike", 1)
-    assert (found.untrained, found.dtype) == (99.0, "float32")
-    assert read_candidate(content | {"images_seen": 2}, folder).collapse == ""
-    with pytest.raises(FaceganError, match=r"metrics\.json: KeyError.'untrained'.; run: dvc repro"):
-        read_candidate({k: v for k, v in content.items() if k != "untrained"}, folder)
+@pytest.fixture(name="trained")
+def make_trained(tmp_path: Path) -> Path:
+    """A training that had collapsed at its second and at its third score."""
+    events = [
+        {"event": "score", "images_seen": 20},
+        {"event": "collapse", "images_seen": 20, "reason": "all alike"},
+        {"event": "collapse", "images_seen": 40},
+        {"event": "score", "images_seen": 60},
+    ]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    return tmp_path
+
+
+def test_a_candidate_has_what_the_gate_needs_of_its_metrics(trained: Path) -> None:
+    found = read_candidate(CONTENT, trained)
+    assert (found.scores.fid, found.scores.spread, found.scores.latents) == (50.0, 3.0, 3)
+    assert (found.untrained, found.images_seen, found.dtype) == (99.0, 20, "bfloat16")
+
+
+def test_the_untrained_network_is_compared_by_all_its_latents(trained: Path) -> None:
+    assert read_candidate(CONTENT, trained).untrained_variance == 9.0  # of one set of latents
+    several = {"untrained_spread": 6.0, "untrained_fids": [1.0, 2.0, 3.0]}
+    assert read_candidate(CONTENT | several, trained).untrained_variance == 12.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "collapse"), [(0, ""), (20, "all alike"), (40, "collapse"), (60, "")]
+)
+def test_a_collapse_counts_at_the_snapshot_alone(seen: int, collapse: str, trained: Path) -> None:
+    assert read_candidate(CONTENT | {"images_seen": seen}, trained).collapse == collapse
+
+
+def test_metrics_without_a_score_are_one_line(trained: Path) -> None:
+    content = {key: value for key, value in CONTENT.items() if key != "untrained"}
+    with pytest.raises(FaceganError) as caught:
+        read_candidate(content, trained)
+    assert str(caught.value) == "metrics.json: KeyError('untrained'); run: dvc repro evaluate"
