@@ -22,12 +22,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner import Runner
+from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
-from pydantic import ValidationError
 
+from facegan.core.errors import FaceganError
+from pipelines.cron import next_times, shown
 from pipelines.training import ROOT, training
 
 NAME = "schedule"
@@ -92,21 +93,24 @@ def stop(*_: Any) -> None:
 def main() -> None:
     """Serve until stopped. The exit status is 2 for a bad schedule, 1 if there is no server."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__)
-    parser.add_argument("--cron", required=True, help="when to run, in UTC, such as '0 2 * * *'")
-    cron = parser.parse_args().cron
+    parser.add_argument("--cron", required=True, help="when to run, such as '0 2 * * *'")
+    parser.add_argument("--timezone", default="UTC", help="of --cron, such as Europe/Zurich")
+    options = parser.parse_args()
     try:
-        CronSchedule(cron=cron)
-    except ValidationError:
-        parser.exit(2, f"error: --cron {cron!r} is not a cron expression such as '0 2 * * *'\n")
+        times = next_times(options.cron, options.timezone)
+    except FaceganError as error:
+        parser.exit(2, f"error: {error}\n")
     if problem := server_problem():
         parser.exit(1, f"error: {problem}; {START}\n")
+    print(f"{DEPLOYMENT}; next runs: {shown(times)}", flush=True)
     os.chdir(ROOT)  # Prefect finds and runs the flow's file relative to the current directory
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     # Prefect 3.8.8's own handler deadlocks: it waits for an event loop that waits for the handler.
     Runner.handle_sigterm = stop  # type: ignore[assignment,method-assign]
     threading.Thread(target=watch, daemon=True).start()
     # One run at a time, because two would write the same artifacts.
-    training.serve(name=NAME, cron=cron, limit=1)
+    schedule = Cron(options.cron, timezone=options.timezone)
+    training.serve(name=NAME, schedule=schedule, limit=1)
 
 
 if __name__ == "__main__":
