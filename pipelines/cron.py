@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from prefect._vendor.croniter import CroniterBadDateError
+from prefect._vendor.croniter.croniter import CroniterBadDateError
 from prefect.server.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 

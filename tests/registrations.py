@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -153,12 +153,12 @@ def start(
 
 
 def _log_networks(
-    trained: Path, extra: list[Path], run_id: str, tags: dict[str, str], _: int
+    trained: Path, extra: list[Path], run_id: str, params: Mapping[str, str], step: int
 ) -> str:
     """What `export.log_model` logs, without the exported model."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment, export.NAME, run_id, params=tags)
+    model = client.create_logged_model(experiment, export.NAME, run_id, params=dict(params))
     with TemporaryDirectory() as folder:
         attached = Path(folder) / files.EXTRA
         attached.mkdir()
@@ -190,10 +190,10 @@ def _register(
         if re.match(STATEMENT, statement):
             count()
 
-    def send(session: Any, request: Any, **options: Any) -> Any:
+    def send(self: requests.Session, request: Any, **kwargs: Any) -> Any:
         if request.method != "GET" and re.search(REQUEST, request.url):
             count()
-        return sent(session, request, **options)
+        return sent(self, request, **kwargs)
 
     sqlalchemy.event.listen(Engine, "before_cursor_execute", execute)
     sent, requests.Session.send = requests.Session.send, send  # type: ignore[method-assign]

@@ -68,7 +68,7 @@ class MlflowServer:
         with log.open("a") as output:
             self.process = subprocess.Popen(
                 command,
-                env=environment | self.environment,
+                env={**environment, **self.environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,7 +103,7 @@ def _training(folder: Path, number: int) -> Path:
 
 def _commands(prefix: str, folder: Path, official: Path) -> Iterator[Line]:
     train, metrics = "train-1", "train-1/metrics.json"
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "facegan models": lambda: _facegan(folder, "models"),
         "register, no-op": lambda: _facegan(folder, "register", train, metrics, str(official)),
         "load_generator": lambda: versions.load(f"models:/{NAME}/Production", torch.device("cpu")),

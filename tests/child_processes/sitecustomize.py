@@ -4,22 +4,23 @@ Python imports this module at its start, if its folder is in PYTHONPATH.
 """
 
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 MODULE = "facegan.features.extractors"
 
 
-class Finder:
+class Finder(MetaPathFinder):
     """Installs the small extractor right after the registry of extractors is imported."""
 
-    @classmethod
     def find_spec(
-        cls, name: str, path: list[str] | None, target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name != MODULE:
             return None
-        sys.meta_path.remove(cls)
+        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path)
         assert spec is not None and spec.loader is not None
         execute = spec.loader.exec_module
@@ -34,4 +35,4 @@ class Finder:
         return spec
 
 
-sys.meta_path.insert(0, Finder)
+sys.meta_path.insert(0, Finder())

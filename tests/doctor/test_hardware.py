@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,7 @@ def test_missing_and_damaged_inception_weights_are_problems(
     path.write_bytes(b"damaged")
     with pytest.raises(FaceganError, match="unexpected content"):
         hardware.weights(Path())
-    monkeypatch.setattr(
-        inception_weights, "SHA256", inception_weights.hashlib.sha256(b"damaged").hexdigest()
-    )
+    monkeypatch.setattr(inception_weights, "SHA256", sha256(b"damaged").hexdigest())
     assert hardware.weights(Path()).found.endswith(f"inception is at {path}")
 
 

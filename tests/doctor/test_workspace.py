@@ -115,7 +115,7 @@ def test_installed_versions_are_compared_with_the_lock(
 def test_a_missing_package_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = ["numpy>=2", "absent-package[s3]>=1 ; python_version > '3'", "other ; extra == 'dev'"]
-    monkeypatch.setattr(workspace.metadata, "requires", lambda name: lines)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
     finding = workspace.packages()
     assert finding.status == "problem" and finding.found == "not installed: absent-package"
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_run_is_mirrored_registered_promoted_loaded_exported_and_rolled_back(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", stores.ADMIN[0])
             patch.setenv("MLFLOW_TRACKING_PASSWORD", stores.ADMIN[1])
-            events = ["model_version_alias.created", "model_version.created"]
+            events: list[Any] = ["model_version_alias.created", "model_version.created"]
             admin.create_webhook("promotion", receiving.url, events, secret=SECRET)
         assert register(1, fid=50.0).aliases == ("champion",)
         better = register(2, fid=40.0)
@@ -73,11 +74,14 @@ def test_a_run_is_mirrored_registered_promoted_loaded_exported_and_rolled_back(
         assert client.get_registered_model(NAME).aliases == {"champion": "2", "previous": "1"}
         expected = {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
         assert roles(client) == expected
-        received = lambda: [  # noqa: E731
-            (event["data"]["alias"], event["data"]["version"])
-            for event in receiving.requests(SECRET)
-            if event["entity"] == "model_version_alias" and event["data"]["name"] == NAME
-        ]
+
+        def received() -> list[tuple[str, str]]:
+            return [
+                (event["data"]["alias"], event["data"]["version"])
+                for event in receiving.requests(SECRET)
+                if event["entity"] == "model_version_alias" and event["data"]["name"] == NAME
+            ]
+
         wait(lambda: len(received()) == 3, 30)
         assert sorted(received()) == [("champion", "1"), ("champion", "2"), ("previous", "1")]
     for suffix in ("/Production", "@champion", "/2"):

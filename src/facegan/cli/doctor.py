@@ -26,7 +26,7 @@ def doctor(
     """
     from facegan.doctor import findings, hardware, servers, workspace
 
-    checks = {
+    checks: dict[str, findings.Check] = {
         "git": workspace.git,
         "dvc": workspace.dvc,
         "mlflow": servers.mlflow,
