@@ -91,7 +91,8 @@ def test_a_run_is_mirrored_registered_promoted_loaded_exported_and_rolled_back(
     assert file_sha256(weights) == registry.read(client, NAME).versions[2].tags[registry.GENERATOR]
     assert "version 1: stage Production (was Archived)" in models(tmp_path, "rollback")
     assert roles(client)[1] == ("Production", ("champion",))
-    assert [line.split()[:3] for line in models(tmp_path).splitlines() if line.lstrip()[:1].isdigit()] == [
+    rows = [line.split() for line in models(tmp_path).splitlines()]
+    assert [row[:3] for row in rows if row and row[0].isdigit()] == [
         ["2", "Archived", "previous"], ["1", "Production", "champion"],
     ]  # fmt: skip
 
