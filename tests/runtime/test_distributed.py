@@ -279,7 +279,7 @@ def test_sigterm_to_all_or_to_one_process_writes_a_checkpoint_and_says_how_to_re
     os.kill(launcher.pid if rank is None else workers(launcher.pid)[rank], signal.SIGTERM)
     began = time.monotonic()
     output, _ = launcher.communicate()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert output.count("to resume: torchrun --nproc-per-node=2 -m facegan train") == 1
     (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
     assert load_checkpoint(path, CPU)["images_seen"] > 3000
@@ -291,7 +291,7 @@ def test_a_signal_to_one_process_ends_a_quick_fid_in_all(
     write: Callable[..., Params], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The first quick FID, of more images than the test could wait for."""
-    write(**NORM_FREE, quick_num_samples=100_000)
+    write(**NORM_FREE, quick_num_samples=1_000_000)
     launcher = start()
     while not list((tmp_path / "out-checkpoints").glob("*/checkpoint.pt")):
         assert launcher.poll() is None
@@ -300,7 +300,7 @@ def test_a_signal_to_one_process_ends_a_quick_fid_in_all(
     os.kill(workers(launcher.pid)[1], signal.SIGTERM)
     began = time.monotonic()
     output, _ = launcher.communicate()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert output.count("facegan: stopped at 0 of 540 images seen") == 1
     (path,) = (tmp_path / "out-checkpoints").glob("*/checkpoint.pt")
     assert load_checkpoint(path, CPU)["score_due"]
