@@ -159,7 +159,10 @@ def test_a_killed_scheduler_is_one_line(
         def kill_the_scheduler(event: Event) -> None:
             if not killed:
                 children = psutil.Process().children()
-                (scheduler,) = (p for p in children if "dask_scheduler" in " ".join(p.cmdline()))
+                # Where setproctitle is installed, Dask names its process "dask scheduler".
+                (scheduler,) = (
+                    p for p in children if re.search("dask.scheduler", " ".join(p.cmdline()))
+                )
                 scheduler.kill()
                 killed.append(scheduler.pid)
 
