@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from prefect._vendor.croniter.croniter import CroniterBadDateError
 from prefect.server.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 
@@ -46,7 +45,7 @@ def next_times(cron: str, timezone: str) -> Sequence[datetime]:
 
 def _first_times(schedule: CronSchedule) -> Sequence[datetime]:
     for count in range(SHOWN, 0, -1):  # a seventh field limits the years
-        with suppress(CroniterBadDateError):
+        with suppress(ValueError):  # Prefect's croniter finds no date
             # The server's own reckoning, so that what is shown is what happens.
             return asyncio.run(schedule.get_dates(count))
     return []

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import boto3
 import requests
 from cryptography.fernet import Fernet
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from buckets import credentials, moto, rclone
 from postgres import Postgres, postgres
@@ -92,6 +93,8 @@ class Sqlite:
 
     def load(self, saved: Path, folder: Path) -> dict[str, str]:
         environment = self.clear(folder)
+        # By the ids of runs, which are those of the saved store: tests would write into that.
+        _artifact_repos_cache.clear()
         shutil.copyfile(saved / "mlflow.db", folder / "mlflow.db")
         shutil.copytree(saved / "mlruns", folder / "mlruns")
         with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:

@@ -1,7 +1,10 @@
 """Looking at versions and going back, with the `models` commands as people run them."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,54 @@ def test_lineage_counts_photographs_that_are_not_at_hand(
     client.set_tag(version.run, lineage.PHOTOGRAPHS, "d" * 32 + ".dir")
     _, _, missing = lineage.lineage(client, NAME, 1)
     assert missing[-1].startswith(f"1 of 2 photographs {'d' * 32}.dir are not in DVC's cache")
+
+
+@pytest.mark.faults
+def test_lineages_commands_run_as_printed_in_an_empty_folder(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = two
+    here, empty, tools = (tmp_path / name for name in ("my project", "empty", "tools"))
+    for folder in (here, empty, tools):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    (here / "code.py").write_text("lr = 1\n")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    git("init", "--quiet")
+    git("add", "code.py")
+    git(*identity, "commit", "--quiet", "--message", "not pushed")
+    (here / "code.py").write_text("lr = 2\n")
+    run = registry.read(client, NAME).versions[1].run
+    client.log_text(run, git("diff"), "provenance/uncommitted.diff")
+    tags = {
+        "mlflow.source.git.commit": git("rev-parse", "HEAD").strip(),
+        "mlflow.source.git.repoURL": "https://***@example.com/faces.git",
+        "facegan.dirty": "true",
+        "facegan.device": "cpu",
+        "facegan.threads": "3",
+    }
+    for key, value in tags.items():
+        client.set_tag(run, key, value)
+    text = models("lineage", 1, "--params", tmp_path / "params.yaml")
+    commands = [line for line in text.splitlines() if line.startswith("  ")]
+    for name, script in {
+        "make": "mkdir -p .venv/bin && touch .venv/bin/activate",
+        "dvc": 'echo "$FACEGAN_DEVICE $OMP_NUM_THREADS $*" >> ../dvc.log',
+        "sha256sum": "",
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    environment["PATH"] = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = "\n".join(commands)
+    subprocess.run(["bash", "-e"], input=script, cwd=empty, env=environment, text=True, check=True)
+    assert (empty / "again/code.py").read_text() == "lr = 2\n"
+    assert (empty / "dvc.log").read_text().splitlines()[-1] == "cpu 3 repro --force evaluate"
+    assert "not at hand: the uncommitted changes" not in text
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_version_whose_run_is_gone_is_promoted_and_traced_all_the_same(two: Two) -> None:

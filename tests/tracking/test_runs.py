@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection, note, runs
-from histories import losses, samples, score, write
+from histories import SCORES, losses, samples, score, write
 
 
 @pytest.fixture(name="client")
@@ -177,12 +177,3 @@ def test_the_experiment_opens_in_the_view_for_model_training(
     tags = client.get_experiment(run.info.experiment_id).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert run.info.status == "FINISHED"  # outputs without a record are those of a finished one
-
-
-SCORES = {
-    "fid50k_inception": 50.0,
-    "untrained": 9.0,
-    "floor": 3.0,
-    "images_seen": 40,
-    "protocol": {"name": "fid50k_inception", "comparability_note": ""},
-}

@@ -15,7 +15,7 @@ import pytest
 from facegan.core.errors import FaceganError
 from facegan.params import write_preset
 from facegan.tracking import connection, runs, ui
-from histories import losses, write
+from histories import SCORES, losses, write
 from servers import answers, free_port
 
 
@@ -33,6 +33,9 @@ def test_pages_lead_to_the_runs_the_last_two_and_the_model(store: Path) -> None:
     assert experiment is not None
     number = experiment.experiment_id
     table = f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
+    assert pages["runs"] == table
+    runs.log_scores(client, client.get_run(ids[0]), SCORES)
+    pages = dict(ui.pages(address, "faces"))
     assert pages["runs"] == f"{table}&viewStateShareKey=facegan"
     assert pages["charts"] == f"{pages['runs']}&compareRunsMode=CHART"
     assert pages["model"] == f"{address}/#/models/faces?workflowType=machine_learning"
@@ -68,7 +71,7 @@ def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: 
     assert process.stdout is not None
     line = process.stdout.readline()
     address = line.split()[1]
-    assert address.endswith("workflowType=machine_learning&viewStateShareKey=facegan")
+    assert address.endswith("/#/experiments/1/runs?workflowType=machine_learning")
     assert answers(f"{address.partition('#')[0]}health")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)

@@ -17,7 +17,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Check git, DVC, MLflow, Prefect, S3, device, disk, weights and packages; change nothing.
+    """Check git, DVC, MLflow, Prefect, S3, device, disk, weights and packages.
 
     One line for each: what is there or wrong, and how to mend it. The exit status is 1 if there is
     a problem, 0 with warnings only.

@@ -35,7 +35,7 @@ def device(describe_accelerator: Callable[[], str]) -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     fast = next((name for flag, name in NATIVE.items() if flag in _flags()), None)
     if fast is None:
-        advice = "a GPU, or a CPU with AMX, trains about ten times as fast"
+        advice = "a GPU, or a CPU with AMX, trains faster"
         return warning(f"cpu, {cores} cores without native bfloat16", advice)
     return ok(f"cpu, {cores} cores with {fast} (native bfloat16)")
 

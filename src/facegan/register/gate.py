@@ -34,8 +34,8 @@ class Candidate:
 
     Attributes:
         untrained: FID before the first step.
-        pretrained: whether the training started from the networks of another one.
         untrained_variance: its squared standard error.
+        pretrained: whether the training started from the networks of another one.
         images_seen: at the snapshot.
         collapse: why the training had collapsed at the snapshot; empty if it had not.
         dtype: of the features.

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from facegan.core.errors import FaceganError
 from facegan.core.history import NAME, read_history
 from facegan.core.project import project_root
-from facegan.tracking import images, note
+from facegan.tracking import images, note, views
 from facegan.tracking.connection import insist
 from facegan.tracking.points import Points, from_history
 from facegan.tracking.record import FILES, Record, find_record, is_running
@@ -197,6 +197,8 @@ def log_scores(
 ) -> None:
     """Log the official scores of `metrics.json` as metrics whose names state the protocol.
 
+    They become columns and charts of MLflow's pages of runs.
+
     Args:
         model_id: MLflow's logged model that the scores belong to; its page shows them too.
     """
@@ -211,12 +213,14 @@ def log_scores(
         model = client.get_logged_model(model_id)
         logged = {metric.key: metric.value for metric in model.metrics or []}
         of_model = {"model_id": model_id, **_dataset_of(run)}
-    for key, value in metrics.items():
-        if logged.get(key) != value:
-            # A time that does not change, so that two processes at once log one point.
-            client.log_metric(
-                run.info.run_id, key, value, timestamp=run.info.start_time, step=step, **of_model
-            )
+    lacking = {key: value for key, value in metrics.items() if logged.get(key) != value}
+    for key, value in lacking.items():
+        # A time that does not change, so that two processes at once log one point.
+        client.log_metric(
+            run.info.run_id, key, value, timestamp=run.info.start_time, step=step, **of_model
+        )
+    if lacking:
+        views.share(client, run.info.experiment_id)
     tags = {note.TAG: note.text(run, scores)}
     if text := scores["protocol"]["comparability_note"]:
         tags[COMPARABILITY_NOTE] = f"{label}: {text}"

@@ -38,7 +38,7 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
     """Titles and addresses of a project's pages.
 
     Those of runs and of the model are left out as long as there are none. The runs' columns and
-    charts are those of `views`.
+    charts are those of `views`, if the experiment has scores.
 
     Args:
         address: of MLflow's server.
@@ -57,7 +57,7 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
         experiment = str(found.experiment_id)
         runs = client.search_runs([experiment], max_results=2, order_by=["start_time DESC"])
         last = [run.info.run_id for run in reversed(runs)]
-        query = VIEW | ({"viewStateShareKey": views.KEY} if views.share(client, experiment) else {})
+        query = VIEW | ({"viewStateShareKey": views.KEY} if views.TAG in found.tags else {})
         table = f"{address}/#/experiments/{experiment}/runs?{urlencode(query)}"
         found_pages = [("runs", table), ("charts", f"{table}&compareRunsMode=CHART")]
         if len(last) == 2:

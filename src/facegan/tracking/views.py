@@ -9,7 +9,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from facegan.tracking.connection import insist
 
@@ -18,23 +17,18 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 PARAMS = ("train.architecture", "train.loss", "train.lr")
 ATTRIBUTES = ("Dataset", "Models", "Duration")
 RUNS = 50  # whose metrics are looked at
+MAX_TAG = 5000  # characters that MLflow keeps of an experiment's tag
 
 
-def share(client: MlflowClient, experiment_id: str) -> bool:
-    """Write the shared view, and return whether an address can lead to it.
+def share(client: MlflowClient, experiment_id: str) -> None:
+    """Write the shared view, with the scores that the experiment's last runs have.
 
-    It cannot in a store that this user may only read.
+    Scores of more protocols than fit into a tag leave it as it was.
     """
-    experiment = client.get_experiment(experiment_id)
     runs = client.search_runs([experiment_id], max_results=RUNS, order_by=["start_time DESC"])
     text = json.dumps(view(list(runs)), separators=(",", ":"))
-    if experiment.tags.get(TAG) == text:
-        return True
-    try:
+    if len(text) <= MAX_TAG:
         insist(client.set_experiment_tag, experiment_id, TAG, text)
-    except MlflowException:
-        return False
-    return True
 
 
 def view(runs: list[Run]) -> dict[str, Any]:
