@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from facegan.doctor import workspace
-from facegan.doctor.commands import output
+from facegan.tracking.commands import output
 
 
 @pytest.fixture

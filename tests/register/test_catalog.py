@@ -13,9 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facegan.cli.main import app
+from facegan.cli.models import print_table
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.register import card, history, lineage, registry, versions
+from facegan.register import card, catalog, history, lineage, registry, versions
 from registrations import NAME, Trainer, roles
 from stores import Store
 
@@ -30,6 +31,16 @@ def models(*arguments: object) -> str:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def test_a_row_of_the_table_is_a_line_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ("23", "Production", "challenger", "204.5 ± 6.8", "0.123", "0.0123")
+    row += ("6ba112", "1f29a6f", "2026-11-28")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(catalog.COLUMNS, [row], "fid40_efficientnet-lite0-224, protocol 6b0a4a2e")
+    assert capsys.readouterr().out.splitlines()[-1].split() == " ".join(row).split()
 
 
 def test_the_table_has_role_scores_and_origin(two: Two) -> None:

@@ -1,7 +1,6 @@
 """MLflow's UI, started as `facegan ui` starts it, and the addresses of a project's pages."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -64,18 +63,15 @@ def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: 
     write_preset("digits", store / "params.yaml", force=False)
     runs.mirror(connection.connect(), write(store / "a", losses(20)), "facegan-digits")
     facegan = str(Path(sys.executable).with_name("facegan"))
-    process = subprocess.Popen(
-        [facegan, "ui", "--port", str(free_port())],
-        cwd=store, env=os.environ, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    address = line.split()[1]
-    assert address.endswith("/#/experiments/1/runs?workflowType=machine_learning")
-    assert answers(f"{address.partition('#')[0]}health")
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    charts, last = process.stdout.read().splitlines()  # communicate() drops what is buffered
-    assert process.wait(timeout=60) == 0
+    command = [facegan, "ui", "--port", str(free_port())]
+    with subprocess.Popen(command, cwd=store, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1]
+        assert address.endswith("/#/experiments/1/runs?workflowType=machine_learning")
+        assert answers(f"{address.partition('#')[0]}health")
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        charts, last = process.stdout.read().splitlines()
+    assert process.returncode == 0
     assert charts.endswith("&compareRunsMode=CHART") and last == "Ctrl-C stops the server"
     assert children and not any(child.is_running() for child in children)

@@ -33,12 +33,16 @@ def _registry(name: str | None, params: Path, create: bool = False) -> Iterator[
         yield client, name
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], title: str | None = None) -> None:
+def print_table(
+    columns: tuple[str, ...], rows: list[tuple[str, ...]], title: str | None = None
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    table = Table(
+        *columns, title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
+    )
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
@@ -60,7 +64,7 @@ def models(
 
         with _registry(name, params) as (client, found):
             for title, rows in catalog.table(client, found, last).items():
-                _table(catalog.COLUMNS, rows, title)
+                print_table(catalog.COLUMNS, rows, title)
 
 
 @app.command()
@@ -138,7 +142,7 @@ def diff(
 
     with _registry(name, params) as (client, found):
         rows = compare.differences(client, found, first, second)
-        _table(("", f"version {first}", f"version {second}"), list(rows))
+        print_table(("", f"version {first}", f"version {second}"), list(rows))
         if out is not None:
             from facegan.cli.device import choose_device
 

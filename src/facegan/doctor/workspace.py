@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 from facegan.core.project import project_root
-from facegan.doctor.commands import NO_REASON, output
 from facegan.doctor.findings import Finding, ok, problem, warning
+from facegan.tracking.commands import NO_REASON, output
 
 # Free bytes below which a step will fail, and below which a training may: a checkpoint of the
 # largest preset and the one before it, with samples and MLflow's copies of them.

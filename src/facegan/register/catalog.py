@@ -39,7 +39,7 @@ def table(client: MlflowClient, name: str, last: int) -> dict[str, Rows]:
         rows.setdefault(title, []).append((
             str(number), version.stage, ", ".join(found.aliases_of(number)), fid,
             *("" if share is None else f"{share:g}" for share in shares),
-            version.tags.get(DATA, "")[:7], commits.get(version.run, "")[:7],
+            version.tags.get(DATA, "")[:6], commits.get(version.run, "")[:7],
             f"{version.date:%Y-%m-%d}",
         ))  # fmt: skip
     return rows

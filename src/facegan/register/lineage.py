@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from facegan.register import registry
 from facegan.register.registry import Version
+from facegan.tracking.commands import answer
 from facegan.tracking.errors import redact
 from facegan.tracking.provenance import DIFF
 from facegan.tracking.runs import PROVENANCE
@@ -73,7 +73,7 @@ def commit_of(version: Version, run: Run | None) -> str:
     if run is not None and (commit := run.data.tags.get(COMMIT)):
         return commit
     sha256 = version.tags.get(registry.GENERATOR, "none")
-    return _output("git", "log", "-S", sha256, "--format=%H", "--", "*metrics.json").split("\n")[-1]
+    return answer("git", "log", "-S", sha256, "--format=%H", "--", "*metrics.json").split("\n")[-1]
 
 
 def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -
         download = f"mlflow artifacts download -r {version.run} -a {PROVENANCE} -d ."
         yield f"MLFLOW_TRACKING_URI={address} {download}"
         yield f"git apply {PROVENANCE}/{DIFF}"
-    if not _output("dvc", "remote", "list") and (folder := _output("dvc", "cache", "dir")):
+    if not answer("dvc", "remote", "list") and (folder := answer("dvc", "cache", "dir")):
         yield f"dvc cache dir --local {shlex.quote(folder)}  # there is no remote to pull from"
         yield "dvc checkout data.dvc"
     else:
@@ -98,8 +98,8 @@ def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -
 
 def _repository(tags: dict[str, str], commit: str) -> str:
     """Where the commit is: the run's origin, or this repository if it was not pushed."""
-    here = _output("git", "rev-parse", "--show-toplevel")
-    if _has(commit) and not _output("git", "branch", "--remotes", "--contains", commit):
+    here = answer("git", "rev-parse", "--show-toplevel")
+    if _has(commit) and not answer("git", "branch", "--remotes", "--contains", commit):
         return here
     # Without the mask of a user and password, so that git asks for them.
     return tags.get(REPOSITORY, "").replace("***@", "") or here or "REPOSITORY"
@@ -115,8 +115,7 @@ def _environment(tags: dict[str, str]) -> Iterator[str]:
 
 
 def _has(commit: str) -> bool:
-    command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
-    return bool(commit) and subprocess.run(command, capture_output=True).returncode == 0
+    return bool(commit) and answer("git", "cat-file", "-t", f"{commit}^{{commit}}") == "commit"
 
 
 def _missing(
@@ -152,7 +151,7 @@ def _lost(md5: str) -> str:
 
 def cached(md5: str) -> Path | None:
     """The file in DVC's cache with this hash; None if there is none."""
-    folder = _output("dvc", "cache", "dir")
+    folder = answer("dvc", "cache", "dir")
     path = Path(folder, "files", "md5", md5[:2], md5[2:])
     return path if folder and path.is_file() else None
 
@@ -164,12 +163,3 @@ def cached_member(md5: str, name: str) -> Path | None:
         return None
     members = json.loads(listing.read_text("utf-8"))
     return next((cached(m["md5"]) for m in members if m["relpath"] == name), None)
-
-
-def _output(*command: str) -> str:
-    """Output of a command; empty if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

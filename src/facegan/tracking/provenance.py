@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from facegan.tracking.commands import answer
 from facegan.tracking.errors import redact
 
 # What determines a training, and is in git. Nothing else goes into the diff: a file that somebody
@@ -93,16 +93,7 @@ def _paths() -> list[str]:
 
 def _git(*arguments: str, status: int = 0) -> str:
     options = ("--no-optional-locks", "-c", "core.quotePath=false")
-    return _output("git", *options, *arguments, status=status)
-
-
-def _output(*command: str, status: int = 0) -> str:
-    """Output of a command; empty if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == status else ""
+    return answer("git", *options, *arguments, status=status)
 
 
 def _user() -> str:
@@ -131,7 +122,7 @@ def _processor() -> str:
 def _gpus(device: str) -> str:
     if not device.startswith("cuda"):
         return ""
-    return ", ".join(_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").split("\n"))
+    return ", ".join(answer("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").split("\n"))
 
 
 def _dvc_hashes() -> dict[str, str]:
