@@ -34,14 +34,14 @@ PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-w
 test: install  ## run all tests but the slowest, two files at a time
 	$(PYTEST) -m "not faults"
 
-test-faults: install  ## run fault injection and other slow tests
-	$(PYTEST) -m faults
+test-faults: install  ## run fault injection and other slow tests; make test-faults FAULTS=tests/register
+	$(PYTEST) -m faults $(FAULTS)
 
 STORES ?= proxied direct moto
 
 test-servers: install  ## test tracking and registry on MLflow servers; make test-servers STORES=direct
 	for store in $(STORES); do \
-	  FACEGAN_TEST_STORE=$$store $(PYTEST) tests/register tests/tracking || exit 1; \
+	  FACEGAN_TEST_STORE=$$store $(PYTEST) tests/register tests/tracking tests/integration/test_servers.py || exit 1; \
 	done
 
 # Goes on where it was interrupted; `mutmut show NAME` shows a survivor.

@@ -6,6 +6,9 @@ from typer.testing import CliRunner
 
 from facegan.cli.main import app
 from facegan.core.events import silent
+from facegan.params import write_preset
+from facegan.tracking import connection
+from facegan.tracking.runs import FINGERPRINT
 from facegan.train.run_folder import RunFolder
 
 
@@ -62,3 +65,25 @@ def test_gc_keeps_what_was_used_lately(checkpoints: Path) -> None:
 
 def test_an_empty_folder_has_nothing_to_free(tmp_path: Path) -> None:
     assert gc(tmp_path / "checkpoints") == "0.0 MB to free\n"
+
+
+def test_gc_prints_the_command_that_frees_dvcs_cache(checkpoints: Path, store: Path) -> None:
+    write_preset("digits", store / "params.yaml", force=False)
+    output = gc(checkpoints, "--cache")
+    assert "dvc gc --all-commits --all-experiments --dry" in output
+
+
+def test_gc_deletes_runs_without_a_version_only_when_told_so(
+    checkpoints: Path, store: Path
+) -> None:
+    write_preset("digits", store / "params.yaml", force=False)
+    client = connection.connect()
+    experiment = client.create_experiment("facegan-digits")
+    run = client.create_run(experiment, tags={FINGERPRINT: "1"}).info.run_id
+    client.set_terminated(run)
+    assert run not in gc(checkpoints, "--delete")
+    assert f"({run})" in gc(checkpoints, "--runs")
+    assert client.get_run(run).info.lifecycle_stage == "active"
+    assert "mlflow runs restore" in gc(checkpoints, "--runs", "--delete")
+    assert client.get_run(run).info.lifecycle_stage == "deleted"
+    assert gc(checkpoints, "--runs").endswith("0 MLflow runs without a version\n")

@@ -36,8 +36,8 @@ def models(*arguments: object) -> str:
 def test_a_row_of_the_table_is_a_line_of_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = ("23", "Production", "challenger", "204.5 ± 6.8", "0.123", "0.0123")
-    row += ("6ba112", "1f29a6f", "2026-11-28")
+    scores = ("204.5 ± 6.8", "0.123", "0.0123")
+    row = ("23", "Production", "challenger", *scores, "6ba112", "1f29a6f", "2026-11-28")
     monkeypatch.setenv("COLUMNS", "80")
     print_table(catalog.COLUMNS, [row], "fid40_efficientnet-lite0-224, protocol 6b0a4a2e")
     assert capsys.readouterr().out.splitlines()[-1].split() == " ".join(row).split()

@@ -1,10 +1,9 @@
 """Processes that register at once, or are killed, in one SQLite store.
 
-`FACEGAN_RACES=20 pytest -m faults tests/register/test_races.py` repeats each race 20 times, and
+`FACEGAN_REPEATS=20 pytest -m faults tests/register/test_races.py` repeats each race 20 times, and
 kills at each change of the registry. Repetitions do without torch.export: they meet more closely.
 """
 
-import os
 import random
 import signal
 from pathlib import Path
@@ -15,14 +14,15 @@ from mlflow import MlflowClient
 from facegan.core.digests import file_sha256
 from facegan.register import registry
 from registrations import NAME, Trainer, exit_codes, roles, start
+from repeats import REPEATS
 
 Two = tuple[MlflowClient, Trainer]
 
 
 pytestmark = pytest.mark.faults
-TIMES = range(int(os.environ.get("FACEGAN_RACES", "1")))
+TIMES = range(REPEATS)
 # A registration changes the registry at least 16 times.
-KILLS = range(1, 17) if len(TIMES) > 1 else (2, 8, 11, 14)
+KILLS = range(1, 17) if REPEATS > 1 else (2, 8, 11, 14)
 
 
 def check(client: MlflowClient, champion_seed: int) -> None:
