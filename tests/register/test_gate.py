@@ -114,7 +114,9 @@ def test_a_limit_itself_is_valid() -> None:
 def test_what_was_not_counted_is_said() -> None:
     not_counted = Rule("original", True, "memorised samples were not counted")
     assert judge(memorised=None).rules[2] == not_counted
-    no_copies = "fewer checks: no held-out images, so nothing says whether it memorises"
+    no_copies = (
+        "fewer checks: no score for memorised, so nothing says whether it copies photographs"
+    )
     assert judge(memorised=None).notes == judge(held_out=0).notes == (no_copies,)
     assert judge(recall=None).notes == ("fewer checks: no precision and recall",)
 
@@ -203,8 +205,11 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     [
         ({"dtype": "bfloat16"}, "fewer checks: features in bfloat16"),
         ({"memorised": None, "held_out": 0}, "fewer checks: no held-out images"),
-        ({"memorised": None}, "no held-out images, so nothing says whether it memorises"),
-        ({"held_out": 0}, "no held-out images, so nothing says whether it memorises"),
+        (
+            {"memorised": None},
+            "no score for memorised, so nothing says whether it copies photographs",
+        ),
+        ({"held_out": 0}, "no score for memorised, so nothing says whether it copies photographs"),
         ({"recall": None}, "fewer checks: no precision and recall"),
         ({"precision": None}, "fewer checks: no precision and recall"),
     ],

@@ -197,7 +197,7 @@ def _notes(candidate: Candidate) -> Iterator[str]:
     if candidate.dtype != "float32":
         yield f"fewer checks: features in {candidate.dtype}"
     if scores.memorised is None or not scores.held_out:
-        yield "fewer checks: no held-out images, so nothing says whether it memorises"
+        yield "fewer checks: no score for memorised, so nothing says whether it copies photographs"
     if scores.precision is None or scores.recall is None:
         yield "fewer checks: no precision and recall"
 
