@@ -135,7 +135,7 @@ def test_the_model_loads_in_a_process_without_this_package(project: Project) -> 
     generate_without_facegan(project.folder, "facegan-test", SMALL.train.latent_dim)
 
 
-@pytest.mark.faults  # tests/test_pipelines.py has the same with stages of a second
+@pytest.mark.faults  # tests/pipelines has the same with stages of a second
 def test_the_flows_outputs_are_identical_to_repros(
     project: Project, make: Callable[[str], Project], tmp_path: Path
 ) -> None:
