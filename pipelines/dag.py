@@ -18,12 +18,14 @@ class Step:
 
     Attributes:
         needs_gpu: whether it computes on the GPU, if there is one.
+        report: command that prints a page of Markdown about the result, if there is one.
         is_import: whether DVC brings its data from elsewhere.
         is_missing: whether it is a `.dvc` file without its data.
     """
 
     name: str
     needs_gpu: bool = False
+    report: str | None = None
     is_import: bool = False
     is_missing: bool = False
 
@@ -73,6 +75,7 @@ def read_dag(repository: Path) -> Dag:
             Step(
                 stage.addressing,
                 needs_gpu=bool((stage.meta or {}).get("gpu")),
+                report=(stage.meta or {}).get("report"),
                 is_import=stage.is_import,
                 is_missing=stage.is_data_source and not all(out.exists for out in stage.outs),
             )

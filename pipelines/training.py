@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed
 
 from facegan.core.errors import FaceganError
 from facegan.params import load_params
-from pipelines import storage
+from pipelines import report, storage
 from pipelines.dag import Step, read_dag, uncommitted
 from pipelines.dvc_process import run_dvc
 from pipelines.locks import Workspace, exclusive, gpu
@@ -66,6 +66,7 @@ def run_stages(steps: list[Step], workspace: Workspace, force: bool, keep: bool)
         state = run_stage(step, workspace, forced, return_state=True)
         if not state.is_completed():
             return state
+    report.publish(steps, workspace)
     if keep and storage.read_lock(workspace) != before:
         return storage.save_experiment(workspace)
     return Completed()

@@ -23,6 +23,7 @@ Copy = Callable[..., Path]
 DVC_YAML = """\
 stages:
   register:
+    meta: {report: cat report.md}
     cmd: cat evaluated && echo register >> log
     deps: [evaluated]
   evaluate:

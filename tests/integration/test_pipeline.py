@@ -78,6 +78,13 @@ def test_the_summary_shows_the_scores_and_the_registered_version(project: Projec
     assert "artifacts/evaluation/samples.png" in output
     assert "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning" in output
     assert "/#/models/facegan-test?workflowType=machine_learning" in output
+    assert re.search(r"│ champion +│ \S+ \S+ version 1, by ", output)
+    page, picture, _ = project.run("facegan", "summary", *paths, "--markdown").partition(
+        "![samples]"
+    )
+    version = project.registry.get_model_version("facegan-test", "1")
+    assert f"[run](http://127.0.0.1:5000/#/experiments/1/runs/{version.run_id}?" in page
+    assert picture
 
 
 @contextmanager

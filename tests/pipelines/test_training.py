@@ -38,9 +38,11 @@ def test_lock_and_outputs_are_identical_to_those_of_dvc_repro(
 
 
 def test_second_run_executes_register_alone_and_restores_a_lost_output(
-    first: tuple[Path, Run], served: Environment
+    first: tuple[Path, Run], served: Environment, api: Api
 ) -> None:
-    root, _ = first
+    root, before_report = first
+    assert "no report: cat: report.md: No such file or directory" in before_report.stderr
+    (root / "report.md").write_text("# The result\n")
     lock = (root / "dvc.lock").read_bytes()
     before = ran(root)
     (root / "trained").unlink()
@@ -54,6 +56,9 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
         "evaluate": "Unchanged",
     }.items():
         assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
+    identifier = {"any_": [api.flow_run(result.stderr)["id"]]}
+    (found,) = api.post("artifacts/filter", artifacts={"flow_run_id": identifier})
+    assert (found["key"], found["data"]) == ("register-report", "# The result\n")
 
 
 def test_uncommitted_changes_end_the_run_unless_allowed(copy: Copy, served: Environment) -> None:
