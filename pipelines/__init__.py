@@ -10,6 +10,5 @@ os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client, regardless of it
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The first start compiles Prefect and creates its database: slow machines need more than the
-# default of 20 seconds.
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "60")
+# For the automation that marks runs of a dead process as crashed; pipelines/server.py.
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

@@ -5,160 +5,148 @@ DVC determines the stages, their order and which of them have changed. Each task
 """
 
 import argparse
-import os
+import json
 import signal
-import subprocess
 import sys
-from collections import deque
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from dvc.commands.status import CmdDataStatus
-from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.reproduce import get_active_graph, plan_repro
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
+
+from facegan.core.errors import FaceganError
+from facegan.params import load_params
+from pipelines import report, storage
+from pipelines.dag import Step, read_dag, uncommitted
+from pipelines.dvc_process import run_dvc
+from pipelines.locks import Workspace, exclusive, gpu
+from pipelines.overrides import key_and_value, override
+from pipelines.server import check_server, start_temporary_server
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the registry
-GRACE = 20  # seconds for writing a checkpoint; Prefect kills a cancelled run after 30
 
 
-def stages(repository: Path) -> tuple[list[str], list[str]]:
-    """Return the `.dvc` files and stages that `dvc repro` visits, in its order, and its inputs.
-
-    The inputs are the files and folders that a person edits: `dvc.yaml`, parameters and code.
-    What DVC tracks is none, because DVC records its changes.
-
-    Raises:
-        DvcException: if there is no DVC repository or no valid `dvc.yaml`.
-        OSError: if `repository` is not a directory.
-    """
-    with chdir(repository), Repo() as repo:  # a stage's address is relative to the directory
-        graph = get_active_graph(repo.index.graph)
-        plan = plan_repro(graph, repo.stage.collect(PROJECT_FILE))
-        deps = {dep.fs_path for stage in plan for dep in stage.deps}
-        outs = {out.fs_path for stage in plan for out in stage.outs}
-        return [stage.addressing for stage in plan], sorted({PROJECT_FILE, *deps - outs})
-
-
-def uncommitted(paths: list[str], repository: Path) -> list[str]:
-    """Return the files below `paths` that differ from git's last commit; [] without git."""
-    command = ["git", "status", "--porcelain", "--untracked-files=all", "--", *paths]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    return [line[3:] for line in done.stdout.splitlines()]
-
-
-@contextmanager
-def process(command: list[str], directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that ends with the block at the latest, and so do its children."""
-    scripts = Path(sys.executable).parent  # has `facegan`, even if the venv is not activated
-    child = subprocess.Popen(
-        command,
-        cwd=directory,
-        env={
-            **os.environ,
-            "PATH": f"{scripts}:{os.environ['PATH']}",
-            "PYTHONUNBUFFERED": "1",
-            "PREFECT__FLOW_RUN_ID": flow_run.id or "",  # a tag of the MLflow run
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        yield child
-    except BaseException:  # includes Ctrl-C and cancellation of the flow
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(child.pid, signal.SIGTERM)
-            rest, _ = child.communicate(timeout=GRACE)  # until the whole group has ended
-            for line in rest.splitlines():
-                get_run_logger().info("%s", line)
-        raise
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-@task(task_run_name="{stage}")
-def run_stage(stage: str, repository: Path, force: bool) -> State[Any]:
+@task(task_run_name="{step.name}")
+def run_stage(step: Step, workspace: Workspace, force: bool) -> State[Any]:
     """Bring one stage up to date. `Unchanged` and `Restored` mean that it did not run."""
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-    logger = get_run_logger()
-    name = "Completed"
-    tail = deque([f"stage '{stage}'"], maxlen=2)  # the command's last line, then DVC's
-    with process(command + ["--force"] * force, repository) as child:
-        assert child.stdout is not None
-        for line in map(str.rstrip, child.stdout):
-            if any(map(str.isalnum, line)):  # no blank lines, no frames
-                logger.info("%s", line)
-                tail.append(line)
-            if line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
-                name = "Restored"
-        failed = child.wait() != 0
-    if failed:
-        return Failed(message="; ".join(line.removeprefix("ERROR: ") for line in tail))
-    if tail[-1] == CmdDataStatus.UP_TO_DATE_MSG:
-        name = "Unchanged"
+    command = ["repro", "--single-item", step.name]
+    with gpu(workspace) if step.needs_gpu else nullcontext(workspace) as locked:
+        output = run_dvc(command + ["--force"] * force, step.name, locked)
+    if output.status != 0:
+        return Failed(message=output.failure)
+    name = "Unchanged" if output.unchanged else "Restored" if output.restored else "Completed"
     return Completed(name=name)
+
+
+@task
+def run_experiment(
+    overrides: dict[str, Any], steps: list[Step], workspace: Workspace, force: bool
+) -> State[Any]:
+    """Run stages in a copy of the workspace, with other parameters, as a DVC experiment."""
+    command = ["exp", "run", "--temp", "--name", str(flow_run.name)] + ["--force"] * force
+    for key, value in overrides.items():
+        command += ["--set-param", f"{key}={json.dumps(value, ensure_ascii=False)}"]
+    command += [step.name for step in steps if not step.name.endswith(".dvc")]
+    with gpu(workspace) as locked:
+        output = run_dvc(command, "experiment", locked)
+    return Completed() if output.status == 0 else Failed(message=output.failure)
+
+
+def run_stages(steps: list[Step], workspace: Workspace, force: bool, keep: bool) -> State[Any]:
+    before = storage.read_lock(workspace)
+    for step in steps:
+        # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
+        forced = force or step.name == ALWAYS
+        state = run_stage(step, workspace, forced, return_state=True)
+        if not state.is_completed():
+            return state
+    report.publish(steps, workspace)
+    if keep and storage.read_lock(workspace) != before:
+        return storage.save_experiment(workspace)
+    return Completed()
 
 
 @flow(name="facegan-training")
 def training(
-    repository: Path = ROOT, force: bool = False, allow_uncommitted: bool = False
+    repository: Path = ROOT,
+    overrides: dict[str, Any] | None = None,
+    stages: list[str] | None = None,
+    force: bool = False,
+    push: bool = False,
+    allow_uncommitted: bool = False,
 ) -> State[Any]:
-    """Run the changed stages (with `force`, all), and compare the result with the champion.
+    """Run the changed stages, and compare the result with the champion.
 
-    With uncommitted parameters or code, such as those left by an experiment, it runs only with
-    `allow_uncommitted`, because its result can be promoted.
+    Args:
+        repository: directory of `dvc.yaml`.
+        overrides: parameters by dotted key, such as {"train.lr": 0.0001}. The run is then a DVC
+            experiment in a copy of the workspace, and registers a challenger.
+        stages: which ones to run; by default all.
+        force: also run unchanged stages.
+        push: push DVC's cache and the run's experiment to the remotes.
+        allow_uncommitted: run even if parameters or code are uncommitted, such as those left by
+            an experiment, although the result can be promoted.
     """
     try:
-        names, inputs = stages(repository)
-    except (DvcException, OSError) as error:
+        dag = read_dag(repository)
+        steps = dag.choose(stages or [])
+        if overrides:
+            override(load_params(repository / "params.yaml"), overrides)
+    except (DvcException, OSError, FaceganError) as error:
         return Failed(message=str(error))
-    if changed := uncommitted(inputs, repository):
-        files = f"{changed[0]}{f' and {len(changed) - 1} more' * (len(changed) > 1)}"
-        if not allow_uncommitted:
-            advice = "commit or revert them, or allow them: --allow-uncommitted"
-            return Failed(message=f"uncommitted changes of {files}; {advice}")
-        get_run_logger().warning("running with uncommitted changes of %s", files)
-    for stage in names:
-        # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
-        state = run_stage(stage, repository, force or stage == ALWAYS, return_state=True)
-        if not state.is_completed():
-            return Failed(message=state.message)
-    return Completed()
+    with exclusive(repository, dag.tmp_dir) as workspace:
+        if changed := uncommitted(dag.inputs, repository):
+            files = f"{changed[0]}{f' and {len(changed) - 1} more' * (len(changed) > 1)}"
+            if not allow_uncommitted:
+                advice = "commit or revert them, or allow them: --allow-uncommitted"
+                return Failed(message=f"uncommitted changes of {files}; {advice}")
+            get_run_logger().warning("running with uncommitted changes of %s", files)
+        state = storage.pull(workspace, dag)
+        if state.is_completed() and overrides:
+            state = run_experiment(overrides, steps, workspace, force, return_state=True)
+        elif state.is_completed():
+            state = run_stages(steps, workspace, force, keep=not stages)
+        if state.is_completed() and push:
+            state = storage.push(workspace, dag)
+    return Completed() if state.is_completed() else Failed(message=state.message)
+
+
+def read_options() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
+    add = parser.add_argument
+    add("--repository", type=lambda path: Path(path).resolve(), default=ROOT)
+    add("--set", dest="overrides", type=key_and_value, action="append", default=[], metavar="K=V")
+    add("--stage", dest="stages", action="append", help="run this one only; may be repeated")
+    add("--force", action="store_true", help="also run unchanged stages")
+    add("--push", action="store_true", help="push results to the remotes")
+    help_uncommitted = "even if parameters or code are uncommitted"
+    add("--allow-uncommitted", action="store_true", help=help_uncommitted)
+    found = vars(parser.parse_args())
+    return found | {"overrides": dict(found["overrides"])}
 
 
 def main() -> None:
     """Run the flow once. The exit status is 1 if a stage fails."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
-    parser.add_argument("--repository", type=Path, default=ROOT, help="directory of dvc.yaml")
-    parser.add_argument("--force", action="store_true", help="also run unchanged stages")
-    parser.add_argument(
-        "--allow-uncommitted",
-        action="store_true",
-        help="even if parameters or code are uncommitted",
-    )
-    arguments = parser.parse_args()
+    parameters = read_options()
     for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we
             signal.signal(number, signal.default_int_handler)
     try:
-        repository = arguments.repository.resolve()
-        options = (arguments.force, arguments.allow_uncommitted)
-        state = training(repository, *options, return_state=True)
+        if PREFECT_API_URL.value():
+            check_server("start it, or unset PREFECT_API_URL for a temporary one")
+        else:
+            start_temporary_server()
+        state = training(**parameters, return_state=True)
     except KeyboardInterrupt:
         sys.exit("interrupted")
+    except FaceganError as error:
+        sys.exit(f"error: {error}")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
 

@@ -44,7 +44,8 @@ settings.load_profile("facegan")
 # The slowest files. They run first, so that both processes finish at about the same time.
 SLOWEST = (
     "integration/test_pipeline.py",
-    "test_pipelines.py",
+    "pipelines/test_training.py",
+    "pipelines/test_schedule.py",
     "train/test_stage.py",
     "register/test_stage.py",
     "train/test_trainer.py",

@@ -207,10 +207,15 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise FaceganError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise FaceganError(f"{path}: expected a mapping; valid keys: {', '.join(_keys(Params))}")
+    return validated(content, f"{path}: ")
+
+
+def validated(content: dict[str, Any], prefix: str = "") -> Params:
+    """Return the parameters, or raise a FaceganError with one line per invalid key."""
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {_explain(detail)}" for detail in error.errors()]
+        lines = [f"{prefix}{_explain(detail)}" for detail in error.errors()]
         raise FaceganError("\n".join(lines)) from None
 
 

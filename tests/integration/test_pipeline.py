@@ -78,6 +78,13 @@ def test_the_summary_shows_the_scores_and_the_registered_version(project: Projec
     assert "artifacts/evaluation/samples.png" in output
     assert "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning" in output
     assert "/#/models/facegan-test?workflowType=machine_learning" in output
+    assert re.search(r"│ champion +│ \S+ \S+ version 1, by ", output)
+    page, picture, _ = project.run("facegan", "summary", *paths, "--markdown").partition(
+        "![samples]"
+    )
+    version = project.registry.get_model_version("facegan-test", "1")
+    assert f"[run](http://127.0.0.1:5000/#/experiments/1/runs/{version.run_id}?" in page
+    assert picture
 
 
 @contextmanager
@@ -135,7 +142,7 @@ def test_the_model_loads_in_a_process_without_this_package(project: Project) -> 
     generate_without_facegan(project.folder, "facegan-test", SMALL.train.latent_dim)
 
 
-@pytest.mark.faults  # tests/test_pipelines.py has the same with stages of a second
+@pytest.mark.faults  # tests/pipelines has the same with stages of a second
 def test_the_flows_outputs_are_identical_to_repros(
     project: Project, make: Callable[[str], Project], tmp_path: Path
 ) -> None:

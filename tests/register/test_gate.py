@@ -204,7 +204,7 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     ("changes", "note"),
     [
         ({"dtype": "bfloat16"}, "fewer checks: features in bfloat16"),
-        ({"memorised": None, "held_out": 0}, "fewer checks: no held-out images"),
+        ({"memorised": None, "held_out": 0}, "fewer checks: no score for memorised"),
         (
             {"memorised": None},
             "no score for memorised, so nothing says whether it copies photographs",

@@ -59,6 +59,9 @@ def summary(
     metrics: Annotated[Path, typer.Argument(help="Scores that evaluate wrote.")],
     evaluation: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
     params: ParamsFile = PARAMS,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a page of Markdown, with samples.png in it.")
+    ] = False,
 ) -> None:
     """Show the scores, the registered version and the next steps.
 
@@ -68,12 +71,19 @@ def summary(
     from rich.table import Table
 
     from facegan.params import load_params
+    from facegan.register import report
     from facegan.register import summary as step
     from facegan.tracking import connection, ui
 
     name = load_params(params).register_.name
+    rows = step.summary(trained, metrics, evaluation, name)
+    address = ui.remote_address(connection.tracking_uri())
+    pages = ui.pages(address, name, dict(rows).get("run"))
+    if markdown:
+        typer.echo(report.markdown(name, rows, pages, evaluation / "samples.png"))
+        return
     table = Table(show_header=False, title=name, title_justify="left")
-    for row in step.summary(trained, metrics, evaluation, name):
+    for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)
     typer.echo(
@@ -82,5 +92,5 @@ def summary(
         "  dvc exp run -S train.epochs=40 && dvc exp show\n"
         "  facegan ui   # MLflow, with these pages:"
     )
-    for title, page in ui.pages(ui.remote_address(connection.tracking_uri()), name):
+    for title, page in pages:
         typer.echo(f"    {title:<12}{page}")

@@ -73,16 +73,7 @@ def show(client: MlflowClient, name: str, number: int) -> str:
 
 def promotions(client: MlflowClient, name: str) -> list[str]:
     """All promotions as lines, the last one first."""
-    lines = []
-    for entry in reversed(history.read(registry.read(client, name))):
-        over = f" over version {entry.over}" if entry.over else ""
-        run = f", run {entry.run[:8]}" if entry.run else ""
-        protocol = f", protocol {entry.protocol}" if entry.protocol else ""
-        lines.append(
-            f"{entry.when:%Y-%m-%d %H:%M} version {entry.version}{over}, by {entry.who}{run}"
-            f"{protocol}: {entry.why}"
-        )
-    return lines
+    return [entry.line for entry in reversed(history.read(registry.read(client, name)))]
 
 
 def make_champion(client: MlflowClient, name: str, number: int | None) -> list[str]:

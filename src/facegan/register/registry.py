@@ -66,6 +66,15 @@ class Promotion:
     def key(self) -> str:
         return f"{PROMOTION}.{self.turn:06}.{self.version}"
 
+    @property
+    def line(self) -> str:
+        """What became champion over what, when, by whom and why."""
+        over = f" over version {self.over}" if self.over else ""
+        run = f", run {self.run[:8]}" if self.run else ""
+        protocol = f", protocol {self.protocol}" if self.protocol else ""
+        when = f"{self.when:%Y-%m-%d %H:%M}"
+        return f"{when} version {self.version}{over}, by {self.who}{run}{protocol}: {self.why}"
+
     def to_json(self) -> str:
         shorter = replace(self, why=self.why[:1000])  # a tag has 5,000 characters
         return _PROMOTION.dump_json(shorter).decode()

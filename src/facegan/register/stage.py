@@ -41,14 +41,16 @@ WAITING = "DVC experiment; the gate runs at: dvc repro --single-item --force reg
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version: its stage, its aliases, the gate's reason for them, and what this
-    call repaired or adopted."""
+    """A registered version: its MLflow run, its stage, its aliases, the gate's reason for them, how
+    the present champion became it, and what this call repaired or adopted."""
 
     name: str
     version: int
+    run: str
     stage: str
     aliases: tuple[str, ...]
     reason: str
+    champion: str
     messages: tuple[str, ...] = ()
 
 
@@ -195,8 +197,10 @@ def describe(found: Registry, number: int, messages: tuple[str, ...] = ()) -> Re
     reason = version.tags.get(GATE, WAITING)
     if by_hand := version.tags.get(BY_HAND):
         reason = by_hand
-    aliases = found.aliases_of(number)
-    return Registered(found.name, number, version.stage, aliases, reason, messages)
+    aliases, champion = found.aliases_of(number), found.reign.line if found.reign else "none"
+    return Registered(
+        found.name, number, version.run, version.stage, aliases, reason, champion, messages
+    )
 
 
 def find_registered(name: str, sha256: str) -> Registered | None:

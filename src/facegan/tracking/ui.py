@@ -34,7 +34,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STARTUP, SHUTDOWN = 120.0, 10.0  # seconds
 
 
-def pages(address: str, name: str) -> list[tuple[str, str]]:
+def pages(address: str, name: str, run: str | None = None) -> list[tuple[str, str]]:
     """Titles and addresses of a project's pages.
 
     Those of runs and of the model are left out as long as there are none. The runs' columns and
@@ -43,6 +43,7 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
     Args:
         address: of MLflow's server.
         name: of the experiment and the registered model.
+        run: the id of a run with a page of its own.
     Raises:
         FaceganError: if MLflow cannot be reached.
     """
@@ -60,6 +61,9 @@ def pages(address: str, name: str) -> list[tuple[str, str]]:
         query = VIEW | ({"viewStateShareKey": views.KEY} if views.TAG in found.tags else {})
         table = f"{address}/#/experiments/{experiment}/runs?{urlencode(query)}"
         found_pages = [("runs", table), ("charts", f"{table}&compareRunsMode=CHART")]
+        if run:
+            page = f"{address}/#/experiments/{experiment}/runs/{run}?{urlencode(VIEW)}"
+            found_pages.append(("run", page))
         if len(last) == 2:
             query = {"runs": _json(last), "experiments": _json([experiment]), **VIEW}
             found_pages.append(("comparison", f"{address}/#/compare-runs?{urlencode(query)}"))

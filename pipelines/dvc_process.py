@@ -1,0 +1,135 @@
+"""DVC as a child process of a flow, its output in Prefect's log, its progress in an artifact."""
+
+import re
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from dvc.commands.status import CmdDataStatus
+from dvc.lock import LockError
+from dvc.repo import Repo
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from pipelines import processes
+from pipelines.locks import Workspace, waiting
+
+PROGRESS = re.compile(r"([a-z]+): ([\d,]+)/([\d,]+)(?:\s|$)")  # facegan.cli.progress
+LOGGED = 0.05  # share of the work between two lines of the log, so that a night is readable
+SHOW_INTERVAL = 5.0  # seconds between two updates of the artifact
+# Another DVC process uses the same files.
+BUSY = re.compile(r"ERROR: .* is busy, it is being blocked by")
+PROCESS = re.compile(r"\(PID \d+\): .+")
+BUSY_INTERVAL = 5  # seconds between tries
+
+
+class Output:
+    """What DVC prints, line by line, and its exit status."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.tail = deque([f"stage '{stage}'"], maxlen=2)  # the command's last line, then DVC's
+        self.busy: list[str] = []  # DVC's error if another DVC process is at work
+        self.restored = False
+        self.status = 0
+        self.logged = -1.0  # share of the work at the last logged line
+        self.artifact: UUID | None = None
+        self.shown = 0.0  # when the artifact was updated
+
+    def read(self, line: str) -> None:
+        if not any(map(str.isalnum, line)):
+            return  # blank, or a frame
+        if self.busy or BUSY.match(line):
+            self.busy.append(line)
+            return
+        if line == f"Stage '{self.stage}' is cached - skipping run, checking out outputs":
+            self.restored = True
+        self.tail.append(line)
+        if self._is_worth_a_line(line):
+            get_run_logger().info("%s", line)
+
+    def _is_worth_a_line(self, line: str) -> bool:
+        found = PROGRESS.match(line)
+        if not found:
+            return True
+        done, total = (int(number.replace(",", "")) for number in found.groups()[1:])
+        share = done / max(total, 1)
+        if share == 1 or time.monotonic() - self.shown > SHOW_INTERVAL:
+            self.shown = time.monotonic()
+            self._show(100 * share, line)
+        if share < 1 and self.logged <= share < self.logged + LOGGED:
+            return False
+        self.logged = share
+        return True
+
+    def _show(self, percent: float, line: str) -> None:
+        # A server that is down for a while must not end a training.
+        with suppress(httpx.HTTPError):
+            if self.artifact is None:
+                key = f"{line.partition(':')[0]}-progress"
+                artifact = create_progress_artifact(percent, key=key, description=line)
+                assert isinstance(artifact, UUID)  # a coroutine in asynchronous flows
+                self.artifact = artifact
+            else:
+                update_progress_artifact(self.artifact, percent, description=line)
+
+    @property
+    def blocker(self) -> str:
+        """The other DVC process because of which this one has done nothing."""
+        found = PROCESS.search("\n".join(self.busy))
+        return f"DVC, which runs in this workspace: {found.group() if found else 'another process'}"
+
+    @property
+    def unchanged(self) -> bool:
+        return bool(self.tail[-1] == CmdDataStatus.UP_TO_DATE_MSG)
+
+    @property
+    def failure(self) -> str:
+        """One line that says why: the command's last one, and DVC's."""
+        return "; ".join(line.removeprefix("ERROR: ") for line in self.tail)
+
+
+def run_dvc(arguments: list[str], name: str, workspace: Workspace) -> Output:
+    """Run DVC in the workspace, after any other DVC process there, and log what it prints.
+
+    Args:
+        name: of the stage, or of what is done.
+    """
+    _wait_for_repository(workspace.repository)
+    output = _run(arguments, name, workspace)
+    if output.busy:
+        with waiting(output.blocker):
+            while output.busy:
+                time.sleep(BUSY_INTERVAL)
+                output = _run(arguments, name, workspace)
+    return output
+
+
+def _wait_for_repository(repository: Path) -> None:
+    """Wait for DVC's lock of the repository, which `dvc push` and the like hold all the time."""
+    with Repo(repository) as repo:
+        if not _is_free(repo):
+            with waiting("DVC, which runs in this workspace"):
+                while not _is_free(repo):
+                    pass  # each try takes 3 seconds
+
+
+def _is_free(repo: Any) -> bool:
+    try:
+        with repo.lock:
+            return True
+    except LockError:
+        return False
+
+
+def _run(arguments: list[str], name: str, workspace: Workspace) -> Output:
+    output = Output(name)
+    # DVC takes its lock again after a training: it must wait then, not fail.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    output.status = processes.run(command, workspace.repository, workspace.locks, output.read)
+    return output

@@ -1,0 +1,67 @@
+"""Data from DVC's remote, and what a run leaves behind: in that remote, and in git."""
+
+from typing import Any
+
+from prefect import task
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from pipelines.dag import Dag, git
+from pipelines.dvc_process import run_dvc
+from pipelines.locks import Workspace
+
+# Seconds before another try: a remote comes back by itself.
+BACK_OFF: list[float] = [10, 60, 300]
+
+
+@task(task_run_name="dvc {arguments[0]}", retries=len(BACK_OFF), retry_delay_seconds=BACK_OFF)
+def transfer(arguments: list[str], workspace: Workspace) -> State[Any]:
+    """Run a DVC command that needs remote storage, and try again if that fails."""
+    output = run_dvc(arguments, arguments[0], workspace)
+    return Completed() if output.status == 0 else Failed(message=output.failure)
+
+
+def pull(workspace: Workspace, dag: Dag) -> State[Any]:
+    """Bring missing data from DVC's remote, and imported data if its source has changed."""
+    missing = [step.name for step in dag.steps if step.is_missing]
+    commands = [["pull", *missing]] if missing and dag.has_remote else []
+    commands += [["update", step.name] for step in dag.steps if step.is_import]
+    return _transfer_all(commands, workspace)
+
+
+def read_lock(workspace: Workspace) -> bytes:
+    """Return `dvc.lock`, b"" if there is none."""
+    path = workspace.repository / "dvc.lock"
+    return path.read_bytes() if path.exists() else b""
+
+
+def save_experiment(workspace: Workspace) -> State[Any]:
+    """Keep `dvc.lock` and `params.yaml` as a DVC experiment of the flow run's name, if git can."""
+    if not git(workspace.repository, "rev-parse", "--verify", "--quiet", "HEAD"):
+        return Completed()
+    command = ["exp", "save", "--force", "--name", str(flow_run.name)]
+    output = run_dvc(command, "save", workspace)
+    return Completed() if output.status == 0 else Failed(message=output.failure)
+
+
+def push(workspace: Workspace, dag: Dag) -> State[Any]:
+    """Push the cache and the run cache to DVC's remote, and this run's experiment to git's."""
+    commands = []
+    if dag.has_remote:
+        commands.append(["push", "--run-cache"])
+    remotes = git(workspace.repository, "remote").split()
+    experiment = str(flow_run.name)
+    saved = git(workspace.repository, "for-each-ref", f"refs/exps/*/*/{experiment}")
+    if saved and remotes:
+        remote = "origin" if "origin" in remotes else remotes[0]
+        commands.append(["exp", "push", "--no-cache", remote, experiment])
+    return _transfer_all(commands, workspace)
+
+
+def _transfer_all(commands: list[list[str]], workspace: Workspace) -> State[Any]:
+    for arguments in commands:
+        state = transfer(arguments, workspace, return_state=True)
+        if not state.is_completed():
+            return state
+    return Completed()

@@ -1,0 +1,32 @@
+"""A result as a page of Markdown."""
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+Rows = Iterable[tuple[str, str]]
+
+
+def markdown(title: str, rows: Rows, links: Rows, picture: Path) -> str:
+    """Return a page with a table, links and a picture in it.
+
+    Args:
+        rows: names and values of the table.
+        links: titles and addresses.
+        picture: an image file; the page has it as a JPEG.
+    """
+    cells = [f"| {name} | {_escape(value)} |" for name, value in rows]
+    linked = " · ".join(f"[{name}]({address})" for name, address in links)
+    content = io.BytesIO()
+    with Image.open(picture) as image:
+        image.convert("RGB").save(content, "JPEG", quality=90)
+    data = base64.b64encode(content.getvalue()).decode()
+    table = "\n".join(["| | |", "|---|---|", *cells])
+    return f"# {title}\n\n{table}\n\n{linked}\n\n![samples](data:image/jpeg;base64,{data})\n"
+
+
+def _escape(value: str) -> str:
+    return value.replace("|", "\\|").replace("\n", " ")

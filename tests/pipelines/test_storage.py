@@ -1,0 +1,92 @@
+"""Data before a run, and what a run leaves behind, with a real remote and real git."""
+
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from flows import DVC_YAML, Copy, Environment, Flow, run
+
+pytestmark = pytest.mark.faults
+
+
+def command(environment: Environment, root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        arguments, cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def experiments(environment: Environment, root: Path) -> list[str]:
+    refs = command(environment, root, "git", "for-each-ref", "--format", "%(refname)", "refs/exps")
+    return [ref for ref in refs.split() if "/exec/" not in ref]
+
+
+@pytest.fixture
+def project(copy: Copy, environment: Environment) -> Path:
+    """A repository with parameters and with remotes of DVC and git."""
+    root = copy()
+    digits = resources.files("facegan").joinpath("presets", "digits.yaml").read_text("utf-8")
+    (root / "params.yaml").write_text(digits)
+    preprocess = "  preprocess:\n"
+    text = DVC_YAML.replace(preprocess, f"{preprocess}    params: [seed]\n")
+    (root / "dvc.yaml").write_text(text)
+    git_remote, dvc_remote = root.parent / "git", root.parent / "dvc"
+    command(environment, root, "git", "init", "-q", "--bare", str(git_remote))
+    command(environment, root, "git", "remote", "add", "origin", str(git_remote))
+    dvc = (sys.executable, "-m", "dvc")
+    command(environment, root, *dvc, "remote", "add", "-q", "-d", "store", str(dvc_remote))
+    command(environment, root, "git", "add", "--all")
+    command(environment, root, "git", "commit", "-qm", "project")
+    return root
+
+
+def test_a_run_is_kept_as_an_experiment_and_pushed_once_its_remote_is_back(
+    project: Path, served: Environment
+) -> None:
+    remote = project.parent / "dvc"
+    remote.write_text("a file is no remote")
+    with Flow(served, project, "--push") as flow:
+        flow.wait_for("Retry 1/3 will start 10 second(s) from now")
+        remote.unlink()
+    assert flow.process.returncode == 0, flow.log
+    (kept,) = experiments(served, project)
+    assert "train:" in command(served, project, "git", "show", f"{kept}:dvc.lock")
+    assert experiments(served, project.parent / "git") == [kept]
+    assert list(remote.rglob("runs/*/*/*"))  # the run cache
+    # Another clone on another machine: without data, with the results in reach.
+    command(served, project, "rm", "-r", "data", "dataset", ".dvc/cache")
+    result = run(served, "pipelines.training", "--repository", project)
+    assert result.returncode == 0, result.stderr
+    assert (project / "data" / "photograph").read_text() == "a face\n"
+
+
+def test_overrides_run_as_an_experiment_beside_the_workspace(
+    project: Path, served: Environment
+) -> None:
+    before = (project / "params.yaml").read_bytes()
+    options = ("--set", "seed=5", "--set", 'register.name="faces"')
+    result = run(served, "pipelines.training", "--repository", project, *options)
+    assert result.returncode == 0, result.stderr
+    assert "> cp dataset trained" in result.stderr
+    (kept,) = experiments(served, project)
+    params = command(served, project, "git", "show", f"{kept}:params.yaml")
+    assert "seed: 5\n" in params
+    assert "name: faces" in params
+    assert (project / "params.yaml").read_bytes() == before
+    assert not (project / "dvc.lock").exists()
+
+
+def test_a_wrong_override_or_stage_is_one_line_before_anything_runs(
+    project: Path, served: Environment
+) -> None:
+    for options, message in (
+        (("--set", "train.epochs=0"), "error: train.epochs: 0: "),
+        (("--stage", "trian"), "error: stages: 'trian': unknown; valid: data.dvc, preprocess, "),
+    ):
+        result = run(served, "pipelines.training", "--repository", project, *options)
+        assert result.returncode == 1
+        assert message in result.stderr.splitlines()[-1]
+    assert not (project / "log").exists()
