@@ -129,8 +129,13 @@ class Flow:
         """Wait for its end, or kill it after a failure."""
         if kind:
             self.process.kill()
-        self.process.wait(120)
-        self.reader.join(60)
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"it does not end:\n{self.log}") from None
+        finally:
+            self.reader.join(60)
 
 
 @contextmanager

@@ -147,9 +147,8 @@ def test_a_relative_folder_and_large_photographs_of_a_compressed_tar_are_read(
 
 @pytest.mark.faults
 def test_a_killed_scheduler_is_one_line(
-    few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (few / "archive.tar.gz").unlink()
     killed: list[int] = []
     with (
         cluster(tmp_path, workers=1) as (address, _),
@@ -166,7 +165,8 @@ def test_a_killed_scheduler_is_one_line(
                 scheduler.kill()
                 killed.append(scheduler.pid)
 
-        preprocess(few, tmp_path / "out", settings(), executor=address, on_event=kill_the_scheduler)
+        out = tmp_path / "out"
+        preprocess(photographs, out, settings(), executor=address, on_event=kill_the_scheduler)
     assert len(str(caught.value).splitlines()) == 1
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
