@@ -122,8 +122,10 @@ def test_sigterm_ends_the_stage_and_its_progress_stays_on_record(
     lines = [line for line in flow.log.splitlines() if "/200 0:00:01 left" in line]
     assert 15 < len(lines) < 25
     identifier = {"any_": [api.flow_run(flow.log)["id"]]}
-    (found,) = api.post("artifacts/filter", artifacts={"flow_run_id": identifier})
-    assert (found["type"], found["key"], found["data"]) == ("progress", "train-progress", 100.0)
+    found = api.post("artifacts/filter", artifacts={"flow_run_id": identifier})
+    # A server that answers late has the first one twice.
+    assert {(item["type"], item["key"]) for item in found} == {("progress", "train-progress")}
+    assert 100.0 in [item["data"] for item in found]
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:9/api", "nonsense"])
