@@ -1,0 +1,318 @@
+"""Trains the variants of a table side by side on one device, and writes the docs' table of them.
+
+    PYTHONPATH=tests python -m benchmarks.ablation tests/benchmarks/ablations/celeba64-gpu.yaml \
+        --data data --out /tmp/ablation --seconds 600 --jobs 4
+
+Everything is done by the `facegan` commands. The same command with more seconds continues each
+training exactly from its checkpoint.
+"""
+
+import argparse
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from benchmarks import ablation_results as results
+from benchmarks.ablation_processes import Processes, Stopped
+from benchmarks.ablation_variants import SHARED, Ablation, Run, read_ablation
+from facegan.core import history
+from facegan.core.atomic import replacing
+from facegan.core.errors import FaceganError
+from facegan.preprocess.workers import cores
+
+ROOT = Path(__file__).parents[2]
+REPORT_INTERVAL = 15.0  # seconds
+TABLE, CURVES = "table.md", "curves.csv"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of the command.
+
+    Attributes:
+        seconds: that each training may take, in all calls together.
+        out: folder for everything that is written.
+    """
+
+    out: Path
+    data: Path
+    seconds: float
+    jobs: int
+    device: str | None
+    processes: Processes
+
+    def folder(self, run: Run) -> Path:
+        return self.out / run.name
+
+    def params(self, run: Run) -> Path:
+        return self.out / "params" / f"{run.name}.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        return self.out / "dataset"
+
+    @property
+    def quick(self) -> Path:
+        return self.out / "reference" / "quick.safetensors"
+
+    @property
+    def official(self) -> Path:
+        return self.out / "reference" / "official.safetensors"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        ablation = read_ablation(options.table)
+        runs = _chosen(ablation.runs, options.only)
+        session = _session(options)
+        with _signals(session.processes):
+            _settle(session, ablation.runs)
+            _prepare(session, runs[0])
+            _run_all(session, runs)
+    except Stopped:
+        _write_results(session, ablation)
+        print("ablation: stopped; the same command continues", file=sys.stderr)
+        return 1
+    except FaceganError as error:
+        print("".join(f"ablation: {line}\n" for line in str(error).splitlines()), end="",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    _write_results(session, ablation)
+    return int(any((session.folder(run) / results.FAILURE).exists() for run in runs))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("table", type=Path, help="YAML file in tests/benchmarks/ablations")
+    parser.add_argument("--data", type=Path, required=True, help="folder or archive of photographs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all that is written")
+    parser.add_argument("--seconds", type=_positive(float), required=True,
+                        help="of each training, over all calls")  # fmt: skip
+    parser.add_argument("--jobs", type=_positive(int), default=1, help="trainings at once")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="variants to run")
+    parser.add_argument("--device", help="as FACEGAN_DEVICE: cpu, cuda")
+    return parser
+
+
+def _positive(kind: type[int] | type[float]):  # type: ignore[no-untyped-def]
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _chosen(runs: list[Run], only: list[str]) -> list[Run]:
+    names = dict.fromkeys(run.variant for run in runs)
+    for name in only:
+        if name not in names:
+            raise FaceganError(f"--only: no variant {name}; valid: {', '.join(names)}")
+    return [run for run in runs if not only or run.variant in only]
+
+
+def _session(options: argparse.Namespace) -> Session:
+    if not options.data.exists():
+        raise FaceganError(f"{options.data}: no such folder or archive")
+    out = options.out.absolute()
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, cores() // options.jobs)),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{out / 'mlflow.db'}",  # not among the project's runs
+    }
+    if options.device:
+        environment["FACEGAN_DEVICE"] = options.device
+    return Session(
+        out, options.data.resolve(), options.seconds, options.jobs, options.device,
+        Processes(environment),
+    )  # fmt: skip
+
+
+@contextmanager
+def _signals(processes: Processes) -> Iterator[None]:
+    """End the commands on SIGINT and SIGTERM."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, processes.stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _settle(session: Session, runs: list[Run]) -> None:
+    """Write all parameters; those of an earlier call must be the same."""
+    first = runs[0].params.model_dump(by_alias=True)
+    shared = {"data": str(session.data), **{section: first[section] for section in SHARED}}
+    contents = {session.out / "params" / "dataset.yaml": shared}
+    contents |= {session.params(run): run.params.model_dump(by_alias=True) for run in runs}
+    texts = {path: yaml.safe_dump(content, sort_keys=False) for path, content in contents.items()}
+    for path, text in texts.items():
+        if path.exists() and path.read_text("utf-8") != text:
+            raise FaceganError(f"{path}: of an ablation with other values; use another --out")
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+def _prepare(session: Session, run: Run) -> None:
+    """Make the dataset and the reference statistics, unless they are there."""
+    params: list[str | Path] = ["--params", session.params(run)]
+    if not session.dataset.exists():
+        print("preprocess ...", flush=True)
+        data, log = _folder_of(session), session.out / "preprocess.log"
+        session.processes.run(["preprocess", data, session.dataset, *params], log)
+    if not (session.quick.exists() and session.official.exists()):
+        print("reference ...", flush=True)
+        files, log = (session.quick, session.official), session.out / "reference.log"
+        session.processes.run(["reference", session.dataset, *files, *params], log)
+
+
+def _folder_of(session: Session) -> Path:
+    """The folder of photographs; an archive gets one around it."""
+    if session.data.is_dir():
+        return session.data
+    folder = session.out / "photographs"
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / session.data.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(session.data)
+    return folder
+
+
+def _run_all(session: Session, runs: list[Run]) -> None:
+    began = time.monotonic()
+    with ThreadPoolExecutor(session.jobs) as pool:
+        futures = [pool.submit(_run, session, run) for run in runs]
+        pending: set[Future[None]] = set(futures)
+        while pending:
+            _, pending = wait(pending, REPORT_INTERVAL)
+            states = "  ".join(filter(None, (_state(session.folder(run), run) for run in runs)))
+            print(f"{time.monotonic() - began:5.0f} s  {states}", flush=True)
+    for future in futures:
+        future.result()
+
+
+def _state(folder: Path, run: Run) -> str:
+    """How far a training is."""
+    events = results.events_of(folder)
+    seen = max((event.get("images_seen", 0) for event in events), default=0)
+    scores = history.scores(events)[1]
+    newest = f", quick FID {scores[-1]['quick_fid']:.1f}" if scores else ""
+    return f"{run.name}: {seen:,}{newest}" if folder.exists() else ""
+
+
+def _run(session: Session, run: Run) -> None:
+    """Train and score one variant. A failure is noted in its folder.
+
+    Raises:
+        Stopped: if the ablation is to stop.
+    """
+    folder = session.folder(run)
+    failure, metrics = folder / results.FAILURE, folder / results.METRICS
+    folder.mkdir(parents=True, exist_ok=True)
+    failure.unlink(missing_ok=True)
+    try:
+        if _train(session, run) or not metrics.exists():
+            metrics.unlink(missing_ok=True)
+            session.processes.run(
+                ["evaluate", folder / "train", session.dataset, session.official,
+                 folder / "evaluation", metrics, "--params", session.params(run)],
+                folder / "evaluate.log",
+            )  # fmt: skip
+    except (FaceganError, OSError) as error:
+        failure.write_text(f"{error}\n", "utf-8")
+
+
+def _train(session: Session, run: Run) -> bool:
+    """Train until the time is up; whether there are new networks."""
+    folder, out = session.folder(run), session.folder(run) / "train"
+    left = session.seconds - results.Times.read(folder).total
+    if out.exists() and (left <= 0 or _is_finished(folder)):
+        return False
+    command: list[str | Path] = ["train", session.dataset, session.quick, out]
+    command += ["--checkpoints", folder / results.CHECKPOINTS, "--params", session.params(run)]
+    log = folder / "train.log"
+    if left > 0:
+        begin = time.time()
+        try:
+            is_complete = session.processes.run(command, log, left)
+        finally:
+            results.Times.add(folder, begin, time.time())
+        if is_complete:
+            return True
+    session.processes.run([*command, "--finish"], log)
+    return True
+
+
+def _is_finished(folder: Path) -> bool:
+    training = results.training_folder(folder)
+    return training is not None and (training / "finished.json").exists()
+
+
+def _write_results(session: Session, ablation: Ablation) -> None:
+    done = [run for run in ablation.runs if session.folder(run).exists()]
+    runs = [(run.variant, run.seed, session.folder(run)) for run in done]
+    rows = [results.read_row(*run) for run in runs]
+    results.write_curves(runs, session.out / CURVES)
+    text = (
+        results.markdown(results.with_medians(rows)) + "\n" + _conditions(session, ablation, rows)
+    )
+    with replacing(session.out / TABLE) as temporary:
+        temporary.write_text(text, "utf-8")
+    print(f"\n{text}", end="")
+
+
+def _conditions(session: Session, ablation: Ablation, rows: list[results.Row]) -> str:
+    """What the table's figures depend on."""
+    protocols = " and ".join(dict.fromkeys(row.protocol for row in rows if row.protocol))
+    beside = f"{session.jobs} at once" if session.jobs > 1 else "one after the other"
+    lines = [
+        f"{ablation.conditions}.",
+        f"Preset `{ablation.preset}`; trainings of at most {session.seconds:g} s, {beside}.",
+        f"FID: {protocols or 'none'}, mean ± standard deviation over three sets of latents of the "
+        "snapshot with the best quick FID; in a row of medians, ± is over seeds. images/s includes "
+        "quick FIDs, minutes start-up as well.",
+        f"{_hardware(session.device)}; {_versions()}.",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _hardware(device: str | None) -> str:
+    import torch  # preprocess's workers import this file
+
+    is_gpu = device is None or device.startswith("cuda")
+    gpu = f"{torch.cuda.get_device_name()}, " if is_gpu and torch.cuda.is_available() else ""
+    return f"{gpu}{cores()} cores, {platform.machine()}"
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+    commit = _git("rev-parse", "--short", "HEAD")
+    modified = " with changes" if commit and _git("status", "--porcelain") else ""
+    own = f", facegan {commit}{modified}" if commit else ""
+    return f"Python {platform.python_version()}, {packages}{own}"
+
+
+def _git(*arguments: str) -> str:
+    """The output of a git command; empty without git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
