@@ -21,7 +21,7 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.paths import require_file
 
-PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
+PRESETS = (*("digits", "mnist", "celeba32", "celeba64", "celeba64-gpu", "faces128", "dcgan-paper"),)
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 
@@ -93,11 +93,11 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Augmentation = Literal["brightness", "saturation", "contrast", "translation", "cutout"]
+Augmentation = Literal["brightness", "saturation", "contrast", "translation", "affine", "cutout"]
 
 
 class Train(_Section):
-    architecture: Literal["dcgan", "resnet", "residual"]
+    architecture: Literal["dcgan", "resnet", "deep-resnet", "residual", "stylegan2"]
     latent_dim: Positive
     base_channels: Positive
     init_from: str | None
@@ -115,6 +115,7 @@ class Train(_Section):
     spectral_norm: bool
     hflip: bool
     augment: list[Augmentation]
+    augment_target: Annotated[float, Field(gt=0.5, lt=1)] | None
     ema_half_life: Positive
     dtype: Dtype
     eval_interval: Positive
@@ -134,11 +135,12 @@ class Train(_Section):
             raise ValueError(
                 f"train.eval_interval is {self.eval_interval}; valid: batch_size or more"
             )
-        if self.spectral_norm and self.architecture == "residual":
-            raise ValueError(
-                "train.spectral_norm is true; valid: false with architecture residual, whose "
-                "zero-initialised weights cannot be normalised"
-            )
+        if self.spectral_norm and self.architecture in ("residual", "stylegan2"):
+            name = self.architecture  # of weights that are zero at first, or scaled at run time
+            raise ValueError(f"train.spectral_norm is true; valid: false with architecture {name}")
+        if self.augment_target is not None and not self.augment:
+            target = self.augment_target
+            raise ValueError(f"train.augment_target is {target}; valid: null with augment []")
         if len(set(self.augment)) < len(self.augment):
             raise ValueError(f"train.augment is {self.augment}; valid: each at most once")
         return self

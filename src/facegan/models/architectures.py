@@ -5,11 +5,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from facegan.models import dcgan, residual, resnet
+from facegan.models import dcgan, deep_resnet, residual, resnet, stylegan2
 
-Generator = dcgan.Generator | resnet.Generator | residual.Generator
-Discriminator = dcgan.Discriminator | resnet.Discriminator | residual.Discriminator
-ARCHITECTURES = {"dcgan": dcgan, "resnet": resnet, "residual": residual}
+Generator = dcgan.Generator | resnet.Generator | residual.Generator | stylegan2.Generator
+Discriminator = (
+    dcgan.Discriminator | resnet.Discriminator | residual.Discriminator | stylegan2.Discriminator
+)
+ARCHITECTURES = {
+    "dcgan": dcgan, "resnet": resnet, "deep-resnet": deep_resnet, "residual": residual,
+    "stylegan2": stylegan2,
+}  # fmt: skip
 
 
 def build_generator(architecture: str, **config: Any) -> Generator:

@@ -1,31 +1,53 @@
 """Differentiable augmentation (Zhao et al. 2020) of images in [-1, 1]; shapes stay the same.
 
 Real and generated images get the same random transforms before the discriminator, which keeps it
-from memorising the photographs. Ranges are the paper's.
+from memorising the photographs. Ranges are the paper's; `affine` is after Karras et al. 2020
+(arXiv 2006.06676, appendix B), as is the adaptive probability.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from facegan.train.rng import Rng
 
+# Images seen in which the adaptive probability can rise from 0 to 1 (Karras et al. 2020).
+ADAPTATION = 500_000
+# Standard deviations of `affine`: of the rotation in radians, and of the zoom in octaves.
+ROTATION, ZOOM = math.radians(10), 0.2
 
-def augment(images: Tensor, names: Sequence[str], rng: Rng) -> Tensor:
+
+def augment(
+    images: Tensor, names: Sequence[str], rng: Rng, probability: Tensor | None = None
+) -> Tensor:
     """Apply augmentations in turn, with random parameters per image.
 
     Args:
         images: float (n, C, H, W) in [-1, 1].
         names: keys of `AUGMENTATIONS`.
         rng: on the images' device.
+        probability: of each augmentation and image, a scalar; None: 1.
     Returns:
         float (n, C, H, W).
     """
     for name in names:
-        images = AUGMENTATIONS[name](images, rng)
+        augmented = AUGMENTATIONS[name](images, rng)
+        if probability is not None:
+            augmented = torch.where(_uniform(images, rng) < probability, augmented, images)
+        images = augmented
     return images
+
+
+def adapt(probability: Tensor, accuracy: Tensor, target: float, images: int) -> None:
+    """Change the probability of augmentation, in place, after a batch of `images`: up if the
+    discriminator's accuracy is above the target, which means that it memorises, else down.
+
+    Karras et al. 2020, section 3.1, with the accuracy in place of the mean sign of the logits.
+    """
+    probability.add_(torch.sign(accuracy - target) * (images / ADAPTATION)).clamp_(0, 1)
 
 
 def _uniform(images: Tensor, rng: Rng) -> Tensor:
@@ -64,6 +86,20 @@ def translation(images: Tensor, rng: Rng) -> Tensor:
     return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def affine(images: Tensor, rng: Rng) -> Tensor:
+    """Rotate by an angle from N(0, 10 degrees) and zoom by 2^x, x from N(0, 0.2), about the centre;
+    bilinear, with reflected edges.
+    """
+    n = len(images)
+    angles, zooms = ROTATION * rng.normal(n), torch.exp2(ZOOM * rng.normal(n))
+    cosines, sines = zooms * angles.cos(), zooms * angles.sin()
+    zeros = torch.zeros_like(angles)
+    rows = [cosines, -sines, zeros], [sines, cosines, zeros]
+    matrices = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    grid = affine_grid(matrices, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+
+
 def cutout(images: Tensor, rng: Rng) -> Tensor:
     """Set a square of half the side to zero, centred anywhere in the image."""
     n, _, height, width = images.shape
@@ -82,5 +118,6 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, Rng], Tensor]] = {
     "saturation": saturation,
     "contrast": contrast,
     "translation": translation,
+    "affine": affine,
     "cutout": cutout,
 }

@@ -14,7 +14,7 @@ from facegan.data.batches import to_float
 from facegan.models import architectures, files
 from facegan.params import Train
 from facegan.runtime.distributed import SINGLE, Group
-from facegan.train.augment import augment
+from facegan.train.augment import adapt, augment
 from facegan.train.cuda_graphs import CudaGraphed
 from facegan.train.ema import EMA
 from facegan.train.losses import LOSSES, gradient_penalty
@@ -67,6 +67,9 @@ class GANState:
             )
         )  # fmt: skip
         self.ema = EMA(self.generator, params.ema_half_life)
+        is_adaptive = params.augment_target is not None
+        # None: 1. On the device, because captured steps change it.
+        self.augment_probability = torch.zeros((), device=device) if is_adaptive else None
         self.rng = Rng(noise_seed, device, group)
         self._build_steps()
 
@@ -158,6 +161,9 @@ class GANState:
         self.ema.update(self.generator, self.params.batch_size)
         metrics = torch.stack([discriminator_loss, generator_loss, correct])
         self.group.all_reduce_mean([metrics])
+        if self.augment_probability is not None and self.params.augment_target is not None:
+            target, count = self.params.augment_target, self.params.batch_size
+            adapt(self.augment_probability, metrics[2], target, count)
         return metrics
 
     def _train_discriminator(
@@ -218,7 +224,7 @@ class GANState:
         return torch.where(chosen, images.flip(2), images)
 
     def _augmented(self, images: Tensor) -> Tensor:
-        return augment(images, self.params.augment, self.rng)
+        return augment(images, self.params.augment, self.rng, self.augment_probability)
 
     def calibrated_ema(self) -> nn.Module:
         """A copy of the EMA generator in eval mode, with BatchNorm statistics re-estimated."""
@@ -242,7 +248,8 @@ class GANState:
 
     def state_dict(self) -> dict[str, Any]:
         states = {name: part.state_dict() for name, part in self._parts().items()}
-        return {**states, "rng": self.rng.generator.get_state(), "steps": self.steps}
+        own = {"rng": self.rng.generator.get_state(), "steps": self.steps}
+        return {**states, **own, "augment_probability": self.augment_probability}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
@@ -250,6 +257,8 @@ class GANState:
         for optimizer in self._optimizers():  # the checkpoint may be of another device type
             for group in optimizer.param_groups:
                 group["capturable"] = self.device.type == "cuda"
+        if self.augment_probability is not None:
+            self.augment_probability.copy_(state["augment_probability"])
         self.steps = state["steps"]
         self.rng.restore(state["rng"], [self.seed, self.steps])
         self._build_steps()

@@ -96,8 +96,10 @@ class Recorder:
         self.sums, self.count = torch.zeros_like(self.sums), 0
         means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
         self.accuracy = round(accuracy, 4)
-        event = {"event": "losses", "images_seen": seen, **means}
-        self.append({**event, "accuracy": self.accuracy})
+        event = {"event": "losses", "images_seen": seen, **means, "accuracy": self.accuracy}
+        if (probability := self.gan.augment_probability) is not None:
+            event["augment_probability"] = round(float(probability), 4)
+        self.append(event)
         self.on_event(events.Metrics({**means, "images/s": self.speed}))
         return self.log_samples(seen)
 
