@@ -160,7 +160,7 @@ def test_a_row_says_why_a_training_failed_or_ended_early(tmp_path: Path) -> None
 
 
 def test_several_seeds_get_a_row_of_medians() -> None:
-    fids = {"a": [30.0, 10.0, 14.0], "b": [5.0], "c": [1.0, None]}
+    fids: dict[str, list[float | None]] = {"a": [30.0, 10.0, 14.0], "b": [5.0], "c": [1.0, None]}
     rows = [
         Row(name, str(seed), fid=fid, quick_fid=seed, note="" if fid else "failed: x")
         for name, values in fids.items()
