@@ -36,11 +36,11 @@ TEXTS = [key for key in KEYS if key.endswith((*CHOICES, "name", "init_from", "te
 POLICY = [key for key in KEYS if key.startswith("register.policy.")]
 FLOATS = [
     *("preprocess.holdout", "preprocess.max_rejected", "train.lr", "train.discriminator_lr"),
-    *("train.beta1", "train.beta2", "train.r1", "train.r2", *POLICY),
+    *("train.beta1", "train.beta2", "train.r1", "train.r2", "train.augment_target", *POLICY),
 ]
 MAY_BE_NONE = (
     *("preprocess.near_duplicates", "train.discriminator_lr", "train.patience", "train.init_from"),
-    "train.lr_decay_from",
+    *("train.lr_decay_from", "train.augment_target"),
 )
 
 
@@ -325,6 +325,11 @@ def test_the_committed_params_are_the_digits_preset() -> None:
             {"init_from": "models:/faces/Production"},
             "train.init_from is models:/faces/Production; valid: null, a folder, or models:/NAME/3",
         ),
+        (
+            {"spectral_norm": True, "architecture": "stylegan2"},
+            "train.spectral_norm is true; valid",
+        ),
+        ({"augment_target": 0.8}, "train.augment_target is 0.8; valid: null with augment []"),
         ({"augment": ["cutout", "cutout"]}, "train.augment is ['cutout', 'cutout']; valid: each"),
     ],
 )

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from facegan.train.augment import AUGMENTATIONS, augment
+from facegan.train.augment import ADAPTATION, AUGMENTATIONS, adapt, augment
 from facegan.train.rng import Rng
 
 SIDES = st.sampled_from([28, 32, 64])
@@ -124,3 +124,49 @@ def test_cutout_hides_a_square_of_half_the_side_clipped_to_the_image() -> None:
     assert rows.max() == columns.max() == 16
     # At least a quarter of the square is inside, because its centre is.
     assert rows.min() >= 8 and columns.min() >= 8
+
+
+@given(names, st.floats(0, 1))
+def test_each_image_is_augmented_with_the_given_probability(
+    chosen: list[str], probability: float
+) -> None:
+    before = images(64, 3, 28)
+    after = augment(before, chosen, seeded(0), torch.tensor(probability))
+    changed = (after != before).flatten(1).any(1).float().mean()
+    expected = 1 - (1 - probability) ** len(chosen)
+    assert abs(changed - expected) < 5 * (expected * (1 - expected) / 64) ** 0.5 + 0.05
+
+
+def test_affine_keeps_the_centre_and_rotates_and_zooms_within_the_documented_spread() -> None:
+    radius = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 33)] * 2, indexing="ij")).square()
+    before = radius.sum(0).sqrt().expand(400, 1, -1, -1)
+    after = AUGMENTATIONS["affine"](before, seeded(0))
+    assert after[:, 0, 16, 16].max() < 0.05
+    # The radius is not changed by rotations, and scaled by zooms.
+    octaves = (after[:, 0, 16, 24] / before[:, 0, 16, 24]).log2()
+    assert 0.17 < octaves.std() < 0.23 and octaves.mean().abs() < 0.04
+    ramp = torch.linspace(-1, 1, 33).expand(400, 1, 33, 33)
+    turned = AUGMENTATIONS["affine"](ramp, seeded(0))
+    slopes = (
+        turned[:, 0, 20, 16] - turned[:, 0, 12, 16],
+        turned[:, 0, 16, 20] - turned[:, 0, 16, 12],
+    )
+    degrees = torch.atan2(*slopes).rad2deg()
+    assert 9 < degrees.std() < 11 and degrees.mean().abs() < 2
+
+
+@pytest.mark.parametrize(("accuracy", "sign"), [(0.9, 1), (0.7, -1)])
+def test_the_probability_rises_above_the_target_accuracy_and_falls_below(
+    accuracy: float, sign: int
+) -> None:
+    probability = torch.tensor(0.5)
+    adapt(probability, torch.tensor(accuracy), 0.8, 5000)
+    assert float(probability) == pytest.approx(0.5 + sign * 5000 / ADAPTATION)
+
+
+def test_the_probability_stays_between_0_and_1() -> None:
+    for accuracy, end in ((1.0, 1.0), (0.0, 0.0)):
+        probability = torch.tensor(0.5)
+        for _ in range(3):
+            adapt(probability, torch.tensor(accuracy), 0.8, ADAPTATION // 2)
+        assert float(probability) == end

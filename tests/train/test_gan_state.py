@@ -29,6 +29,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"architecture": "residual", "loss": "bce", "r1": 0.5, "lazy_reg_interval": 2},
     {"architecture": "resnet", "loss": "relativistic", "r1": 0.1, "beta1": 0.0},
     {"hflip": True, "augment": ["brightness", "saturation", "contrast", "translation", "cutout"]},
+    {"architecture": "stylegan2", "r1": 0.1, "augment": ["affine"], "augment_target": 0.8},
+    {"architecture": "deep-resnet", "loss": "relativistic", "dtype": "bfloat16"},
 ]
 
 
