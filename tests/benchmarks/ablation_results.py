@@ -15,6 +15,7 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.tracking.record import read_record
 
+SAMPLE_METRICS = "precision", "recall", "memorised"
 CHECKPOINTS, METRICS, FAILURE, TIMES = "checkpoints", "metrics.json", "failed.txt", "times.jsonl"
 
 
@@ -114,15 +115,18 @@ def read_row(variant: str, seed: int, folder: Path) -> Row:
 
 def _scores(metrics: dict[str, Any]) -> dict[str, Any]:
     name = metrics["protocol"]["name"]
-    of = {metric: f"{metric}{name.removeprefix('fid')}" for metric in
-          ("precision", "recall", "memorised")}  # fmt: skip
     return {
         "fid": metrics[name],
         "spread": metrics[f"{name}_spread"],
-        **{metric: metrics.get(key) for metric, key in of.items()},
+        **{metric: _sample_metric(metrics, metric) for metric in SAMPLE_METRICS},
         "floor": metrics["floor"],
         "protocol": name,
     }
+
+
+def _sample_metric(metrics: dict[str, Any], metric: str) -> float | None:
+    """Its key has the number of samples, which can be lower than the FID's."""
+    return next((value for key, value in metrics.items() if key.startswith(metric)), None)
 
 
 def _ending(events: Sequence[dict[str, Any]]) -> str:
