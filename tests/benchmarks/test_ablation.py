@@ -256,9 +256,11 @@ def test_variants_are_trained_scored_and_continued(digits: Path, tmp_path: Path)
     assert "600 digits." in lines
     assert stdout.endswith("\n".join(lines) + "\n")
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| long", "| short", "| diverging"]
-    assert seconds <= Times.read(out / "long-0").total < seconds + 20
+    assert seconds <= Times.read(out / "long-0").total < seconds + 60
 
-    status, _, stderr = ablation(2 * seconds, "--only", "long", "short")
+    status, _, stderr = ablation(
+        Times.read(out / "long-0").total + seconds, "--only", "long", "short"
+    )
     assert status == 0, stderr
     second = scores_of(out / "long-0")
     # The first call's last score is between two intervals; a longer training has none there.
