@@ -21,7 +21,7 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.paths import require_file
 
-PRESETS = (*("digits", "mnist", "celeba32", "celeba64", "celeba64-gpu", "faces128", "dcgan-paper"),)
+PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 
@@ -180,7 +180,7 @@ class Params(_Section):
     register_: Annotated[Register, Field(alias="register")]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """Rejects duplicate keys, of which YAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -200,7 +200,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """
     require_file(path, "a params.yaml; write one with: facegan preset digits")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
     except FileNotFoundError:
         raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
     except OSError as error:

@@ -8,7 +8,7 @@ training exactly from its checkpoint.
 """
 
 import argparse
-import platform
+import math
 import signal
 import subprocess
 import sys
@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -25,6 +24,7 @@ import yaml
 from benchmarks import ablation_results as results
 from benchmarks.ablation_processes import Processes, Stopped
 from benchmarks.ablation_variants import SHARED, Ablation, Run, read_ablation
+from benchmarks.harness import machine
 from facegan.core import history
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("ablation: stopped; the same command continues", file=sys.stderr)
         return 1
     except FaceganError as error:
-        print("".join(f"ablation: {line}\n" for line in str(error).splitlines()), end="",
-              file=sys.stderr)  # fmt: skip
+        for line in str(error).splitlines():
+            print(f"ablation: {line}", file=sys.stderr)
         return 1
     _write_results(session, ablation)
     return int(any((session.folder(run) / results.FAILURE).exists() for run in runs))
@@ -94,25 +94,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
-    parser.add_argument("table", type=Path, help="YAML file in tests/benchmarks/ablations")
-    parser.add_argument("--data", type=Path, required=True, help="folder or archive of photographs")
-    parser.add_argument("--out", type=Path, required=True, help="folder for all that is written")
-    parser.add_argument("--seconds", type=_positive(float), required=True,
+    add = parser.add_argument
+    add("table", type=Path, help="YAML file in tests/benchmarks/ablations")
+    add("--data", type=Path, required=True, help="folder or archive of photographs")
+    add("--out", type=Path, required=True, help="folder for all that is written")
+    add("--seconds", type=_positive, required=True,
                         help="of each training, over all calls")  # fmt: skip
-    parser.add_argument("--jobs", type=_positive(int), default=1, help="trainings at once")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="variants to run")
-    parser.add_argument("--device", help="as FACEGAN_DEVICE: cpu, cuda")
+    add("--jobs", type=int, choices=range(1, 65), metavar="N", default=1, help="trainings at once")
+    add("--only", nargs="+", default=[], metavar="NAME", help="variants to run")
+    add("--device", help="as FACEGAN_DEVICE: cpu, cuda")
     return parser
 
 
-def _positive(kind: type[int] | type[float]):  # type: ignore[no-untyped-def]
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    return parse
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise ValueError
+    return value
 
 
 def _chosen(runs: list[Run], only: list[str]) -> list[Run]:
@@ -278,31 +275,24 @@ def _conditions(session: Session, ablation: Ablation, rows: list[results.Row]) -
     """What the table's figures depend on."""
     protocols = " and ".join(dict.fromkeys(row.protocol for row in rows if row.protocol))
     beside = f"{session.jobs} at once" if session.jobs > 1 else "one after the other"
+    changes = "".join(f", {key}: {value}" for key, value in ablation.changes.items())
     lines = [
         f"{ablation.conditions}.",
-        f"Preset `{ablation.preset}`; trainings of at most {session.seconds:g} s, {beside}.",
+        f"Preset `{ablation.preset}`{changes}.",
+        f"Trainings of at most {session.seconds:g} s, {beside}.",
         f"FID: {protocols or 'none'}, mean ± standard deviation over three sets of latents of the "
         "snapshot with the best quick FID; in a row of medians, ± is over seeds. images/s includes "
         "quick FIDs, minutes start-up as well.",
-        f"{_hardware(session.device)}; {_versions()}.",
+        f"{machine()}{_commit()}.",
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _hardware(device: str | None) -> str:
-    import torch  # preprocess's workers import this file
-
-    is_gpu = device is None or device.startswith("cuda")
-    gpu = f"{torch.cuda.get_device_name()}, " if is_gpu and torch.cuda.is_available() else ""
-    return f"{gpu}{cores()} cores, {platform.machine()}"
-
-
-def _versions() -> str:
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+def _commit() -> str:
+    """The commit of the code, and whether it was changed; empty without git."""
     commit = _git("rev-parse", "--short", "HEAD")
     modified = " with changes" if commit and _git("status", "--porcelain") else ""
-    own = f", facegan {commit}{modified}" if commit else ""
-    return f"Python {platform.python_version()}, {packages}{own}"
+    return f", facegan {commit}{modified}" if commit else ""
 
 
 def _git(*arguments: str) -> str:

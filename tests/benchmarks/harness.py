@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 from unittest import mock
 
 VERSIONS = ("mlflow", "numpy", "pillow", "sqlalchemy", "torch", "torchvision")
+MODULES = {"pillow": "PIL"}
 SHARED_FACES = Path(__file__).parents[3] / "shared" / "faces" / "celeba-10k.zip"
 
 
@@ -137,7 +138,8 @@ def machine() -> str:
 
     cpu = _processor().get("model name", platform.processor() or platform.machine())
     flags = " ".join(f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in cpu_flags())
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in VERSIONS)
+    found = (name for name in VERSIONS if util.find_spec(MODULES.get(name, name)))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in found)
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (
         f"{gpu}{os.cpu_count()} cores, {cpu} [{flags}], "

@@ -33,6 +33,7 @@ def table(folder: Path, **changes: Any) -> Path:
     content = {
         "preset": "digits",
         "conditions": "600 digits",
+        "changes": {},
         "seeds": [0],
         "variants": {"none": {}},
     }
@@ -48,12 +49,14 @@ def test_tables_in_the_tree_are_valid(path: Path) -> None:
 
 def test_a_variant_changes_the_preset_by_dotted_keys_with_every_seed(tmp_path: Path) -> None:
     variants = {"none": {}, "slow": {"train.lr": 0.0001, "evaluate.num_samples": 100}}
-    found = read_ablation(table(tmp_path, seeds=[3, 1], variants=variants))
+    path = table(tmp_path, changes={"train.r2": 0.5}, seeds=[3, 1], variants=variants)
+    found = read_ablation(path)
     assert [run.name for run in found.runs] == ["none-3", "none-1", "slow-3", "slow-1"]
     none, slow = found.runs[0].params, found.runs[3].params
     assert (none.seed, none.train.lr, none.evaluate.num_samples) == (3, 0.001, 2000)
     assert (slow.seed, slow.train.lr, slow.evaluate.num_samples) == (1, 0.0001, 100)
     assert slow.train.model_copy(update={"lr": 0.001}) == none.train
+    assert none.train.r2 == 0.5
 
 
 @pytest.mark.parametrize(
@@ -74,8 +77,10 @@ def test_a_variant_changes_the_preset_by_dotted_keys_with_every_seed(tmp_path: P
         ({"seeds": [1, 1]}, "seeds: [1, 1]: expected different numbers"),
         ({"seeds": ["x"]}, "none: seed: 'x'"),
         ({"conditions": "two\nlines"}, "conditions: expected one line"),
+        ({"changes": []}, "changes: expected a mapping"),
+        ({"changes": {"train.lrr": 1}}, "train.lrr: 1: unknown key; did you mean lr?"),
         ({"preset": "digit"}, "preset 'digit' does not exist"),
-        ({"more": 1}, "expected a mapping with the keys preset, conditions, seeds, variants"),
+        ({"more": 1}, "expected a mapping with the keys preset, conditions, changes, seeds"),
     ],
 )
 def test_an_unusable_table_is_refused_in_one_line(
