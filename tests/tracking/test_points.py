@@ -48,6 +48,14 @@ def test_mirroring_again_adds_only_new_points(client: MlflowClient, tmp_path: Pa
     require_expected(client, first.info.run_id)
 
 
+def test_the_probability_of_adaptive_augmentation_is_a_metric(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    adaptive = [{**losses(seen), "augment_probability": seen / 100} for seen in (10, 20)]
+    run = runs.mirror(client, write(tmp_path / "run", score(0), *adaptive), "faces")
+    assert points(client, run.info.run_id)["augment_probability"] == [(10, 0.1), (20, 0.2)]
+
+
 def test_the_same_training_at_another_time_or_by_a_colleague_doubles_nothing(
     client: MlflowClient, tmp_path: Path
 ) -> None:

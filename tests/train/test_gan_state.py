@@ -1,6 +1,7 @@
 """The training step."""
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from facegan.data.batches import Batches
 from facegan.data.dataset import load_images
 from facegan.models.sampling import generate, latents
 from facegan.params import Params
+from facegan.train.augment import ADAPTATION
 from facegan.train.cuda_graphs import CudaGraphed
 from facegan.train.gan_state import GANState
 from facegan.train.losses import gradient_penalty
@@ -92,6 +94,22 @@ def test_a_restored_state_continues_exactly(
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert torch.equal(one.train_step(batch), other.train_step(batch))
     assert all(map(torch.equal, weights(one), weights(other)))
+
+
+def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
+    gan: Callable[..., GANState], batch: Tensor
+) -> None:
+    options = {"augment": ["affine"], "augment_target": 0.51, "lr": 0.01}
+    one, other = gan(**options), gan(**options)
+    expected = 0.0
+    for _ in range(20):
+        accuracy = float(one.train_step(batch)[2])
+        expected += math.copysign(len(batch) / ADAPTATION, accuracy - 0.51)
+        expected = max(expected, 0.0)
+    assert expected > 0
+    assert float(one.augment_probability) == pytest.approx(expected, rel=1e-4)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert other.augment_probability == one.augment_probability
 
 
 def rates(gan: GANState) -> list[float]:

@@ -35,6 +35,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "architecture": "resnet", "loss": "relativistic", "lr": 0.0001, "r1": 0.5, "r2": 0.2,
         "lazy_reg_interval": 4,  # a low rate amplifies rounding less
     },
+    "deep-resnet": {"architecture": "deep-resnet", "loss": "relativistic", "lr": 0.0001},
+    "stylegan2": {
+        "architecture": "stylegan2", "loss": "bce", "lr": 0.0001, "r1": 0.5,
+        "augment": ["affine"], "augment_target": 0.6,
+    },
 }  # fmt: skip
 
 

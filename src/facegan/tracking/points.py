@@ -36,7 +36,8 @@ def _values(event: dict[str, Any], quick: str) -> dict[str, float]:
     match event["event"]:
         case "losses":
             losses = {f"loss/{name}": event[name] for name in ("discriminator", "generator")}
-            return {**losses, "accuracy": event["accuracy"]}
+            optional = {key: event[key] for key in ("augment_probability",) if key in event}
+            return {**losses, "accuracy": event["accuracy"], **optional}
         case "samples":
             return {"diversity": event["diversity"]}
         case "score":
