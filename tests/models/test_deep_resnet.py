@@ -18,5 +18,6 @@ def test_every_norm_of_dcgan_has_a_block_behind_its_activation(size: int, resolu
     assert [len(found) for found in blocks] == norms == [resolutions, resolutions - 1]
     for layers, found in zip((generator, discriminator), blocks, strict=True):
         for index in found:
-            assert isinstance(layers[index - 2], nn.BatchNorm2d)
-            assert layers[index].norm.num_features == layers[index - 2].num_features
+            block, norm = layers[index], layers[index - 2]
+            assert isinstance(block, Block) and isinstance(norm, nn.BatchNorm2d)
+            assert block.norm.num_features == norm.num_features

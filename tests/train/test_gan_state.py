@@ -107,6 +107,7 @@ def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
         expected += math.copysign(len(batch) / ADAPTATION, accuracy - 0.51)
         expected = max(expected, 0.0)
     assert expected > 0
+    assert one.augment_probability is not None
     assert float(one.augment_probability) == pytest.approx(expected, rel=1e-4)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert other.augment_probability == one.augment_probability
