@@ -23,7 +23,7 @@ CANDIDATE = Candidate(
 POLICY = make_params(register={"policy": {"min_progress": 0.2}}).register_.policy
 
 
-def judge(champion: dict[str, Any] | None = None, **changes: Any) -> Decision:
+def decided(champion: dict[str, Any] | None = None, **changes: Any) -> Decision:
     """Compare a candidate of FID 50 with a champion of FID 60, each with `changes`."""
     own = {name: value for name, value in changes.items() if hasattr(CANDIDATE, name)}
     scores = {name: value for name, value in changes.items() if name not in own}
@@ -37,7 +37,7 @@ def failed(decision: Decision) -> list[str]:
 
 
 def test_a_version_that_passes_every_rule_says_so_for_each() -> None:
-    decision = judge()
+    decision = decided()
     assert decision.passed
     assert [rule.name for rule in decision.rules] == [
         "scored", "sound", "original", "diverse", "better",
@@ -47,7 +47,7 @@ def test_a_version_that_passes_every_rule_says_so_for_each() -> None:
 
 
 def test_every_rule_states_the_numbers_that_it_rests_on() -> None:
-    assert [rule.explanation for rule in judge().rules] == [
+    assert [rule.explanation for rule in decided().rules] == [
         "scored as fid2k_x under protocol p1, for this generator",
         "50 is finite, below 900 before the first step; no collapse at 100 images seen",
         "memorised is 0.01; valid: at most 0.1 with 500 held-out images",
@@ -55,7 +55,7 @@ def test_every_rule_states_the_numbers_that_it_rests_on() -> None:
         "precision 0.6 is at least version 7's 0.6 - 0.1",
         "fid2k_x 50 beats version 7's 60",
     ]
-    assert all(rule.passed is True for rule in judge().rules)
+    assert all(rule.passed is True for rule in decided().rules)
 
 
 def test_without_a_champion_a_sound_version_passes() -> None:
@@ -86,7 +86,7 @@ def test_without_a_champion_a_sound_version_passes() -> None:
 def test_a_version_that_fails_a_rule_is_refused_with_its_numbers(
     changes: dict[str, Any], rule: str, explanation: str
 ) -> None:
-    decision = judge(**changes)
+    decision = decided(**changes)
     assert not decision.passed
     assert rule in failed(decision)
     assert explanation in decision.reason
@@ -95,36 +95,36 @@ def test_a_version_that_fails_a_rule_is_refused_with_its_numbers(
 def test_noise_of_a_few_steps_is_refused_unless_the_network_was_pretrained() -> None:
     """Up to 7,500 images, FIDs fell from 3983 to 3319 at most; samples were noise."""
     few_steps = {"fid": 3319.0, "untrained": 3983.0}
-    assert failed(judge({"fid": 9999.0}, **few_steps)) == ["sound"]
-    assert judge({"fid": 9999.0}, **few_steps, pretrained=True).passed
-    assert judge({"fid": 9999.0}, fid=3016.0, untrained=3983.0).passed
+    assert failed(decided({"fid": 9999.0}, **few_steps)) == ["sound"]
+    assert decided({"fid": 9999.0}, **few_steps, pretrained=True).passed
+    assert decided({"fid": 9999.0}, fid=3016.0, untrained=3983.0).passed
 
 
 def test_a_generator_that_copies_is_refused_whatever_its_fid() -> None:
-    assert failed(judge(fid=0.5, memorised=0.9)) == ["original"]
+    assert failed(decided(fid=0.5, memorised=0.9)) == ["original"]
 
 
 def test_a_limit_itself_is_valid() -> None:
-    assert judge(memorised=0.1).passed
-    assert judge(recall=0.5 - 0.1, precision=0.6 - 0.1).passed
-    assert judge(recall=0.5 - 0.1).rules[3].explanation.startswith("recall 0.4 is at least")
-    assert judge(images_seen=1).passed
+    assert decided(memorised=0.1).passed
+    assert decided(recall=0.5 - 0.1, precision=0.6 - 0.1).passed
+    assert decided(recall=0.5 - 0.1).rules[3].explanation.startswith("recall 0.4 is at least")
+    assert decided(images_seen=1).passed
 
 
 def test_what_was_not_counted_is_said() -> None:
     not_counted = Rule("original", True, "memorised samples were not counted")
-    assert judge(memorised=None).rules[2] == not_counted
+    assert decided(memorised=None).rules[2] == not_counted
     no_copies = (
         "fewer checks: no score for memorised, so nothing says whether it copies photographs"
     )
-    assert judge(memorised=None).notes == judge(held_out=0).notes == (no_copies,)
-    assert judge(recall=None).notes == ("fewer checks: no precision and recall",)
+    assert decided(memorised=None).notes == decided(held_out=0).notes == (no_copies,)
+    assert decided(recall=None).notes == ("fewer checks: no precision and recall",)
 
 
 def test_each_rule_says_yes_or_no() -> None:
-    assert judge(images_seen=0).reason == "the best snapshot is the network before the first step"
+    assert decided(images_seen=0).reason == "the best snapshot is the network before the first step"
     for fid in (59.9, 70.0):  # not distinguishable, and worse
-        assert judge(fid=fid).rules[-1].passed is False
+        assert decided(fid=fid).rules[-1].passed is False
 
 
 def test_an_fid_that_is_no_lower_is_not_better_whatever_the_policy() -> None:
@@ -146,15 +146,15 @@ def test_an_fid_that_is_no_lower_is_not_better_whatever_the_policy() -> None:
 def test_a_generator_is_better_than_the_untrained_one_by_more_than_noise(
     variance: float, untrained: float, passes: bool
 ) -> None:
-    decision = judge(untrained=untrained, untrained_variance=variance, pretrained=True)
+    decision = decided(untrained=untrained, untrained_variance=variance, pretrained=True)
     assert failed(decision) == ([] if passes else ["sound"])
 
 
 def test_the_least_of_precision_and_recall_decides() -> None:
     for changes in ({"recall": 0.3}, {"precision": 0.3}, {"recall": None, "precision": 0.3}):
-        assert failed(judge(**changes)) == ["diverse"]
-    assert failed(judge({"precision": None}, recall=0.3)) == ["diverse"]
-    explained = judge(recall=None).rules[3].explanation
+        assert failed(decided(**changes)) == ["diverse"]
+    assert failed(decided({"precision": None}, recall=0.3)) == ["diverse"]
+    explained = decided(recall=None).rules[3].explanation
     assert explained.startswith("recall was not computed; precision 0.6 is at least")
 
 
@@ -163,21 +163,21 @@ def test_honest_generators_exceed_the_limit_of_memorised_samples_once_in_a_thous
     held_out: int, limit: float
 ) -> None:
     # By the smallest of m uniform numbers, 1 - (1 - limit)^m = 0.999.
-    assert judge(held_out=held_out, memorised=limit - 1e-4).passed
-    assert failed(judge(held_out=held_out, memorised=limit + 1e-4)) == ["original"]
+    assert decided(held_out=held_out, memorised=limit - 1e-4).passed
+    assert failed(decided(held_out=held_out, memorised=limit + 1e-4)) == ["original"]
 
 
 def test_without_held_out_images_the_policys_limit_holds() -> None:
-    assert judge(held_out=0, memorised=0.1).passed
-    assert failed(judge(held_out=0, memorised=0.11)) == ["original"]
+    assert decided(held_out=0, memorised=0.1).passed
+    assert failed(decided(held_out=0, memorised=0.11)) == ["original"]
 
 
 @pytest.mark.parametrize(("held_out", "memorised"), [(5, 0.5), (20, 0.25), (60, 0.1)])
 def test_few_held_out_images_explain_memorised_samples_but_not_copies(
     held_out: int, memorised: float
 ) -> None:
-    assert judge(held_out=held_out, memorised=memorised).passed
-    assert failed(judge(held_out=held_out, memorised=1.0)) == ["original"]
+    assert decided(held_out=held_out, memorised=memorised).passed
+    assert failed(decided(held_out=held_out, memorised=1.0)) == ["original"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     spreads: tuple[float, float], fid: float, passes: bool
 ) -> None:
     ours, theirs = spreads
-    assert judge({"spread": theirs}, fid=fid, spread=ours).passed == passes
+    assert decided({"spread": theirs}, fid=fid, spread=ours).passed == passes
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     ],
 )
 def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], note: str) -> None:
-    decision = judge(**changes)
+    decision = decided(**changes)
     assert decision.passed and note in decision.reason
 
 

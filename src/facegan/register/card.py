@@ -6,8 +6,8 @@ from typing import Any
 from facegan.core.history import NAME, read_history
 
 CARD, SAMPLES = "card.md", "samples.png"  # attached to the version
-# Parameters of the recipe that name a training best; the run has all of them.
-RECIPE = ("architecture", "loss", "lr", "batch_size", "epochs", "base_channels", "augment")
+# Parameters that name a training best; the run has all of them.
+HYPERPARAMETERS = ("architecture", "loss", "lr", "batch_size", "epochs", "base_channels", "augment")
 
 
 def text(name: str, terms: str, content: dict[str, Any], trained: Path) -> str:
@@ -20,7 +20,9 @@ def text(name: str, terms: str, content: dict[str, Any], trained: Path) -> str:
     """
     start, protocol = read_history(trained / NAME)[0], content["protocol"]
     size, _, channels = protocol["shape"]
-    recipe = ", ".join(f"{k} {v}" for k, v in start["train"].items() if k in RECIPE)
+    hyperparameters = ", ".join(
+        f"{k} {v}" for k, v in start["train"].items() if k in HYPERPARAMETERS
+    )
     return f"""# {name}
 
 **Generates** {size}x{size} {"grey" if channels == 1 else "RGB"} images like the photographs that \
@@ -29,7 +31,7 @@ it was trained on, from standard normal latents.
 **Data**: {start["images"]:,} images (sha256 {protocol["data"][:12]}); \
 {protocol.get("preprocessing", "preprocessing not recorded")}. Terms: {terms}.
 
-**Recipe**: {recipe or "see the run's parameters"}; seed {start["seed"]}, \
+**Hyperparameters**: {hyperparameters or "see the run's parameters"}; seed {start["seed"]}, \
 {content["images_seen"]:,} images seen.
 
 **Scores** under protocol {protocol["id"]}:

@@ -122,7 +122,9 @@ def approve(client: MlflowClient, name: str, number: int) -> list[str]:
     reason = decision.partition(": ")[2].partition("; approve: ")[0]
     who = f"{roles.user()} (approved)"
     roles.promote(client, found, number, "gate", reason, who)
-    roles.verdict(client, version, f"{registry.CHAMPION}: {reason}; approved by {roles.user()}")
+    roles.record_decision(
+        client, version, f"{registry.CHAMPION}: {reason}; approved by {roles.user()}"
+    )
     lines = roles.converge(client, name, number)
     history.write(client, registry.read(client, name))
     return lines

@@ -60,7 +60,7 @@ class Trial:
     def name(self) -> str:
         return self.settings.name
 
-    def judge(self, champion: Version | None, keep: bool) -> Decision:
+    def compare(self, champion: Version | None, keep: bool) -> Decision:
         """Compare with the champion.
 
         Args:
@@ -117,7 +117,7 @@ def run(trial: Trial, number: int) -> None:
         before = registry.read(client, name)
         if before.champion is not None and before.champion.number == number:
             return  # another process promoted it, or a person
-        decision = trial.judge(before.champion, keep=True)
+        decision = trial.compare(before.champion, keep=True)
         now = registry.read(client, name)
         if now.champion != before.champion and _number(now) != _number(before):
             continue
@@ -183,7 +183,7 @@ def _record(
     if run_of(client, version) is not None:
         client.log_text(version.run, text, f"gate/version-{number}.json")
     _describe(trial, number, "\n".join([f"{role}: {reason}", "", *rules, "", trial.card]))
-    roles.verdict(client, version, f"{role}: {reason}")
+    roles.record_decision(client, version, f"{role}: {reason}")
 
 
 def _describe(trial: Trial, number: int, text: str) -> None:

@@ -164,7 +164,7 @@ def _move_stages(client: MlflowClient, registry: Registry, reign: Promotion) -> 
         elif not is_champion and version.stage == PRODUCTION:
             lines.append(_transition(client, version, ARCHIVED))
         if is_champion and GATE not in version.tags:  # killed before it was written
-            verdict(client, version, f"{CHAMPION}: {reign.why}")
+            record_decision(client, version, f"{CHAMPION}: {reign.why}")
             lines.append(f"version {version.number}: tag {GATE}")
         by_hand = f"{reign.when}: {reign.why}" if is_champion and reign.by == "person" else None
         if version.tags.get(BY_HAND) != by_hand:
@@ -213,5 +213,5 @@ def challenge(client: MlflowClient, name: str, number: int) -> None:
     converge(client, name)  # one of them may have become champion meanwhile
 
 
-def verdict(client: MlflowClient, version: Version, text: str) -> None:
+def record_decision(client: MlflowClient, version: Version, text: str) -> None:
     insist(client.set_model_version_tag, version.name, str(version.number), GATE, text)

@@ -119,7 +119,7 @@ def preview(
         if existing and promotion.is_decided(existing[0]):
             version = existing[0]
             return [f"registered as version {version.number}, {version.tags[GATE]}"]
-        decision = trial.judge(found.champion, keep=False)
+        decision = trial.compare(found.champion, keep=False)
     manual = settings.approval == "manual" and "; it would wait for approval"
     verb = "would be champion" if decision.passed else "would be challenger"
     return [*promotion.explain(decision), f"{settings.name}: {verb}{manual or ''}"]

@@ -36,11 +36,11 @@ def text(run: Run, scores: dict[str, Any]) -> str:
             if key.startswith(word) and isinstance(value, int | float):
                 rows.append((key, value, meaning))
     table = "\n".join(f"| {key} | {value:.4g} | {meaning} |" for key, value, meaning in rows)
-    caution = protocol["comparability_note"]
+    comparability = protocol["comparability_note"]
     return (
         f"{HEAD}\n\n"
         f"Best snapshot at {scores['images_seen']:,} images seen"
-        f"{f'; the scores are {caution}' if caution else ''}.\n\n"
+        f"{f'; the scores are {comparability}' if comparability else ''}.\n\n"
         f"| score | value | meaning |\n|---|---|---|\n{table}\n\n"
         "```python\nimport mlflow, numpy\n\n"
         f'generator = mlflow.pyfunc.load_model("runs:/{run.info.run_id}/generator")\n'
