@@ -283,3 +283,18 @@ def test_the_registered_version_of_a_generator_is_found(two: Two) -> None:
     found = stage.find_registered(NAME, sha256)
     assert found is not None and (found.version, found.stage) == (2, "Staging")
     assert stage.find_registered(NAME, "0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("of_version", "aliases", "expected"),
+    [
+        ("Production", ("champion",), "Production, @champion"),
+        ("None", ("champion",), "@champion"),  # another process has moved the alias alone so far
+        ("Archived", (), "Archived"),
+        ("None", (), "no stage"),
+    ],
+)
+def test_roles_name_stage_and_aliases_that_a_version_has(
+    of_version: str, aliases: tuple[str, ...], expected: str
+) -> None:
+    assert stage.Registered("faces", 1, "run", of_version, aliases, "", "").roles == expected

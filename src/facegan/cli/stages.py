@@ -274,8 +274,7 @@ def register(
     result = stage.register(trained, metrics, official, settings, _device)
     for message in result.messages:
         typer.echo(f"register: {message}", err=True)
-    aliases = "".join(f", @{alias}" for alias in result.aliases)
-    typer.echo(f"{result.name} version {result.version}: {result.stage}{aliases} ({result.reason})")
+    typer.echo(f"{result.name} version {result.version}: {result.roles} ({result.reason})")
 
 
 def _device() -> "torch.device":

@@ -53,6 +53,12 @@ class Registered:
     champion: str
     messages: tuple[str, ...] = ()
 
+    @property
+    def roles(self) -> str:
+        """Stage and aliases: `Production, @champion`. No stage while another process moves it."""
+        stage = [] if self.stage == "None" else [self.stage]
+        return ", ".join([*stage, *(f"@{alias}" for alias in self.aliases)]) or "no stage"
+
 
 def register(
     trained: Path,

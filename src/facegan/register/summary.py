@@ -38,8 +38,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     if version is None:
         rows.append(("registered", "not yet; run: dvc repro --single-item --force register"))
     else:
-        alias = "".join(f", @{alias}" for alias in version.aliases)
-        rows.append(("registered", f"{name} version {version.version}, {version.stage}{alias}"))
+        rows.append(("registered", f"{name} version {version.version}, {version.roles}"))
         rows += [("gate", version.reason), ("champion", version.champion), ("run", version.run)]
     pictures = (evaluation / "samples.png", trained / "evolution.gif", trained / "samples")
     rows.append(("pictures", "  ".join(map(str, pictures))))
