@@ -216,6 +216,11 @@ def require(client: MlflowClient, name: str, number: int) -> tuple[Registry, Ver
     """
     registry = read(client, name)
     if number not in registry.versions:
-        found = ", ".join(map(str, list(registry.versions)[-10:])) or "none"
-        raise FaceganError(f"{name} has no version {number}; the last ones: {found}")
+        raise FaceganError(no_version(registry, number))
     return registry, registry.versions[number]
+
+
+def no_version(registry: Registry, number: int) -> str:
+    """The message that a version does not exist, with those that do."""
+    found = ", ".join(map(str, list(registry.versions)[-10:])) or "none"
+    return f"{registry.name} has no version {number}; the last ones: {found}"

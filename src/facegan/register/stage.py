@@ -96,7 +96,8 @@ def register(
             files.require_intact(existing[0], trained)
         else:
             own = _create(trained, metrics, content, settings, run)
-        number = _one_version(client, name, sha256, own)
+        is_new = own is not None or len(existing) > 1
+        number = _one_version(client, name, sha256, own) if is_new else existing[0].number
         found, version = registry.require(client, name, number)
         own_model = version.model if version.run == run.info.run_id else None
         runs.log_scores(client, run, content, own_model)
@@ -104,7 +105,8 @@ def register(
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)
             promotion.run(trial, number)
-        return describe(registry.read(client, name), number, messages)
+            found = registry.read(client, name)
+        return describe(found, number, messages)
 
 
 def preview(

@@ -1,6 +1,7 @@
 """Loads generators from MLflow's registry."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,8 @@ from tempfile import TemporaryDirectory
 import mlflow
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
@@ -18,6 +21,9 @@ from facegan.register.files import NETWORKS
 from facegan.register.registry import Version
 from facegan.register.scores import WEIGHTS
 from facegan.tracking import connection
+
+# An alias that does not exist is an invalid value to MLflow.
+ABSENT = tuple(map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)))
 
 
 def load(uri: str, device: torch.device) -> Generator:
@@ -46,24 +52,42 @@ def resolve(client: MlflowClient, uri: str) -> Version:
         valid = "models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME/latest, models:/NAME@ALIAS"
         raise FaceganError(f"{uri}: not a model URI; valid: {valid}")
     name, stage, alias = match.group("name", "stage", "alias")
+    try:
+        if alias:
+            return Version.of(client.get_model_version_by_alias(name, alias))
+        if stage.isdecimal():
+            return Version.of(client.get_model_version(name, stage))
+        if version := _latest(client, name, stage):
+            return version
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+    raise FaceganError(_absent(client, uri, name, stage, alias))
+
+
+def _latest(client: MlflowClient, name: str, stage: str) -> Version | None:
+    """The last version in a stage; with stage `latest`, of all."""
+    if stage.lower() == "latest":
+        order = ["version_number DESC"]
+        found = client.search_model_versions(f"name = '{name}'", 1, order)
+    else:
+        with warnings.catch_warnings():  # stages are deprecated, and what people use
+            warnings.simplefilter("ignore", FutureWarning)
+            found = client.get_latest_versions(name, [stage])
+    return Version.of(found[0]) if found else None
+
+
+def _absent(client: MlflowClient, uri: str, name: str, stage: str, alias: str) -> str:
+    """Why a URI leads to no version, and what would."""
     found = registry.read(client, name)
     if not found.versions:
-        raise FaceganError(f"{uri}: not found; no version of {name} is registered")
+        return f"{uri}: not found; no version of {name} is registered"
     if alias:
-        if (number := found.aliases.get(alias)) is None:
-            known = ", ".join(sorted(found.aliases)) or "none"
-            raise FaceganError(f"{uri}: {name} has no alias {alias}; it has: {known}")
-        return found.versions[number]
+        known = ", ".join(sorted(found.aliases)) or "none"
+        return f"{uri}: {name} has no alias {alias}; it has: {known}"
     if stage.isdecimal():
-        return registry.require(client, name, int(stage))[1]
-    staged = [
-        version
-        for version in found.versions.values()
-        if stage.lower() in ("latest", version.stage.lower())
-    ]
-    if not staged:
-        raise FaceganError(f"{uri}: no version of {name} is in stage {stage}")
-    return staged[-1]
+        return registry.no_version(found, int(stage))
+    return f"{uri}: no version of {name} is in stage {stage}"
 
 
 def load_version(version: Version, folder: Path, device: torch.device) -> Generator:
