@@ -21,6 +21,8 @@ MANIFEST = "source.json"
 REPOSITORY_NAMES = frozenset(
     (".bzr", ".dvc", ".dvcignore", ".git", ".hg", ".jj", ".svn", "CVS", "_darcs")
 )
+# Statuses of inputs that are no photographs, and stop nothing.
+OTHERS = ("not-an-image", "video", "machine-made")
 REPOSITORY = "repository"  # the status of a file or folder with such a name
 # Written by file managers and network drives into folders that they show. `.dvcignore` has the
 # same patterns, so that DVC sees no change either.

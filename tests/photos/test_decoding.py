@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facegan.core.errors import FaceganError
+from facegan.photos.decoding import MAX_PIXELS, Decoded, decode
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess.decoding import MAX_PIXELS, Decoded, decode
 from samples import encoded, natural, noise, png, png_chunk, turned
 from tiffs import EXTRA, SHORT, tiff
 
@@ -326,9 +326,9 @@ def test_a_png_of_60000x60000_pixels_is_never_inflated() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
 def test_the_size_limit_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("L", (40, 50)), kind)
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 2000)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 2000)
     assert array(content).shape == (50, 40, 3)
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 1999)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 1999)
     assert status(content) == "bomb"
     assert MAX_PIXELS == 2**28
 
@@ -389,7 +389,7 @@ def test_photographs_of_200_megapixels_are_decoded_at_a_reduced_scale() -> None:
 
 
 def test_the_limit_of_pixels_is_of_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 400)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 400)
     content = encoded(Image.new("L", (80, 80)), "JPEG")
     assert decoded(content, shrink=lambda width, height: 0.2).image.size == (20, 20)
     assert status(content) == "bomb"

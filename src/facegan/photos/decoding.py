@@ -10,9 +10,8 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from facegan.core.errors import FaceganError
-from facegan.photos import formats
+from facegan.photos import colour, formats, png_metadata, tiffs
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess import colour, png_metadata, tiffs
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 # Pixels that are decoded, which take 4 bytes each: 1 GiB. A JPEG at a reduced scale has fewer than
