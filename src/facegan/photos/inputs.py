@@ -1,5 +1,6 @@
 """Inputs, and where they are: a local folder or a bucket."""
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -160,6 +161,21 @@ def repository_of(path: str) -> str | None:
     ends = (n for n, part in enumerate(parts, start=1) if part in REPOSITORY_NAMES)
     end = next(ends, None)
     return None if end is None else "/".join(parts[:end])
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A local file: an archive, an IDX file or an image."""
+
+    path: Path
+
+    def files(self) -> Iterator[tuple[str, str | None]]:
+        yield self.path.name, None
+
+    def open(self, file: str) -> BinaryIO:
+        if file != self.path.name:
+            raise FileNotFoundError(errno.ENOENT, "not found", file)
+        return self.path.open("rb")
 
 
 @dataclass(frozen=True)
