@@ -155,6 +155,22 @@ def test_compositing_equals_pillows() -> None:
     assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_without_a_background_transparent_pixels_are_refused_and_opaque_ones_are_not(
+    mode: str, kind: str, channels: int
+) -> None:
+    image, options = PICTURE.convert(mode), {"lossless": True} if kind == "WEBP" else {}
+    opaque = encoded(image, kind, **options)
+    expected = array(opaque, channels, background=255)
+    assert np.array_equal(array(opaque, channels, background=None), expected)
+    alpha = image.getchannel("A")
+    alpha.putpixel((5, 6), 254)
+    image.putalpha(alpha)
+    with pytest.raises(Unusable, match="transparent"):
+        decoded(encoded(image, kind, **options), channels, background=None)
+
+
 def test_a_transparent_palette_is_composited_over_the_background() -> None:
     rows = (b"\0" + bytes([0, 1, 2, 3] * 5)) * 20
     palette = png_chunk(b"PLTE", bytes([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9]))

@@ -51,7 +51,9 @@ def stage_arguments(stage: str) -> list[str]:
     except FileNotFoundError:
         found = None
     if found is None:
-        raise FaceganError(f"{path}: no command of the stage {stage}")
+        raise FaceganError(
+            f"{path}: no command of the stage {stage}; run in a project, or name the file by option"
+        )
     return [os.path.relpath(path.parent / word) for word in shlex.split(found[1])]
 
 

@@ -78,8 +78,9 @@ def evaluate(
     if group.rank > 0:
         return
     others, memorisation = companions(statistics, sample, count)
-    for metric, reason in others["omitted"].items():
-        on_event(Message(f"no score for {metric}: {reason}"))
+    missing = [f"no score for {metric}: {why}" for metric, why in others["omitted"].items()]
+    for text in [*missing, *others["warnings"]]:
+        scorer.on_event(Message(text))
     content = {
         **fids,
         **others,
