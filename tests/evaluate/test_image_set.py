@@ -211,3 +211,25 @@ def test_progress_is_in_inputs(tmp_path: Path) -> None:
     read_images(str(fill(tmp_path, pictures(9) | {"a.txt": b"x"})), SHAPES[3], events.append)
     done = [(event.done, event.total) for event in events if isinstance(event, Progress)]
     assert done == [(number, 10) for number in range(1, 11)]
+
+
+@pytest.mark.usefixtures("proxy")
+def test_images_in_a_bucket_are_those_of_the_folder(buckets: Path, tmp_path: Path) -> None:
+    files = pictures(9)
+    fill(
+        buckets / "samples",
+        {"run/a.zip": zipped(files), **{f"png/{k}": v for k, v in files.items()}},
+    )
+    expected = read(fill(tmp_path, files)).sha256
+    for address in ("s3://samples/png", "s3://samples/run", "s3://samples/run/a.zip"):
+        assert read_images(address, SHAPES[3]).sha256 == expected
+
+
+def test_of_several_processes_one_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    fill(tmp_path, pictures(8))
+    for rank, count in (("0", 8), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        events: list[Any] = []
+        read_images(str(tmp_path), SHAPES[3], events.append)
+        assert len(events) == count

@@ -19,6 +19,7 @@ from facegan.params import MIN_IMAGES
 from facegan.photos import discovery, formats
 from facegan.photos.decoding import decode
 from facegan.photos.inputs import OTHERS, Input, Root, SingleFile, Unusable, open_root, shown
+from facegan.runtime.distributed import is_main_process
 
 # Images that cannot be scored, after which no more are read; each has its message.
 MAX_UNUSABLE = 10
@@ -53,6 +54,8 @@ def read_images(address: str, shape: Sequence[int], on_event: OnEvent = silent) 
         FaceganError: if an image cannot be read, or has another shape or transparent pixels; if all
             are grey and C is 3; if there are fewer than MIN_IMAGES.
     """
+    if not is_main_process():
+        on_event = silent  # all processes read the same
     root = _open(address)
     reader = _Packing(address, shape, on_event)
     total, digest = discovery.count(root), hashlib.sha256()
