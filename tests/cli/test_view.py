@@ -135,14 +135,14 @@ def project(dataset: Path, references: tuple[Path, Path], tmp_path: Path) -> Pat
     images = load_images(dataset).numpy()[:40, ..., 0]
     files = {f"{n:02d}.png": encoded(Image.fromarray(image)) for n, image in enumerate(images)}
     fill(tmp_path, {"faces.zip": zipped(files)})
-    fill(tmp_path / "faces [1]", files)
+    fill(tmp_path / "faces [b]", files)
     return tmp_path
 
 
 def test_score_shows_a_table(project: Path) -> None:
-    result = invoke("score", "faces [1]", cwd=project)
+    result = invoke("score", "faces [b]", cwd=project)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("faces [1]")
+    assert result.stdout.startswith("faces [b]")
     for text in ("fid40_efficientnet-lite0-32", "40 images against 600 real images", "recall"):
         assert text in result.stdout
     assert result.stderr.splitlines() == ["read: 40/40", "score: 40/40"]
@@ -159,8 +159,8 @@ def test_score_prints_json_like_metrics_json(project: Path) -> None:
 
 
 def test_warnings_about_scores_in_json_are_on_stderr_too(project: Path) -> None:
-    (project / "faces [1]/a.txt").write_text("x")
-    result = invoke("score", "faces [1]", "--json", cwd=project)
+    (project / "faces [b]/a.txt").write_text("x")
+    result = invoke("score", "faces [b]", "--json", cwd=project)
     assert json.loads(result.stdout)["warnings"] == ["passed over: 1 not-an-image"]
     assert "score: passed over: 1 not-an-image" in result.stderr.splitlines()
 
@@ -173,13 +173,13 @@ def test_score_takes_another_reference(project: Path, tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_scored_is_an_error(project: Path) -> None:
-    (project / "faces [1]/07.png").write_bytes(b"")
-    result = invoke("score", "faces [1]", cwd=project)
+    (project / "faces [b]/07.png").write_bytes(b"")
+    result = invoke("score", "faces [b]", cwd=project)
     assert (result.returncode, result.stdout) == (1, "")
     lines = [line for line in result.stderr.splitlines() if not line.startswith("read: 40")]
     assert lines[0] == "read: 07.png: unreadable"
     (line,) = lines[1:]
-    assert line.startswith("facegan: faces [1]: 1 of 40 images cannot be scored; valid")
+    assert line.startswith("facegan: faces [b]: 1 of 40 images cannot be scored; valid")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "s3://"])

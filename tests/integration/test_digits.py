@@ -36,7 +36,9 @@ def test_fid_is_at_most_a_fifth_of_the_untrained_generators() -> None:
 
 def test_training_digits_in_place_of_generated_ones_are_warned_about() -> None:
     statistics = Statistics.load(ARTIFACTS / "reference" / "official.safetensors")
-    found = heldout_metrics(statistics, statistics.subset[:2000])
+    # At random, because the first ones fill some of the compared groups alone.
+    chosen = torch.randperm(len(statistics.subset), generator=torch.Generator().manual_seed(0))
+    found = heldout_metrics(statistics, statistics.subset[chosen[:2000]])
     print("training digits as samples:", found.scores)  # in docs/scores.md
     assert len(found.warnings) == 1
     scores = json.loads((ARTIFACTS / "metrics.json").read_text())
