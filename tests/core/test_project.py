@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from facegan.core.project import in_project, project_root
+from facegan.core.errors import FaceganError
+from facegan.core.project import in_project, project_root, stage_arguments
 
 
 @pytest.fixture
@@ -63,3 +64,26 @@ def test_relative_paths_in_the_copy_are_relative_to_the_original(
     assert in_project(Path("a/b")) == project / "a/b"
     assert in_project(Path("../../a")) == project.parent.parent / "a"
     assert in_project(Path("/a")) == Path("/a")
+
+
+@pytest.mark.parametrize("below", [".", "notebooks"])
+def test_the_arguments_of_a_stage_are_paths_from_here(
+    project: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    text = "stages:\n  train:\n    cmd: facegan train a/b 'c d'\n  train-b:\n    cmd: x\n"
+    (project / "dvc.yaml").write_text(text)
+    monkeypatch.chdir(project / below)
+    found = [Path(argument).resolve() for argument in stage_arguments("train")]
+    assert found == [project / "a/b", project / "c d"]
+    with pytest.raises(FaceganError, match="no command of the stage score"):
+        stage_arguments("score")
+
+
+def test_a_missing_dvc_yaml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FaceganError, match=r"dvc\.yaml: no command of the stage train"):
+        stage_arguments("train")
+
+
+def test_the_last_argument_of_this_projects_reference_stage_are_the_official_statistics() -> None:
+    assert Path(stage_arguments("reference")[-1]).name == "official.safetensors"

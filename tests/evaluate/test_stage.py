@@ -142,7 +142,43 @@ def test_scores_of_images_state_their_standard_error(evaluated: Evaluate) -> Non
         assert content[f"{metric}20_efficientnet-lite0-32_stderr"] >= 1 / 20
     # The 20 stored held-out images.
     assert content["memorised20_efficientnet-lite0-32_expected"] == pytest.approx(1 / 21, abs=1e-6)
-    assert content["omitted"] == {}
+    assert content["omitted"].keys() == {"fid_heldout"}  # needs 100 training images
+
+
+@pytest.fixture(scope="module")
+def official(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Statistics with the features of 300 training images and all held-out ones."""
+    folder, params = tmp_path_factory.mktemp("reference"), make_params(reference={"subset": 300})
+    path = folder / "official.safetensors"
+    reference(dataset, folder / "quick", path, params.reference, torch.device("cpu"))
+    return path
+
+
+def test_the_fid_against_held_out_photographs_stands_beside_that_against_training_ones(
+    evaluated: Evaluate, official: Path
+) -> None:
+    content = evaluated(official=official)
+    held_out = len(Statistics.load(official).holdout)
+    assert content["heldout_metrics"] == {
+        "images": 40, "photographs": held_out, "groups": [300 // held_out, 1]
+    }  # fmt: skip
+    for name in ("heldout", "train", "heldout_floor", "gap_stderr"):
+        assert content[f"{FID}_{name}"] > 0
+    gap = content[f"{FID}_heldout"] - content[f"{FID}_train"]
+    assert content[f"{FID}_gap"] == pytest.approx(gap, abs=2e-4)
+    assert content["omitted"] == {} and content["warnings"] == []
+
+
+def test_overfitting_is_a_warning_in_the_metrics_and_on_the_terminal(
+    evaluated: Evaluate, official: Path, tmp_path: Path
+) -> None:
+    statistics = Statistics.load(official)
+    far = replace(statistics, holdout=statistics.holdout + 100)
+    far.save(tmp_path / "far")
+    events: list[Any] = []
+    (warning,) = evaluated(official=tmp_path / "far", on_event=events.append)["warnings"]
+    assert "overfits its training photographs" in warning
+    assert Message(warning) in events
 
 
 def test_scores_from_too_few_images_are_left_out_with_the_reason(
@@ -156,7 +192,9 @@ def test_scores_from_too_few_images_are_left_out_with_the_reason(
     reason = "19 images on each side; at least 20 are needed"
     memorised = "5 held-out images; at least 20 are needed"
     names = ("kid", "precision", "recall")
-    assert content["omitted"] == dict.fromkeys(names, reason) | {"memorised": memorised}
+    assert content["omitted"] == dict.fromkeys(names, reason) | dict.fromkeys(
+        ("memorised", "fid_heldout"), memorised
+    )
     assert not any(key.startswith((*names, "memorised")) for key in content)
     texts = [event.text for event in events if isinstance(event, Message)]
     assert f"no score for memorised: {memorised}" in texts
@@ -277,7 +315,9 @@ def test_without_held_out_images_there_is_no_memorisation_score(
     reference(tmp_path / "dataset", quick, official, small.reference, device)
     content = evaluated(dataset=tmp_path / "dataset", official=official)
     assert not any(name.startswith("memorised") for name in content)
-    assert content["omitted"] == {"memorised": "0 held-out images; at least 20 are needed"}
+    assert content["omitted"] == dict.fromkeys(
+        ("memorised", "fid_heldout"), "0 held-out images; at least 20 are needed"
+    )
     assert (tmp_path / "evaluation" / "nearest.png").exists()
 
 
@@ -348,7 +388,7 @@ def test_fewer_images_than_features_cause_a_warning_with_both_numbers(evaluated:
     evaluated(params=FEW, on_event=events.append)
     texts = {event.text for event in events if isinstance(event, Message)}
     assert any("20 generated images for 24 features" in text for text in texts)
-    assert len(texts) == 1
+    assert len(texts) == 2  # and that there is no score for fid_heldout
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.svm import SVC
 
+from facegan.evaluate.heldout import heldout_metrics
+from facegan.features.frechet import Statistics
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
 from facegan.params import load_params
@@ -30,6 +32,17 @@ pytestmark = [
 def test_fid_is_at_most_a_fifth_of_the_untrained_generators() -> None:
     scores = json.loads((ARTIFACTS / "metrics.json").read_text())
     assert scores["floor"] < scores[scores["protocol"]["name"]] < scores["untrained"] / 5
+
+
+def test_training_digits_in_place_of_generated_ones_are_warned_about() -> None:
+    statistics = Statistics.load(ARTIFACTS / "reference" / "official.safetensors")
+    # At random, because the first ones fill some of the compared groups alone.
+    chosen = torch.randperm(len(statistics.subset), generator=torch.Generator().manual_seed(0))
+    found = heldout_metrics(statistics, statistics.subset[chosen[:2000]])
+    print("training digits as samples:", found.scores)  # in docs/scores.md
+    assert len(found.warnings) == 1
+    scores = json.loads((ARTIFACTS / "metrics.json").read_text())
+    assert not any("overfits" in warning for warning in scores["warnings"])
 
 
 def test_a_classifier_finds_all_ten_digits(device: torch.device) -> None:

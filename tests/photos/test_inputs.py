@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.core.errors import FaceganError
-from facegan.photos.inputs import CLUTTER, MANIFEST, REPOSITORY_NAMES, Folder, safe_name, shown
+from facegan.photos.inputs import (
+    CLUTTER,
+    MANIFEST,
+    REPOSITORY_NAMES,
+    Folder,
+    SingleFile,
+    safe_name,
+    shown,
+)
 from samples import fill, unprivileged
 
 # Characters that sort before and after the slash.
@@ -192,3 +200,13 @@ def test_bytes_that_are_not_utf8_are_percent_encoded() -> None:
 def test_a_path_is_shown_on_one_line(path: str) -> None:
     assert len(shown(path).splitlines()) == 1
     assert shown("plain 😀.jpg") == "plain 😀.jpg"
+
+
+def test_a_single_file_has_nothing_beside_it(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.zip": b"a", MANIFEST: b"{}"})
+    root = SingleFile(tmp_path / "a.zip")
+    assert list(root.files()) == [("a.zip", None)]
+    with root.open("a.zip") as stream:
+        assert stream.read() == b"a"
+    with pytest.raises(FileNotFoundError):
+        root.open(MANIFEST)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from facegan.core.errors import FaceganError
 from facegan.params import Preprocess
+from facegan.photos.decoding import Decoded
 from facegan.photos.inputs import Folder, Input
-from facegan.preprocess.decoding import Decoded
 from facegan.preprocess.packing import Row, crop_box, pack_inputs, resize
 from samples import ORIENTATION, encoded, fill, natural, noise, settings, turned
 

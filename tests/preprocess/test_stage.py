@@ -20,9 +20,9 @@ from PIL import Image
 from facegan.core.errors import FaceganError
 from facegan.core.events import Progress, silent
 from facegan.params import Preprocess, load_params
+from facegan.photos.colour import ADOBE_GAMMA, ADOBE_RGB, matrix_profile
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
-from facegan.preprocess.colour import ADOBE_GAMMA, ADOBE_RGB, matrix_profile
 from facegan.preprocess.dataset_writer import DatasetWriter
 from facegan.preprocess.packing import Row, pack_inputs
 from facegan.preprocess.stage import CHUNK, preprocess

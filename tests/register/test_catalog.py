@@ -71,6 +71,12 @@ def test_a_card_shows_the_snapshots_samples(tmp_path: Path, two: Two) -> None:
     content = json.loads(metrics.read_text())
     text = card.text(NAME, "my own", content, folder)
     assert card.write(tmp_path, text, content, folder) == [tmp_path / "card.md"]
+    assert "held-out photographs" not in text
+    metric = content["protocol"]["name"]
+    held_out = content | {f"{metric}_heldout": 70.5, f"{metric}_train": 61.0}
+    text = card.text(NAME, "my own", held_out, folder)
+    assert "| FID against held-out photographs | 70.5 |" in text
+    assert "| FID against as many training ones | 61 |" in text
     (folder / "samples").mkdir()
     (folder / "samples" / "0000000001.png").write_bytes(b"png")
     assert (tmp_path / "samples.png") in card.write(tmp_path, text, content, folder)

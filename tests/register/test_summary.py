@@ -62,3 +62,10 @@ def test_memorised_is_shown_beside_what_is_expected(store: Path, trained: Path) 
 def test_what_is_not_registered_yet_is_shown_with_the_command(store: Path, trained: Path) -> None:
     command = "dvc repro --single-item --force register"
     assert dict(rows(trained))["registered"] == f"not yet; run: {command}"
+
+
+def test_the_fid_against_held_out_photographs_is_shown(store: Path, trained: Path) -> None:
+    fids = {"heldout": 118.8, "train": 108.2, "gap": 10.6, "gap_stderr": 5.0, "heldout_floor": 50.8}
+    scores = {f"{NAME}_{name}": value for name, value in fids.items()}
+    shown = dict(rows(trained, heldout_metrics={"photographs": 517}, **scores))
+    assert shown["held-out"].startswith("118.8, FID against 517 photographs never trained on")

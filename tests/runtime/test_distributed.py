@@ -20,6 +20,8 @@ from facegan.core.errors import FaceganError
 from facegan.core.history import read_history
 from facegan.data.batches import Batches
 from facegan.data.dataset import load_images
+from facegan.evaluate.image_set import ImageSet
+from facegan.evaluate.score import Reference, score
 from facegan.evaluate.stage import evaluate
 from facegan.features.frechet import Statistics
 from facegan.params import Params
@@ -66,10 +68,13 @@ with process_group(device) as group:
 
 # Reference and scores, computed by all processes together.
 SCORES = """
-import contextlib, sys
+import contextlib, json, sys
 from pathlib import Path
 import torch
 from facegan.runtime import distributed
+from facegan.data.dataset import load_images
+from facegan.evaluate.image_set import ImageSet
+from facegan.evaluate.score import Reference, score
 from facegan.evaluate.stage import evaluate
 from facegan.params import load_params
 from facegan.reference.stage import reference
@@ -82,6 +87,11 @@ with distributed.process_group(device) as group:
     distributed.process_group = lambda device: contextlib.nullcontext(group)
     reference(dataset, out / "quick", out / "official", settings.reference, device)
     evaluate(trained, dataset, official, out / "e", out / "together.json", few, requested, device)
+    images = ImageSet(load_images(dataset)[:150], "", [])
+    scores = score(images, Reference.load(official), device)
+    assert (scores is not None) == group.is_main
+    if scores:
+        (out / "score.json").write_text(json.dumps(scores))
 """
 
 
@@ -167,6 +177,12 @@ def test_scores_of_two_processes_equal_those_of_one(
     assert distributed[name] == pytest.approx(single[name], rel=1e-6)
     numbers = {key: value for key, value in single.items() if isinstance(value, float)}
     assert {key: distributed[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
+    images = ImageSet(load_images(dataset)[:150], "", [])
+    given = score(images, Reference.load(references[1]), CPU) or {}
+    together = json.loads((tmp_path / "score.json").read_text())
+    numbers = {key: value for key, value in given.items() if isinstance(value, float)}
+    assert "fid150_efficientnet-lite0-32" in numbers
+    assert {key: together[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
 
 
 def test_losses_of_two_processes_equal_those_of_one(

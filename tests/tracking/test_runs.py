@@ -103,6 +103,9 @@ def test_scores_are_metrics_whose_names_state_the_protocol(
     scores = {
         "fid2k_efficientnet-lite0-64": 50.0,
         "fid2k_efficientnet-lite0-64_spread": 0.5,
+        "fid2k_efficientnet-lite0-64_heldout": 70.0,
+        "fid2k_efficientnet-lite0-64_train": 61.0,
+        "fid2k_efficientnet-lite0-64_gap": 9.0,
         "recall1k_efficientnet-lite0-64": 0.25,
         "untrained": 900.0,
         "floor": 3.0,
@@ -120,6 +123,13 @@ def test_scores_are_metrics_whose_names_state_the_protocol(
     assert {key: value for key, value in logged.metrics.items() if "lite0" in key} == expected
     note = "efficientnet-lite0-64: not comparable with published FIDs"
     assert logged.tags[runs.COMPARABILITY_NOTE] == note
+    table = logged.tags["mlflow.note.content"].splitlines()
+    assert (
+        "| fid2k_efficientnet-lite0-64_heldout | 70 | FID against held-out photographs |" in table
+    )
+    assert not any("_gap" in line for line in table)
+    (trained_on,) = (line for line in table if "_train " in line)
+    assert trained_on.endswith("| 61 | FID against as many training photographs |")
 
 
 def test_scores_comparable_with_the_literature_have_no_note(

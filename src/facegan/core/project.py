@@ -5,7 +5,11 @@ MLflow's store, belongs into the project itself.
 """
 
 import os
+import re
+import shlex
 from pathlib import Path
+
+from facegan.core.errors import FaceganError
 
 
 def project_root() -> Path:
@@ -30,6 +34,27 @@ def in_project(path: Path) -> Path:
     here = Path.cwd()
     copied = here.relative_to(_nearest(".dvc", here) or here)
     return Path(os.path.normpath(Path(root, copied) / path))
+
+
+def stage_arguments(stage: str) -> list[str]:
+    """The arguments of a stage's command in `dvc.yaml`, with paths relative to here.
+
+    >>> stage_arguments("preprocess")
+    ['data', 'artifacts/dataset']
+
+    Raises:
+        FaceganError: if there is no such file, or no such command in it.
+    """
+    path = project_root() / "dvc.yaml"
+    try:
+        found = re.search(rf"^ +cmd: facegan {stage} (.+)$", path.read_text("utf-8"), re.M)
+    except FileNotFoundError:
+        found = None
+    if found is None:
+        raise FaceganError(
+            f"{path}: no command of the stage {stage}; run in a project, or name the file by option"
+        )
+    return [os.path.relpath(path.parent / word) for word in shlex.split(found[1])]
 
 
 def _nearest(entry: str, folder: Path) -> Path | None:

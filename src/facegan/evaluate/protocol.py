@@ -1,5 +1,6 @@
 """A score's protocol: its name, and everything that can change its value."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from facegan.core.digests import fingerprint
@@ -22,11 +23,16 @@ def score_name(metric: str, num_samples: int, statistics: Statistics) -> str:
     return f"{metric}{count}_{Extractor(**statistics.metadata['extractor']).label}"
 
 
-def describe_protocol(statistics: Statistics, num_samples: int) -> dict[str, Any]:
+def describe_protocol(
+    statistics: Statistics, num_samples: int, seeds: Sequence[int] = SEEDS
+) -> dict[str, Any]:
     """The FID's name, everything that can change its value, and a digest of these as `id`.
 
     `comparability_note` is to accompany each score of this protocol; it is empty if the protocol is
     that of published FIDs.
+
+    Args:
+        seeds: first seed of each set of latents; none if the images were given.
     """
     metadata = statistics.metadata
     extractor = extractors.EXTRACTORS[metadata["extractor"]["extractor"]]
@@ -36,7 +42,7 @@ def describe_protocol(statistics: Statistics, num_samples: int) -> dict[str, Any
         "resize": extractor.resize,
         "weights": extractor.weights,
         "num_samples": num_samples,
-        "seeds": list(SEEDS),
+        "seeds": list(seeds),
         "num_real": metadata["count"],
         "shape": metadata["shape"],
         "preprocessing": metadata["preprocessing"],

@@ -20,11 +20,11 @@ from facegan.core.paths import require_folder
 from facegan.core.pictures import attempt, grid, save_picture
 from facegan.data.dataset import load_images, require_same_data
 from facegan.evaluate import plots
+from facegan.evaluate.companions import companions
 from facegan.evaluate.neighbours import Memorisation
 from facegan.evaluate.protocol import SEEDS, describe_protocol
-from facegan.evaluate.sample_metrics import SampleMetrics, sample_metrics
 from facegan.evaluate.scorer import FeatureSample, Scorer
-from facegan.features.frechet import Statistics, rank_warning
+from facegan.features.frechet import Statistics
 from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
@@ -77,19 +77,20 @@ def evaluate(
         fids, sample = _fids(scorer, generator, untrained, count)
     if group.rank > 0:
         return
-    others = sample_metrics(statistics, sample)
+    others, memorisation = companions(statistics, sample, count)
+    missing = [f"no score for {metric}: {why}" for metric, why in others["omitted"].items()]
+    for text in [*missing, *others["warnings"]]:
+        scorer.on_event(Message(text))
     content = {
         **fids,
-        **_other_scores(others, statistics, on_event),
+        **others,
         **_training_summary(events),
-        "warnings": _warnings(statistics, count),
-        "sample_metrics": others.protocol,
         "generator": file_sha256(trained / "generator.safetensors"),
         "reference": file_sha256(official),
     }
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    nearest = partial(_pairs, generator, others.memorisation, statistics, dataset)
+    nearest = partial(_pairs, generator, memorisation, statistics, dataset)
     plot = partial(plots.plot_quick_fid, events, content)
     _write_pictures(partial(_samples, generator), nearest, plot, out, on_event)
 
@@ -151,32 +152,6 @@ def _fids(
         **{name: [round(value, 4) for value in values] for name, values in sets.items()},
         "protocol": protocol,
     }, samples[0]
-
-
-def _other_scores(
-    others: SampleMetrics, statistics: Statistics, on_event: OnEvent
-) -> dict[str, Any]:
-    """All scores beside the FID, and why some are missing."""
-    for metric, reason in others.omitted.items():
-        on_event(Message(f"no score for {metric}: {reason}"))
-    floor = round(statistics.metadata["floor"], 4)
-    return {**others.scores, "floor": floor, "omitted": others.omitted}
-
-
-def _warnings(statistics: Statistics, num_samples: int) -> list[str]:
-    """What makes the FID unreliable; its spread over sets of latents does not show it."""
-    count = statistics.metadata["count"]
-    counts = {
-        "photographs": count,
-        "photographs in each half of the floor": count // 2,
-        "generated images": num_samples,
-    }
-    dimensions = len(statistics.mean)
-    return [
-        warning
-        for what, count in counts.items()
-        if (warning := rank_warning(count, dimensions, what))
-    ]
 
 
 def _training_summary(events: Sequence[dict[str, Any]]) -> dict[str, int]:

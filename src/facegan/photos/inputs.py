@@ -1,5 +1,6 @@
 """Inputs, and where they are: a local folder or a bucket."""
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -21,6 +22,8 @@ MANIFEST = "source.json"
 REPOSITORY_NAMES = frozenset(
     (".bzr", ".dvc", ".dvcignore", ".git", ".hg", ".jj", ".svn", "CVS", "_darcs")
 )
+# Statuses of inputs that are no photographs, and stop nothing.
+OTHERS = ("not-an-image", "video", "machine-made")
 REPOSITORY = "repository"  # the status of a file or folder with such a name
 # Written by file managers and network drives into folders that they show. `.dvcignore` has the
 # same patterns, so that DVC sees no change either.
@@ -158,6 +161,21 @@ def repository_of(path: str) -> str | None:
     ends = (n for n, part in enumerate(parts, start=1) if part in REPOSITORY_NAMES)
     end = next(ends, None)
     return None if end is None else "/".join(parts[:end])
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A local file: an archive, an IDX file or an image."""
+
+    path: Path
+
+    def files(self) -> Iterator[tuple[str, str | None]]:
+        yield self.path.name, None
+
+    def open(self, file: str) -> BinaryIO:
+        if file != self.path.name:
+            raise FileNotFoundError(errno.ENOENT, "not found", file)
+        return self.path.open("rb")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, silent
 from facegan.core.pictures import attempt
 from facegan.params import Preprocess
-from facegan.photos.inputs import shown
-from facegan.preprocess import colour
+from facegan.photos import colour
+from facegan.photos.inputs import OTHERS, shown
 from facegan.preprocess.duplicates import DigestIndex, PerceptualIndex
 from facegan.preprocess.npy_writer import ArrayWriter, Pixels
 from facegan.preprocess.packing import Row
@@ -29,8 +29,6 @@ from facegan.preprocess.packing import Row
 COLUMNS = ("path", "sha256", "width", "height", "status", "original")
 KEPT, HELD_OUT = "kept", "held-out"
 USABLE = (KEPT, HELD_OUT, "duplicate", "near-duplicate")
-# Inputs that are no photographs, and stop nothing.
-OTHERS = ("not-an-image", "video", "machine-made")
 # Statuses of photographs in formats that are not read start with this.
 UNSUPPORTED = "unsupported-"
 # Rows written at a time, at most 257 because their pixels are summed in 16 bits.

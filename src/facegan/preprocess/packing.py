@@ -12,9 +12,9 @@ from PIL import Image
 
 from facegan.core.errors import FaceganError
 from facegan.params import Preprocess
+from facegan.photos.decoding import Decoded, decode
 from facegan.photos.discovery import Reader
 from facegan.photos.inputs import Input, Root, Unusable, shown
-from facegan.preprocess.decoding import Decoded, decode
 from facegan.preprocess.duplicates import perceptual_hash
 from facegan.preprocess.npy_writer import Pixels
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from facegan.photos import discovery
-from facegan.photos.inputs import Input, Root, Unusable
-from facegan.preprocess.dataset_writer import OTHERS
-from facegan.preprocess.decoding import Decoded, decode
+from facegan.photos.decoding import Decoded, decode
+from facegan.photos.inputs import OTHERS, Input, Root, Unusable
 
 # Inputs that are decoded. With at most as many, everything is known exactly.
 SAMPLE = 200

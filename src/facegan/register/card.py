@@ -56,6 +56,13 @@ def _scores(content: dict[str, Any]) -> str:
         ("before training", f"{content['untrained']:g}"),
         ("floor, between two halves of the real images", f"{content['floor']:g}"),
     ]
+    for end, photographs in (
+        ("_heldout", "held-out photographs"),
+        ("_train", "as many training ones"),
+    ):
+        key = next((k for k in content if k.startswith("fid") and k.endswith(end)), None)
+        if key is not None:
+            rows.append((f"FID against {photographs}", f"{content[key]:g}"))
     for name in ("precision", "recall", "memorised"):
         value = next((v for key, v in content.items() if key.startswith(name)), None)
         rows.append((name, "not computed" if value is None else f"{value:g}"))

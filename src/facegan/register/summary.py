@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.evaluate.rows import companion_rows
 from facegan.register.scores import WEIGHTS
 from facegan.register.stage import find_registered
 
@@ -30,7 +30,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         ("FID", f"{scores[metric]:.1f} ± {scores[f'{metric}_spread']:.1f}, "
                 f"best snapshot, at {scores['images_seen']:,} images seen"),
         ("floor", f"{scores['floor']:.1f}, between two halves of the real images"),
-        *_sample_metrics(scores),
+        *companion_rows(scores),
     ]  # fmt: skip
     if note := protocol["comparability_note"]:
         rows.insert(1, ("", note))
@@ -43,26 +43,3 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     pictures = (evaluation / "samples.png", trained / "evolution.gif", trained / "samples")
     rows.append(("pictures", "  ".join(map(str, pictures))))
     return rows
-
-
-def _sample_metrics(scores: dict[str, Any]) -> list[tuple[str, str]]:
-    """The metrics beside FID, by the first word of their key; why others are missing; warnings."""
-    meanings = {
-        "kid": "lower is better",
-        "precision": "share of generated images within the manifold of real images",
-        "recall": "share of real images within the manifold of generated images",
-        "memorised": "share of samples closer to a training image than 99% of held-out images are",
-    }
-    rows = []
-    for name, meaning in meanings.items():
-        if name in scores["omitted"]:
-            rows.append((name, f"no score: {scores['omitted'][name]}"))
-            continue
-        key = next(key for key in scores if key.startswith(name))
-        value, error = f"{scores[key]:.3g}", f"± {scores[f'{key}_stderr']:.1g}"
-        if name == "memorised":
-            expected = f"{scores[f'{key}_expected']:.2g} {error} is expected"
-            rows.append((name, f"{value}, {meaning}; {expected}"))
-        else:
-            rows.append((name, f"{value} {error}, {meaning}"))
-    return rows + [("warning", warning) for warning in scores["warnings"]]

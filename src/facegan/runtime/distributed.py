@@ -146,6 +146,11 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
+def is_main_process() -> bool:
+    """Whether this is process 0, before it joins the others."""
+    return not is_distributed() or os.environ["RANK"] == "0"
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
     """Join the processes that `torchrun` started; else yield `SINGLE`.

@@ -12,6 +12,11 @@ MEANINGS = {
     "recall": "share of real images within the manifold of generated images",
     "memorised": "share of samples closer to a training image than 99% of held-out images",
 }
+# Of FIDs besides the official one, by the end of their key.
+FIDS = {
+    "_heldout": "FID against held-out photographs",
+    "_train": "FID against as many training photographs",
+}
 
 
 def is_ours(text: str) -> bool:
@@ -31,10 +36,11 @@ def text(run: Run, scores: dict[str, Any]) -> str:
         ("floor", scores["floor"], "between two halves of the real images"),
         ("untrained", scores["untrained"], "before the first step"),
     ]
-    for key, value in scores.items():
-        for word, meaning in MEANINGS.items():
-            if key.startswith(word) and isinstance(value, int | float):
-                rows.append((key, value, meaning))
+    rows += [
+        (key, value, meaning)
+        for key, value in scores.items()
+        if (meaning := _meaning(key)) and isinstance(value, int | float)
+    ]
     table = "\n".join(f"| {key} | {value:.4g} | {meaning} |" for key, value, meaning in rows)
     comparability = protocol["comparability_note"]
     return (
@@ -48,6 +54,13 @@ def text(run: Run, scores: dict[str, Any]) -> str:
         'dtype="float32")\n'
         "images = generator.predict(z)  # uint8 (16, H, W, C)\n```\n"
     )
+
+
+def _meaning(key: str) -> str | None:
+    ends = FIDS if key.startswith("fid") else {}
+    found = [meaning for word, meaning in MEANINGS.items() if key.startswith(word)]
+    found += [meaning for end, meaning in ends.items() if key.endswith(end)]
+    return next(iter(found), None)
 
 
 def _latent_dim(run: Run) -> str:

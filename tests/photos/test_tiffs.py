@@ -3,8 +3,8 @@ import struct
 import numpy as np
 import pytest
 
+from facegan.photos.decoding import decode
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess.decoding import decode
 from tiffs import (
     ASCII,
     LONG,

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from facegan.core.errors import FaceganError
-from facegan.photos import formats
+from facegan.photos import colour, formats, png_metadata, tiffs
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess import colour, png_metadata, tiffs
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 # Pixels that are decoded, which take 4 bytes each: 1 GiB. A JPEG at a reduced scale has fewer than
@@ -66,14 +65,14 @@ def decode(
     item: Input,
     content: bytes,
     channels: int,
-    background: int,
+    background: int | None,
     shrink: Callable[[int, int], float] | None = None,
 ) -> Decoded:
     """Decode a photograph, or the first frame of an animation.
 
     Args:
         channels: 1 for grey, 3 for RGB.
-        background: the grey level, 0 to 255, behind transparent pixels.
+        background: the grey level, 0 to 255, behind transparent pixels; None refuses these.
         shrink: (width, height) of the file -> the scale that suffices. A JPEG is then decoded at
             1/2, 1/4 or 1/8 of its size, if that is no less than the scale.
     Raises:
@@ -109,7 +108,7 @@ def _decode(
     path: str,
     content: bytes,
     channels: int,
-    background: int,
+    background: int | None,
     shrink: Callable[[int, int], float] | None,
 ) -> Decoded:
     image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -211,12 +210,15 @@ def _eight_bit(image: Image.Image, content: bytes) -> Image.Image:
     return image
 
 
-def _convert(image: Image.Image, channels: int, background: int) -> Image.Image:
+def _convert(image: Image.Image, channels: int, background: int | None) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     if image.mode == "LAB":
         image = image.convert("RGB")  # Pillow has no direct conversion to grey
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
-        image = Image.new("RGBA", image.size, (background, background, background, 255))
+        if background is None and transparent.getchannel("A").getextrema() != (255, 255):
+            raise Unusable("transparent")
+        level = background or 0
+        image = Image.new("RGBA", image.size, (level, level, level, 255))
         image.alpha_composite(transparent)
     return image if image.mode == mode else image.convert(mode)

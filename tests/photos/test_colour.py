@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess.colour import (
+from facegan.photos.colour import (
     ADOBE_GAMMA,
     ADOBE_RGB,
     CONVERTED,
@@ -17,7 +16,8 @@ from facegan.preprocess.colour import (
     SRGB_GAMMA,
     matrix_profile,
 )
-from facegan.preprocess.decoding import Decoded, decode
+from facegan.photos.decoding import Decoded, decode
+from facegan.photos.inputs import Input, Unusable
 from samples import encoded, png_chunk
 
 # Columns: the colorants relative to D50, as published by Apple, Adobe and Kodak.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from facegan.core.errors import FaceganError
+from facegan.photos.decoding import MAX_PIXELS, Decoded, decode
 from facegan.photos.inputs import Input, Unusable
-from facegan.preprocess.decoding import MAX_PIXELS, Decoded, decode
 from samples import encoded, natural, noise, png, png_chunk, turned
 from tiffs import EXTRA, SHORT, tiff
 
@@ -153,6 +153,22 @@ def test_compositing_equals_pillows() -> None:
     expected = Image.alpha_composite(Image.new("RGBA", image.size, (90, 90, 90, 255)), image)
     pixels = array(encoded(image), background=90)
     assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_without_a_background_transparent_pixels_are_refused_and_opaque_ones_are_not(
+    mode: str, kind: str, channels: int
+) -> None:
+    image, options = PICTURE.convert(mode), {"lossless": True} if kind == "WEBP" else {}
+    opaque = encoded(image, kind, **options)
+    expected = array(opaque, channels, background=255)
+    assert np.array_equal(array(opaque, channels, background=None), expected)
+    alpha = image.getchannel("A")
+    alpha.putpixel((5, 6), 254)
+    image.putalpha(alpha)
+    with pytest.raises(Unusable, match="transparent"):
+        decoded(encoded(image, kind, **options), channels, background=None)
 
 
 def test_a_transparent_palette_is_composited_over_the_background() -> None:
@@ -326,9 +342,9 @@ def test_a_png_of_60000x60000_pixels_is_never_inflated() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
 def test_the_size_limit_is_a_number_of_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("L", (40, 50)), kind)
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 2000)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 2000)
     assert array(content).shape == (50, 40, 3)
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 1999)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 1999)
     assert status(content) == "bomb"
     assert MAX_PIXELS == 2**28
 
@@ -389,7 +405,7 @@ def test_photographs_of_200_megapixels_are_decoded_at_a_reduced_scale() -> None:
 
 
 def test_the_limit_of_pixels_is_of_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facegan.preprocess.decoding.MAX_PIXELS", 400)
+    monkeypatch.setattr("facegan.photos.decoding.MAX_PIXELS", 400)
     content = encoded(Image.new("L", (80, 80)), "JPEG")
     assert decoded(content, shrink=lambda width, height: 0.2).image.size == (20, 20)
     assert status(content) == "bomb"
