@@ -85,8 +85,11 @@ def test_the_gate_decides_on_a_version_whose_run_is_gone(two: Two) -> None:
 
 def _delete_run(client: MlflowClient, run: str) -> None:
     """As a person in the UI, and then `mlflow gc`."""
+    store = client._tracking_client.store
+    if not hasattr(store, "_hard_delete_run"):
+        pytest.skip("`mlflow gc` works on the server's database")
     client.delete_run(run)
-    client._tracking_client.store._hard_delete_run(run)
+    store._hard_delete_run(run)
 
 
 def test_registering_again_is_quick_because_it_imports_no_torch(

@@ -10,7 +10,12 @@ import mlflow
 import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
@@ -22,8 +27,11 @@ from facegan.register.registry import Version
 from facegan.register.scores import WEIGHTS
 from facegan.tracking import connection
 
-# An alias that does not exist is an invalid value to MLflow.
-ABSENT = tuple(map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)))
+# An alias that does not exist is an invalid value to MLflow, and a model that does not exist is
+# denied by its authentication.
+ABSENT = tuple(
+    map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE, PERMISSION_DENIED))
+)
 
 
 def load(uri: str, device: torch.device) -> Generator:
