@@ -37,7 +37,7 @@ def _row(trial: "FrozenTrial", study: "Study", fid: str = "FID") -> dict[str, An
     return {
         "trial": trial.number,
         **study.values(trial),
-        fid: trial.values[0] if trial.values else None,
+        fid: trial.values[0] if SCORES in attributes else None,  # else Optuna's is the quick FID
         "quick FID": trial.intermediate_values.get(trial.last_step or 0),
         "state": STATES[trial.state.name],
         "why": "; ".join(filter(None, [attributes.get(REASON), *again])),
@@ -59,6 +59,8 @@ def as_text(table: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
@@ -73,7 +75,7 @@ def show(name: str, study: "Study", description: str) -> None:
 
 def plot(study: "Study") -> bytes:
     """Return a PNG of the official FID over the values of each key."""
-    scored = [trial for trial in study.trials() if trial.values]
+    scored = [trial for trial in study.trials() if SCORES in trial.user_attrs]
     fids = [trial.values[0] for trial in scored]
     figure = Figure(figsize=(4 * len(study.space), 3), layout="constrained")
     panels = figure.subplots(1, len(study.space), squeeze=False)[0]
