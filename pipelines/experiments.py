@@ -70,7 +70,7 @@ def read_history(repository: Path, commit: str, stage: str) -> list[dict[str, An
     with _outputs(repository, commit) as outputs:
         for out, path in outputs:
             history = f"{path}/{NAME}"
-            if out.stage.name == stage and out.repo.dvcfs.exists(history):
+            if out.stage.addressing.rpartition(":")[2] == stage and out.repo.dvcfs.exists(history):
                 lines = out.repo.dvcfs.read_text(history).splitlines()
                 return [json.loads(line) for line in lines]
     return []

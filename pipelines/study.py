@@ -2,12 +2,12 @@
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -28,19 +28,16 @@ class Study:
 
     Args:
         path: of the journal; its name is the sweep's.
-        first_rung: epochs of the first rung of successive halving; None for no early end.
     """
 
-    def __init__(
-        self, path: Path, space: Space, sampler: Sampler, seed: int, first_rung: int | None
-    ) -> None:
+    def __init__(self, path: Path, space: Space, sampler: Sampler, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.sampler, self.seed = space, sampler, seed
+        _drop_incomplete_line(path)
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path))),
             study_name=path.stem,
             sampler=RandomSampler(),
-            pruner=SuccessiveHalvingPruner(first_rung, REDUCTION) if first_rung else NopPruner(),
             load_if_exists=True,
         )
 
@@ -79,10 +76,16 @@ class Study:
         return {k: json.loads(v) if k in encoded else v for k, v in trial.params.items()}
 
     def is_behind(self, trial: Trial, quick_fid: float, epochs: int) -> bool:
-        """Record a quick FID, and return whether the trial should end at this rung."""
+        """Record a quick FID, and return whether the trial should end at this rung.
+
+        The rule is that of asynchronous successive halving (Li et al. 2018, arXiv 1810.05934) and
+        of Optuna's pruner, which answers otherwise if it is asked again after an interruption.
+        """
         if epochs not in self.trials()[trial.number].intermediate_values:
             trial.report(quick_fid, epochs)
-        return trial.should_prune()
+        recorded = [t.intermediate_values for t in self.trials()]
+        fids = sorted(found[epochs] for found in recorded if epochs in found)
+        return quick_fid > fids[max(len(fids) // REDUCTION, 1) - 1]
 
     def end_early(self, trial: Trial, reason: str) -> None:
         """Record that a trial was not among the best of its rung."""
@@ -136,3 +139,11 @@ def grid(space: Space) -> list[dict[str, Any]]:
     """Return all combinations of choices as Optuna stores them, the last key changing fastest."""
     texts = [domain.texts for domain in space.values() if isinstance(domain, Choices)]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*texts)]
+
+
+def _drop_incomplete_line(path: Path) -> None:
+    """Drop what a full disk or a power cut left of a journal's last line: Optuna cannot read it."""
+    if path.exists():
+        complete, newline, rest = path.read_bytes().rpartition(b"\n")
+        if rest:
+            os.truncate(path, len(complete + newline))

@@ -62,7 +62,7 @@ def sweep(
     folder.mkdir(exist_ok=True)
     with hold(folder / f"{plan.name}.lock", f"the sweep {plan.name}"):
         journal = folder / f"{plan.name}.journal"
-        study = study_type(journal, plan.space, sampler, seed, halving_epochs)
+        study = study_type(journal, plan.space, sampler, seed)
         if retry_failed:
             study.retry_failed()
         try:

@@ -27,7 +27,7 @@ TIMEOUT = 300  # seconds; MLflow may be far away
 def rows(study: "Study") -> list[dict[str, Any]]:
     """Return a row per trial that has begun: its values, scores and state, and why it ended."""
     begun = [trial for trial in study.trials() if trial.state.name in STATES]
-    names = [t.user_attrs[SCORES]["protocol"]["name"] for t in begun if SCORES in t.user_attrs]
+    names = [t.user_attrs[SCORES]["protocol"]["name"] for t in filter(_is_scored, begun)]
     return [_row(trial, study, *names[:1]) for trial in begun]
 
 
@@ -37,11 +37,15 @@ def _row(trial: "FrozenTrial", study: "Study", fid: str = "FID") -> dict[str, An
     return {
         "trial": trial.number,
         **study.values(trial),
-        fid: trial.values[0] if SCORES in attributes else None,  # else Optuna's is the quick FID
+        fid: trial.values[0] if _is_scored(trial) else None,
         "quick FID": trial.intermediate_values.get(trial.last_step or 0),
         "state": STATES[trial.state.name],
         "why": "; ".join(filter(None, [attributes.get(REASON), *again])),
     }
+
+
+def _is_scored(trial: "FrozenTrial") -> bool:
+    return trial.state.name == "COMPLETE"  # one that ended early has its quick FID as value
 
 
 def _retries(trial: "FrozenTrial") -> Any:
@@ -75,7 +79,7 @@ def show(name: str, study: "Study", description: str) -> None:
 
 def plot(study: "Study") -> bytes:
     """Return a PNG of the official FID over the values of each key."""
-    scored = [trial for trial in study.trials() if SCORES in trial.user_attrs]
+    scored = list(filter(_is_scored, study.trials()))
     fids = [trial.values[0] for trial in scored]
     figure = Figure(figsize=(4 * len(study.space), 3), layout="constrained")
     panels = figure.subplots(1, len(study.space), squeeze=False)[0]
@@ -104,7 +108,7 @@ def mirror(repository: Path, sweep: dict[str, Any], trials: list["FrozenTrial"])
             "scores": t.user_attrs[SCORES],
         }
         for t in trials
-        if FINGERPRINT in t.user_attrs and SCORES in t.user_attrs
+        if _is_scored(t) and FINGERPRINT in t.user_attrs
     ]
     if not scored:
         return
