@@ -55,7 +55,7 @@ def sweep(
     """
     try:
         plan = make_plan(repository, search, trials, sampler, seed, halving_epochs)
-        study_type = _load_optuna()
+        study_type = load_study()
     except (DvcException, OSError, FaceganError) as error:
         return Failed(message=str(error))
     folder = plan.dag.tmp_dir / FOLDER
@@ -71,7 +71,12 @@ def sweep(
             return Failed(message=str(error))
 
 
-def _load_optuna() -> type["Study"]:
+def load_study() -> type["Study"]:
+    """Return the class that needs Optuna.
+
+    Raises:
+        FaceganError: if it is not installed.
+    """
     try:
         from pipelines.study import Study
     except ImportError:

@@ -20,7 +20,7 @@ def scores(fid: float, protocol: str = "fid2") -> dict[str, Any]:
 
 def run(path: Path, sampler: Sampler, total: int, seed: int = 0, again: int = 1) -> list[Any]:
     """The values of trials, each begun `again` times by a process of its own."""
-    values = []
+    values = list[Any]()
     while True:
         for _ in range(again):
             study = Study(path, GRID if sampler == "grid" else SPACE, sampler, seed)
@@ -28,6 +28,7 @@ def run(path: Path, sampler: Sampler, total: int, seed: int = 0, again: int = 1)
             if trial is None:
                 return values
             suggested = study.suggest(trial)
+        assert trial is not None
         values.append(suggested)
         study.score(trial, scores(suggested["train.lr"]), None)
 

@@ -12,6 +12,7 @@ import pytest
 
 from facegan.core.errors import FaceganError
 from flows import Environment
+from pipelines.sweep import load_study
 from pipelines.sweep_plan import Plan, make_plan
 
 DVC_YAML = (
@@ -123,3 +124,10 @@ def test_missing_data_and_a_missing_commit_are_one_line(
     subprocess.run(["git", "init", "-q"], cwd=project, env=environment, check=True)
     with pytest.raises(FaceganError, match="no commit in git; experiments need one"):
         plan(project)
+
+
+def test_without_optuna_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "pipelines.study", raising=False)
+    with pytest.raises(FaceganError, match=r"pip install 'facegan\[sweep\]'"):
+        load_study()
