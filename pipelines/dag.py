@@ -1,6 +1,7 @@
 """The stages of `dvc.yaml`, as DVC sees them."""
 
 import subprocess
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,11 @@ def read_dag(repository: Path) -> Dag:
         return Dag(steps, sorted({PROJECT_FILE, *deps - outs}), has_remote, Path(repo.tmp_dir))
 
 
+def stage_names(steps: Sequence[Step]) -> list[str]:
+    """Return the names of those that are stages, not `.dvc` files."""
+    return [step.name for step in steps if not step.name.endswith(".dvc")]
+
+
 def git(repository: Path, *arguments: str) -> str:
     """Return what git prints, or "" where there is no git."""
     command = ["git", *arguments]
@@ -96,3 +102,8 @@ def uncommitted(paths: list[str], repository: Path) -> list[str]:
     """Return the files below `paths` that differ from git's last commit; [] without git."""
     status = git(repository, "status", "--porcelain", "--untracked-files=all", "--", *paths)
     return [line[3:] for line in status.splitlines()]
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Name the first of the files, and how many more there are."""
+    return f"{paths[0]}{f' and {len(paths) - 1} more' * (len(paths) > 1)}"

@@ -49,7 +49,8 @@ class Output:
             return
         if line == f"Stage '{self.stage}' is cached - skipping run, checking out outputs":
             self.restored = True
-        self.tail.append(line)
+        if line != self.tail[-1]:  # DVC repeats the error of an experiment
+            self.tail.append(line)
         if self._is_worth_a_line(line):
             get_run_logger().info("%s", line)
 

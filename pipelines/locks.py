@@ -50,7 +50,7 @@ def _set_state(run: str | None, state: State[Any]) -> None:
 @contextmanager
 def exclusive(repository: Path, tmp_dir: Path) -> Iterator[Workspace]:
     """Hold the lock of the workspace, whose DVC has `tmp_dir`, waiting for it if necessary."""
-    with _lock(tmp_dir / "flow.lock", str(repository)) as lock:
+    with hold(tmp_dir / "flow.lock", str(repository)) as lock:
         yield Workspace(repository, (lock,))
 
 
@@ -62,13 +62,13 @@ def gpu(workspace: Workspace) -> Iterator[Workspace]:
     with ExitStack() as stack:
         # Sorted, so that two flows never wait for one another.
         names = [f"gpu-{number}" for number in sorted(set(numbers))]
-        locks = [stack.enter_context(_lock(PREFECT_HOME.value() / f"{n}.lock", n)) for n in names]
+        locks = [stack.enter_context(hold(PREFECT_HOME.value() / f"{n}.lock", n)) for n in names]
         yield replace(workspace, locks=(*workspace.locks, *locks))
 
 
 @contextmanager
-def _lock(path: Path, what: str) -> Iterator[int]:
-    """Hold a lock, and yield its file descriptor.
+def hold(path: Path, what: str) -> Iterator[int]:
+    """Hold a lock, waiting for it if necessary, and yield its file descriptor.
 
     The kernel releases it with the last process that has the descriptor open. A flow run that the
     file still names then has been killed, and becomes `Crashed`.

@@ -5,9 +5,6 @@ DVC determines the stages, their order and which of them have changed. Each task
 """
 
 import argparse
-import json
-import signal
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,17 +13,17 @@ from dvc.exceptions import DvcException
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from facegan.core.errors import FaceganError
 from facegan.params import load_params
 from pipelines import report, storage
-from pipelines.dag import Step, read_dag, uncommitted
+from pipelines.command import run_flow
+from pipelines.dag import Step, listed, read_dag, stage_names, uncommitted
 from pipelines.dvc_process import run_dvc
+from pipelines.experiments import run_experiment
 from pipelines.locks import Workspace, exclusive, gpu
 from pipelines.overrides import key_and_value, override
-from pipelines.server import check_server, start_temporary_server
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the registry
@@ -42,20 +39,6 @@ def run_stage(step: Step, workspace: Workspace, force: bool) -> State[Any]:
         return Failed(message=output.failure)
     name = "Unchanged" if output.unchanged else "Restored" if output.restored else "Completed"
     return Completed(name=name)
-
-
-@task
-def run_experiment(
-    overrides: dict[str, Any], steps: list[Step], workspace: Workspace, force: bool
-) -> State[Any]:
-    """Run stages in a copy of the workspace, with other parameters, as a DVC experiment."""
-    command = ["exp", "run", "--temp", "--name", str(flow_run.name)] + ["--force"] * force
-    for key, value in overrides.items():
-        command += ["--set-param", f"{key}={json.dumps(value, ensure_ascii=False)}"]
-    command += [step.name for step in steps if not step.name.endswith(".dvc")]
-    with gpu(workspace) as locked:
-        output = run_dvc(command, "experiment", locked)
-    return Completed() if output.status == 0 else Failed(message=output.failure)
 
 
 def run_stages(steps: list[Step], workspace: Workspace, force: bool, keep: bool) -> State[Any]:
@@ -102,14 +85,14 @@ def training(
         return Failed(message=str(error))
     with exclusive(repository, dag.tmp_dir) as workspace:
         if changed := uncommitted(dag.inputs, repository):
-            files = f"{changed[0]}{f' and {len(changed) - 1} more' * (len(changed) > 1)}"
             if not allow_uncommitted:
                 advice = "commit or revert them, or allow them: --allow-uncommitted"
-                return Failed(message=f"uncommitted changes of {files}; {advice}")
-            get_run_logger().warning("running with uncommitted changes of %s", files)
+                return Failed(message=f"uncommitted changes of {listed(changed)}; {advice}")
+            get_run_logger().warning("running with uncommitted changes of %s", listed(changed))
         state = storage.pull(workspace, dag)
         if state.is_completed() and overrides:
-            state = run_experiment(overrides, steps, workspace, force, return_state=True)
+            name, targets = str(flow_run.name), stage_names(steps)
+            state = run_experiment(name, overrides, targets, workspace, force, return_state=True)
         elif state.is_completed():
             state = run_stages(steps, workspace, force, keep=not stages)
         if state.is_completed() and push:
@@ -134,21 +117,7 @@ def read_options() -> dict[str, Any]:
 def main() -> None:
     """Run the flow once. The exit status is 1 if a stage fails."""
     parameters = read_options()
-    for number in (signal.SIGHUP, signal.SIGTERM):  # as Ctrl-C: end the stage and the server
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we
-            signal.signal(number, signal.default_int_handler)
-    try:
-        if PREFECT_API_URL.value():
-            check_server("start it, or unset PREFECT_API_URL for a temporary one")
-        else:
-            start_temporary_server()
-        state = training(**parameters, return_state=True)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
-    except FaceganError as error:
-        sys.exit(f"error: {error}")
-    if not state.is_completed():
-        sys.exit(f"error: {state.message}")
+    run_flow(lambda: training(**parameters, return_state=True))
 
 
 if __name__ == "__main__":

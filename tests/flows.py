@@ -99,8 +99,14 @@ def run(environment: Environment, module: str, *arguments: str | Path) -> Run:
 class Flow:
     """`python -m pipelines.training` in a process of its own, whose log can be read meanwhile."""
 
-    def __init__(self, environment: Environment, root: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "pipelines.training", "--repository", str(root), *options]
+    def __init__(
+        self,
+        environment: Environment,
+        root: Path,
+        *options: str,
+        module: str = "pipelines.training",
+    ) -> None:
+        command = [sys.executable, "-m", module, "--repository", str(root), *options]
         self.process = subprocess.Popen(
             command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True, errors="replace"
         )

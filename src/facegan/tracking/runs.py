@@ -96,16 +96,16 @@ def mirror(
 
 
 def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str, record: Record) -> Run:
-    experiment_id, fingerprint = _experiment(client, experiment), start["fingerprint"]
+    experiment_id, fingerprint = ensure_experiment(client, experiment), start["fingerprint"]
     tags = {FINGERPRINT: fingerprint, "facegan.data": start["data"]}
-    while not (found := _runs(client, experiment_id, fingerprint)):
+    while not (found := find_runs(client, experiment_id, fingerprint)):
         created = client.create_run(
             experiment_id,
             start_time=record.time(0, int(time.time() * 1000)),
             tags=tags,
             run_name=f"train-{fingerprint[:6]}",
         )
-        if len(_runs(client, experiment_id, fingerprint)) == 1:
+        if len(find_runs(client, experiment_id, fingerprint)) == 1:
             return created
         # Another process created one in the same moment, and may delete it for the same reason.
         client.delete_run(created.info.run_id)
@@ -113,12 +113,18 @@ def _find_run(client: MlflowClient, start: dict[str, Any], experiment: str, reco
     return found[0]
 
 
-def _runs(client: MlflowClient, experiment_id: str, fingerprint: str) -> list[Run]:
+def find_runs(client: MlflowClient, experiment_id: str, fingerprint: str) -> list[Run]:
+    """Return the runs of a training, the oldest first."""
     found = client.search_runs([experiment_id], f"tags.`{FINGERPRINT}` = '{fingerprint}'")
     return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def ensure_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of MLflow's experiment, which is created if there is none.
+
+    Raises:
+        FaceganError: if it is deleted.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         location = artifact_location(client.tracking_uri, name)
