@@ -116,17 +116,20 @@ def settle(client: MlflowClient, name: str, promotions: Iterable[Promotion]) -> 
         )
 
 
-def converge(client: MlflowClient, name: str, own: int | None = None) -> list[str]:
+def converge(
+    client: MlflowClient, name: str, own: int | None = None, found: Registry | None = None
+) -> list[str]:
     """Make aliases, stages and tags agree with the promotions on record.
 
     Args:
         own: a version whose promotions this process completes.
+        found: the registry as it was read just now; None: read it.
     Returns:
         What was changed, as lines for the user.
     """
     lines: list[str] = []
     for _ in range(ROUNDS):
-        registry = registries.read(client, name)
+        registry, found = found or registries.read(client, name), None
         changed = _move(client, registry)
         if not changed:
             mine = (e for e in registry.promotions if e.version == own or _is_settled(e))

@@ -136,7 +136,7 @@ def preview(
 def repair(client: MlflowClient, found: Registry) -> tuple[str, ...]:
     """Adopt a champion that a person chose; else make alias, stage and tags agree again."""
     adopted = roles.adopt(client, found)
-    lines = roles.converge(client, found.name)
+    lines = roles.converge(client, found.name, found=None if adopted else found)
     return (*adopted, *(f"repaired: {line}" for line in lines if not adopted))
 
 
