@@ -36,7 +36,7 @@ TABLE, CURVES = "table.md", "curves.csv"
 
 
 @dataclass(frozen=True)
-class Session:
+class Setup:
     """One call of the command.
 
     Attributes:
@@ -75,21 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         ablation = read_ablation(options.table)
         runs = _chosen(ablation.runs, options.only)
-        session = _session(options)
-        with _signals(session.processes):
-            _settle(session, ablation.runs)
-            _prepare(session, runs[0])
-            _run_all(session, runs)
+        setup = _setup(options)
+        with _signals(setup.processes):
+            _write_params(setup, ablation.runs)
+            _prepare(setup, runs[0])
+            _run_all(setup, runs)
     except Stopped:
-        _write_results(session, ablation)
+        _write_results(setup, ablation)
         print("ablation: stopped; the same command continues", file=sys.stderr)
         return 1
     except FaceganError as error:
         for line in str(error).splitlines():
             print(f"ablation: {line}", file=sys.stderr)
         return 1
-    _write_results(session, ablation)
-    return int(any((session.folder(run) / results.FAILURE).exists() for run in runs))
+    _write_results(setup, ablation)
+    return int(any((setup.folder(run) / results.FAILURE).exists() for run in runs))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +120,7 @@ def _chosen(runs: list[Run], only: list[str]) -> list[Run]:
     return [run for run in runs if not only or run.variant in only]
 
 
-def _session(options: argparse.Namespace) -> Session:
+def _setup(options: argparse.Namespace) -> Setup:
     if not options.data.exists():
         raise FaceganError(f"{options.data}: no such folder or archive")
     out = options.out.absolute()
@@ -130,7 +130,7 @@ def _session(options: argparse.Namespace) -> Session:
     }
     if options.device:
         environment["FACEGAN_DEVICE"] = options.device
-    return Session(
+    return Setup(
         out, options.data.resolve(), options.seconds, options.jobs, options.device,
         Processes(environment),
     )  # fmt: skip
@@ -148,12 +148,12 @@ def _signals(processes: Processes) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _settle(session: Session, runs: list[Run]) -> None:
+def _write_params(setup: Setup, runs: list[Run]) -> None:
     """Write all parameters; those of an earlier call must be the same."""
     first = runs[0].params.model_dump(by_alias=True)
-    shared = {"data": str(session.data), **{section: first[section] for section in SHARED}}
-    contents = {session.out / "params" / "dataset.yaml": shared}
-    contents |= {session.params(run): run.params.model_dump(by_alias=True) for run in runs}
+    shared = {"data": str(setup.data), **{section: first[section] for section in SHARED}}
+    contents = {setup.out / "params" / "dataset.yaml": shared}
+    contents |= {setup.params(run): run.params.model_dump(by_alias=True) for run in runs}
     texts = {path: yaml.safe_dump(content, sort_keys=False) for path, content in contents.items()}
     for path, text in texts.items():
         if path.exists() and path.read_text("utf-8") != text:
@@ -163,39 +163,39 @@ def _settle(session: Session, runs: list[Run]) -> None:
             temporary.write_text(text, "utf-8")
 
 
-def _prepare(session: Session, run: Run) -> None:
+def _prepare(setup: Setup, run: Run) -> None:
     """Make the dataset and the reference statistics, unless they are there."""
-    params: list[str | Path] = ["--params", session.params(run)]
-    if not session.dataset.exists():
+    params: list[str | Path] = ["--params", setup.params(run)]
+    if not setup.dataset.exists():
         print("preprocess ...", flush=True)
-        data, log = _folder_of(session), session.out / "preprocess.log"
-        session.processes.run(["preprocess", data, session.dataset, *params], log)
-    if not (session.quick.exists() and session.official.exists()):
+        data, log = _folder_of(setup), setup.out / "preprocess.log"
+        setup.processes.run(["preprocess", data, setup.dataset, *params], log)
+    if not (setup.quick.exists() and setup.official.exists()):
         print("reference ...", flush=True)
-        files, log = (session.quick, session.official), session.out / "reference.log"
-        session.processes.run(["reference", session.dataset, *files, *params], log)
+        files, log = (setup.quick, setup.official), setup.out / "reference.log"
+        setup.processes.run(["reference", setup.dataset, *files, *params], log)
 
 
-def _folder_of(session: Session) -> Path:
+def _folder_of(setup: Setup) -> Path:
     """The folder of photographs; an archive gets one around it."""
-    if session.data.is_dir():
-        return session.data
-    folder = session.out / "photographs"
+    if setup.data.is_dir():
+        return setup.data
+    folder = setup.out / "photographs"
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / session.data.name
+    link = folder / setup.data.name
     link.unlink(missing_ok=True)
-    link.symlink_to(session.data)
+    link.symlink_to(setup.data)
     return folder
 
 
-def _run_all(session: Session, runs: list[Run]) -> None:
+def _run_all(setup: Setup, runs: list[Run]) -> None:
     began = time.monotonic()
-    with ThreadPoolExecutor(session.jobs) as pool:
-        futures = [pool.submit(_run, session, run) for run in runs]
+    with ThreadPoolExecutor(setup.jobs) as pool:
+        futures = [pool.submit(_run, setup, run) for run in runs]
         pending: set[Future[None]] = set(futures)
         while pending:
             _, pending = wait(pending, REPORT_INTERVAL)
-            states = "  ".join(filter(None, (_state(session.folder(run), run) for run in runs)))
+            states = "  ".join(filter(None, (_state(setup.folder(run), run) for run in runs)))
             print(f"{time.monotonic() - began:5.0f} s  {states}", flush=True)
     for future in futures:
         future.result()
@@ -210,46 +210,46 @@ def _state(folder: Path, run: Run) -> str:
     return f"{run.name}: {seen:,}{newest}" if folder.exists() else ""
 
 
-def _run(session: Session, run: Run) -> None:
+def _run(setup: Setup, run: Run) -> None:
     """Train and score one variant. A failure is noted in its folder.
 
     Raises:
         Stopped: if the ablation is to stop.
     """
-    folder = session.folder(run)
+    folder = setup.folder(run)
     failure, metrics = folder / results.FAILURE, folder / results.METRICS
     folder.mkdir(parents=True, exist_ok=True)
     failure.unlink(missing_ok=True)
     try:
-        if _train(session, run) or not metrics.exists():
+        if _train(setup, run) or not metrics.exists():
             metrics.unlink(missing_ok=True)
-            session.processes.run(
-                ["evaluate", folder / "train", session.dataset, session.official,
-                 folder / "evaluation", metrics, "--params", session.params(run)],
+            setup.processes.run(
+                ["evaluate", folder / "train", setup.dataset, setup.official,
+                 folder / "evaluation", metrics, "--params", setup.params(run)],
                 folder / "evaluate.log",
             )  # fmt: skip
     except (FaceganError, OSError) as error:
         failure.write_text(f"{error}\n", "utf-8")
 
 
-def _train(session: Session, run: Run) -> bool:
+def _train(setup: Setup, run: Run) -> bool:
     """Train until the time is up; whether there are new networks."""
-    folder, out = session.folder(run), session.folder(run) / "train"
-    left = session.seconds - results.Times.read(folder).total
+    folder, out = setup.folder(run), setup.folder(run) / "train"
+    left = setup.seconds - results.Times.read(folder).total
     if out.exists() and (left <= 0 or _is_finished(folder)):
         return False
-    command: list[str | Path] = ["train", session.dataset, session.quick, out]
-    command += ["--checkpoints", folder / results.CHECKPOINTS, "--params", session.params(run)]
+    command: list[str | Path] = ["train", setup.dataset, setup.quick, out]
+    command += ["--checkpoints", folder / results.CHECKPOINTS, "--params", setup.params(run)]
     log = folder / "train.log"
     if left > 0:
         begin = time.time()
         try:
-            is_complete = session.processes.run(command, log, left)
+            is_complete = setup.processes.run(command, log, left)
         finally:
             results.Times.add(folder, begin, time.time())
         if is_complete:
             return True
-    session.processes.run([*command, "--finish"], log)
+    setup.processes.run([*command, "--finish"], log)
     return True
 
 
@@ -258,28 +258,26 @@ def _is_finished(folder: Path) -> bool:
     return training is not None and (training / "finished.json").exists()
 
 
-def _write_results(session: Session, ablation: Ablation) -> None:
-    done = [run for run in ablation.runs if session.folder(run).exists()]
-    runs = [(run.variant, run.seed, session.folder(run)) for run in done]
+def _write_results(setup: Setup, ablation: Ablation) -> None:
+    done = [run for run in ablation.runs if setup.folder(run).exists()]
+    runs = [(run.variant, run.seed, setup.folder(run)) for run in done]
     rows = [results.read_row(*run) for run in runs]
-    results.write_curves(runs, session.out / CURVES)
-    text = (
-        results.markdown(results.with_medians(rows)) + "\n" + _conditions(session, ablation, rows)
-    )
-    with replacing(session.out / TABLE) as temporary:
+    results.write_curves(runs, setup.out / CURVES)
+    text = results.markdown(results.with_medians(rows)) + "\n" + _conditions(setup, ablation, rows)
+    with replacing(setup.out / TABLE) as temporary:
         temporary.write_text(text, "utf-8")
     print(f"\n{text}", end="")
 
 
-def _conditions(session: Session, ablation: Ablation, rows: list[results.Row]) -> str:
+def _conditions(setup: Setup, ablation: Ablation, rows: list[results.Row]) -> str:
     """What the table's figures depend on."""
     protocols = " and ".join(dict.fromkeys(row.protocol for row in rows if row.protocol))
-    beside = f"{session.jobs} at once" if session.jobs > 1 else "one after the other"
+    beside = f"{setup.jobs} at once" if setup.jobs > 1 else "one after the other"
     changes = "".join(f", {key}: {value}" for key, value in ablation.changes.items())
     lines = [
         f"{ablation.conditions}.",
         f"Preset `{ablation.preset}`{changes}.",
-        f"Trainings of at most {session.seconds:g} s, {beside}.",
+        f"Trainings of at most {setup.seconds:g} s, {beside}.",
         f"FID: {protocols or 'none'}, mean ± standard deviation over three sets of latents of the "
         "snapshot with the best quick FID; in a row of medians, ± is over seeds. images/s includes "
         "quick FIDs, minutes start-up as well.",
