@@ -19,21 +19,11 @@ from facegan.evaluate.score import Reference, score
 from facegan.evaluate.stage import evaluate
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
-from facegan.reference.stage import reference
 from samples import contents
 
 FID = "fid40_efficientnet-lite0-32"
 # Keys of metrics.json that say what was scored or averaged.
 ABOUT = {"fids", "protocol", "reference", FID}
-
-
-@pytest.fixture(scope="module")
-def official(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Statistics with the features of 300 training images."""
-    folder, params = tmp_path_factory.mktemp("reference"), make_params(reference={"subset": 300})
-    path = folder / "official.safetensors"
-    reference(dataset, folder / "quick", path, params.reference, torch.device("cpu"))
-    return path
 
 
 def scored(images: ImageSet, official: Path, device: torch.device) -> dict[str, Any]:

@@ -145,15 +145,6 @@ def test_scores_of_images_state_their_standard_error(evaluated: Evaluate) -> Non
     assert content["omitted"].keys() == {"fid_heldout"}  # needs 100 training images
 
 
-@pytest.fixture(scope="module")
-def official(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Statistics with the features of 300 training images and all held-out ones."""
-    folder, params = tmp_path_factory.mktemp("reference"), make_params(reference={"subset": 300})
-    path = folder / "official.safetensors"
-    reference(dataset, folder / "quick", path, params.reference, torch.device("cpu"))
-    return path
-
-
 def test_the_fid_against_held_out_photographs_stands_beside_that_against_training_ones(
     evaluated: Evaluate, official: Path
 ) -> None:
