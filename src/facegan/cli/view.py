@@ -12,49 +12,6 @@ app = typer.Typer()
 
 
 @app.command()
-def sample(
-    generator: Annotated[
-        str,
-        typer.Argument(
-            help="A models:/ URI, a .safetensors file, or a folder: train's, or an unfinished "
-            "training's."
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(help="PNG or JPEG file to write.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first image.")] = 0,
-) -> None:
-    """Generate a grid of random images.
-
-    Example: facegan sample models:/facegan-digits/Production digits.png --count 100
-    """
-    import torch
-
-    from facegan.cli.device import choose_device, keep_freed_memory
-    from facegan.cli.progress import Reporter
-    from facegan.core import pictures
-    from facegan.models import sampling
-
-    device = choose_device()
-    keep_freed_memory()
-    if generator.startswith("models:/"):
-        from facegan.register import versions
-
-        network = versions.load(generator, device)
-    else:
-        from facegan.models.files import load_generator
-        from facegan.train.export import exported
-
-        with Reporter("sample") as report, exported(Path(generator), report) as path:
-            file = path / "generator.safetensors" if path.is_dir() else path
-            network = load_generator(file, device)
-    z = sampling.latents(count, network.latent_dim, seed)
-    images = torch.cat(list(sampling.generate(network, z)))
-    pictures.save_picture(pictures.grid(images), out)
-    typer.echo(f"{out}: {count} images")
-
-
-@app.command()
 def score(
     images: Annotated[
         str,

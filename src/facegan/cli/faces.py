@@ -1,0 +1,106 @@
+"""Commands that draw with a generator."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facegan.cli.stages import PARAMS, ParamsFile
+from facegan.core.errors import FaceganError
+
+if TYPE_CHECKING:
+    from facegan.sample.opening import Opened
+
+app = typer.Typer()
+
+GENERATORS = (
+    "GENERATOR is a models:/ URI, the number of a version, a .safetensors file, or a folder: "
+    "train's, or an unfinished training's. Default: the champion of register.name."
+)
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first image.")]
+Seeds = Annotated[str | None, typer.Option(help="Seeds and ranges, such as 1,5-9.")]
+Truncation = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, help="Largest absolute value of a latent; 2 draws typical images. Default: none."
+    ),
+]
+
+
+def split(arguments: list[str], *names: str) -> tuple[str | None, list[str]]:
+    """Arguments -> the generator, which may be left out, and the others.
+
+    Raises:
+        BadParameter: if there are too few or too many.
+    """
+    extra = len(arguments) - len(names)
+    if extra not in (0, 1):
+        raise typer.BadParameter(f"expected [GENERATOR] {' '.join(names)}")
+    return (arguments[0] if extra else None), arguments[extra:]
+
+
+def _open(name: str | None, params: Path, step: str) -> "Opened":
+    from facegan.cli.device import choose_device, keep_freed_memory
+    from facegan.cli.progress import Reporter
+    from facegan.sample import opening
+
+    address = opening.address(name, params)
+    device = choose_device()
+    keep_freed_memory()
+    with Reporter(step) as report:
+        return opening.open_generator(address, device, report)
+
+
+def _seeds(seeds: str | None, seed: int, count: int) -> list[int]:
+    from facegan.models.sampling import MAX_SEED
+    from facegan.sample.latents import parse_seeds
+
+    if seeds is not None:
+        return parse_seeds(seeds)
+    if seed + count - 1 > MAX_SEED:
+        raise FaceganError(f"seeds {seed} to {seed + count - 1}: valid: 0 to {MAX_SEED}")
+    return list(range(seed, seed + count))
+
+
+@app.command(no_args_is_help=True)
+def sample(
+    where: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[GENERATOR] OUT",
+            help=f"{GENERATORS} OUT is a .png or .jpg, which gets a grid; a .zip of PNGs; a .npy "
+            "of uint8 (n, H, W, C); - for its bytes on standard output; or a new folder of PNGs.",
+        ),
+    ],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
+    seed: Seed = 0,
+    seeds: Seeds = None,
+    truncation: Truncation = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Write model, FID and protocol below the grid.")
+    ] = False,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Generate random images. A seed is one image of a generator, whatever the other options.
+
+    Example: facegan sample faces.png --seeds 1,5-9 --truncation 2
+    """
+    from facegan.cli.progress import Reporter
+    from facegan.sample import latents, metadata, renderer
+    from facegan.sample.writing import Output
+
+    name, (out,) = split(where, "OUT")
+    chosen = _seeds(seeds, seed, count)
+    output = Output(out, chosen, columns, caption)  # checked before anything is loaded
+    opened = _open(name, params, "sample")
+    z = latents.latents(chosen, opened.network.latent_dim, truncation)
+    with Reporter("sample") as report:
+        output.write(
+            renderer.render(opened.network, z),
+            lambda some: metadata.describe(opened, some, truncation),
+            opened.caption,
+            report,
+        )
+    if out != "-":
+        typer.echo(f"{out}: {len(chosen):,} images of {opened.title}")
