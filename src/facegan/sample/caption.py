@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
 MIN_WIDTH = 256
 FONT_SIZE, MARGIN = 13, 4
 
@@ -16,7 +18,7 @@ def add_caption(pixels: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     Returns:
         uint8 (H + strip, max(W, 256), 1 or 3): narrower pictures get black margins.
     """
-    height, width, channels = pixels.shape
+    _, width, channels = pixels.shape
     font = ImageFont.load_default(FONT_SIZE)
     total = max(width, MIN_WIDTH)
     lines = _wrapped(text, font, total - 2 * MARGIN)
