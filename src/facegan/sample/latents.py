@@ -86,8 +86,9 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     if torch.sin(angle) < 1e-4:  # the same direction, or opposite ones, which no circle joins
         return a + (b - a) * t
     first, second = torch.sin((1 - t) * angle), torch.sin(t * angle)
-    direction: Tensor = (first * a / norms[0] + second * b / norms[1]) / torch.sin(angle)
-    return direction * (norms[0] + (norms[1] - norms[0]) * t)
+    direction = (first * a / norms[0] + second * b / norms[1]) / torch.sin(angle)
+    scaled: Tensor = direction * (norms[0] + (norms[1] - norms[0]) * t)
+    return scaled
 
 
 def walk(keys: Tensor, steps: int, loop: bool) -> Tensor:
