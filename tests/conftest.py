@@ -251,6 +251,9 @@ def store(backend: "Store", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def enter(monkeypatch: pytest.MonkeyPatch, folder: Path, environment: dict[str, str]) -> None:
     """Use a store, outside of a DVC experiment."""
+    from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
+
+    _cached_get_s3_client.cache_clear()  # which knows no endpoint of boto3's own variables
     monkeypatch.chdir(folder)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 import requests
 import sqlalchemy
 import torch
@@ -208,3 +209,12 @@ def exit_codes(processes: Iterable[BaseProcess]) -> list[int | None]:
         process.join(120)
         codes.append(process.exitcode)
     return codes
+
+
+def delete_run_for_good(client: MlflowClient, run: str) -> None:
+    """As a person in the UI, and then `mlflow gc`."""
+    store = client._tracking_client.store
+    if not hasattr(store, "_hard_delete_run"):
+        pytest.skip("`mlflow gc` works on the server's database")
+    client.delete_run(run)
+    store._hard_delete_run(run)

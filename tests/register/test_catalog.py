@@ -17,7 +17,7 @@ from facegan.cli.models import print_table
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register import card, catalog, history, lineage, registry, versions
-from registrations import NAME, Trainer, roles
+from registrations import NAME, Trainer, delete_run_for_good, roles
 from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
@@ -224,8 +224,7 @@ def git(*arguments: str) -> str:
 def test_a_version_whose_run_is_gone_is_promoted_and_traced_all_the_same(two: Two) -> None:
     client, _ = two
     run = registry.read(client, NAME).versions[2].run
-    client.delete_run(run)
-    client._tracking_client.store._hard_delete_run(run)  # `mlflow gc`
+    delete_run_for_good(client, run)
     assert "version 2: stage Production" in models("rollback", 2)
     assert f"run: {run} is deleted" in models("lineage", 2)
 

@@ -20,7 +20,7 @@ from facegan.evaluate.scorer import Scorer
 from facegan.features.frechet import Statistics
 from facegan.models.files import load_generator
 from facegan.register import registry, stage
-from registrations import CONFIG, NAME, Trainer, roles
+from registrations import CONFIG, NAME, Trainer, delete_run_for_good, roles
 from stores import Store
 
 Two = tuple[MlflowClient, Trainer]
@@ -78,18 +78,9 @@ def test_a_second_version_of_a_generator_is_deleted(two: Two) -> None:
 
 def test_the_gate_decides_on_a_version_whose_run_is_gone(two: Two) -> None:
     client, register = two
-    _delete_run(client, registry.read(client, NAME).versions[2].run)
+    delete_run_for_good(client, registry.read(client, NAME).versions[2].run)
     client.delete_model_version_tag(NAME, "2", registry.GATE)
     assert "does not beat version 1's 50" in register(2, fid=60.0).reason
-
-
-def _delete_run(client: MlflowClient, run: str) -> None:
-    """As a person in the UI, and then `mlflow gc`."""
-    store = client._tracking_client.store
-    if not hasattr(store, "_hard_delete_run"):
-        pytest.skip("`mlflow gc` works on the server's database")
-    client.delete_run(run)
-    store._hard_delete_run(run)
 
 
 def test_registering_again_is_quick_because_it_imports_no_torch(

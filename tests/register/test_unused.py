@@ -59,7 +59,7 @@ def test_versions_of_other_models_and_parents_of_their_runs_are_needed(
     parent, lonely = training(client, "sweep"), training(client, "other sweep")
     trial = training(client, "trial", **{"mlflow.parentRunId": parent})
     client.create_registered_model("another-model")
-    client.create_model_version("another-model", "somewhere", trial)
+    client.create_model_version("another-model", f"runs:/{trial}/model", trial)
     assert listed(client) == {lonely}
 
 

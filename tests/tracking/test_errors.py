@@ -79,6 +79,7 @@ def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
     assert explain(error, "http://h") == line
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_a_damaged_store_is_one_line(store: Path) -> None:
     (store / "mlflow.db").write_bytes(b"damaged" * 1000)
     with pytest.raises(FaceganError, match=r"mlflow.db: the file is damaged; restore it, or move"):

@@ -27,19 +27,21 @@ Truncation = Annotated[
 ]
 
 
-def split(arguments: list[str], *names: str) -> tuple[str | None, list[str]]:
-    """Arguments -> the generator, which may be left out, and the others.
+def split(
+    arguments: list[str], *names: str, first: str = "GENERATOR"
+) -> tuple[str | None, list[str]]:
+    """Arguments -> the first one, which may be left out, and the others.
 
     Raises:
         BadParameter: if there are too few or too many.
     """
     extra = len(arguments) - len(names)
     if extra not in (0, 1):
-        raise typer.BadParameter(f"expected [GENERATOR] {' '.join(names)}")
+        raise typer.BadParameter(f"expected [{first}] {' '.join(names)}")
     return (arguments[0] if extra else None), arguments[extra:]
 
 
-def _open(name: str | None, params: Path, step: str) -> "Opened":
+def open_named(name: str | None, params: Path, step: str) -> "Opened":
     from facegan.cli.device import choose_device, keep_freed_memory
     from facegan.cli.progress import Reporter
     from facegan.sample import opening
@@ -51,7 +53,7 @@ def _open(name: str | None, params: Path, step: str) -> "Opened":
         return opening.open_generator(address, device, report)
 
 
-def _seeds(seeds: str | None, seed: int, count: int) -> list[int]:
+def choose_seeds(seeds: str | None, seed: int, count: int) -> list[int]:
     from facegan.models.sampling import MAX_SEED
     from facegan.sample.latents import parse_seeds
 
@@ -91,9 +93,9 @@ def sample(
     from facegan.sample.writing import Output
 
     name, (out,) = split(where, "OUT")
-    chosen = _seeds(seeds, seed, count)
+    chosen = choose_seeds(seeds, seed, count)
     output = Output(out, chosen, columns, caption)  # checked before anything is loaded
-    opened = _open(name, params, "sample")
+    opened = open_named(name, params, "sample")
     z = latents.latents(chosen, opened.network.latent_dim, truncation)
     with Reporter("sample") as report:
         output.write(
@@ -104,3 +106,64 @@ def sample(
         )
     if out != "-":
         typer.echo(f"{out}: {len(chosen):,} images of {opened.title}")
+
+
+@app.command()
+def trace(
+    picture: Annotated[Path, typer.Argument(help="A PNG or JPEG that facegan sample wrote.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Show which version drew a picture, and the run, data and code that made the version.
+
+    Example: facegan trace faces.png
+    """
+    from facegan.params import load_params
+    from facegan.sample import metadata
+    from facegan.sample import trace as step
+
+    text = metadata.read(picture)  # first: it needs no registry
+    name = text.get(metadata.MODEL) or load_params(params).register_.name
+    for key, value in step.trace(text, name):
+        typer.echo(f"{key}: {value}")
+
+
+@app.command(no_args_is_help=True)
+def project(
+    where: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[GENERATOR] PHOTO OUT",
+            help=f"{GENERATORS} PHOTO is cropped as preprocess does. OUT is a .png or .jpg of the "
+            "photograph and the image found; or a .gif, .webp or .mp4 of the course.",
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Of the optimisation.")] = 300,
+    seed: Seed = 0,
+    latent: Annotated[
+        Path | None, typer.Option(help=".npy to write the latent to; default: none.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Find the latent whose image is nearest to a photograph.
+
+    The image is a look-alike, not the person: do not use it to identify anybody, or to tell whether
+    a photograph was trained on (facegan models saw does that).
+
+    Example: facegan project photo.jpg nearest.png
+    """
+    from facegan.cli.progress import Reporter
+    from facegan.params import load_params
+    from facegan.sample import photograph, projection, projection_output
+
+    name, (photo, out) = split(where, "PHOTO", "OUT")
+    projection_output.check(Path(out), latent)
+    opened = open_named(name, params, "project")
+    pixels = photograph.read_photograph(Path(photo), load_params(params).preprocess, opened.network)
+    with Reporter("project") as report:
+        found = projection.project(opened.network, pixels, steps, seed, report)
+    projection_output.write(found, pixels, Path(out), latent)
+    typer.echo(
+        f"{out}: left the photograph, right an image of {opened.title}; they differ by "
+        f"{found.distance:.1f} grey levels (nearest random image: {found.typical:.1f})"
+    )
+    typer.echo("it is a look-alike that this generator can draw, not the person")

@@ -1,0 +1,61 @@
+"""The evolution of a training, from the pictures that its history names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from facegan.core.errors import FaceganError
+from facegan.core.history import NAME, read_history
+from facegan.sample.animation import resized
+from facegan.sample.caption import add_caption, count_lines
+
+# The last frame is shown so many times as long.
+HOLD = 8
+
+
+class Film:
+    """The sample pictures of a training, evenly spaced, the first and the last included.
+
+    Args:
+        folder: that of `train`, or of an unfinished training.
+        most: pictures.
+        caption: whether a frame says how many images had been seen, with the quick FID so far.
+        size: pixels of the longer side, without the caption; None keeps it.
+    Raises:
+        FaceganError: if `folder` has no history, or no picture that it names is there.
+    """
+
+    def __init__(self, folder: Path, most: int, caption: bool, size: int | None) -> None:
+        self.folder, self.caption, self.size = folder, caption, size
+        found, score = list[tuple[str, str]](), ""
+        for line in read_history(folder / NAME):
+            if line["event"] == "score":
+                score = f", quick FID {line['quick_fid']:.4g}"
+            if "picture" in line and (folder / line["picture"]).is_file():
+                found.append((line["picture"], f"{line['images_seen']:,} images seen{score}"))
+        if not found:
+            raise FaceganError(
+                f"{folder}: has no sample pictures; expected a folder of facegan train"
+            )
+        indices = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
+        self.pictures = [found[index] for index in indices]
+        width = self._pixels(self.pictures[0][0]).shape[1]
+        self.lines = max(count_lines(text, width) for _, text in self.pictures)
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """uint8 (H, W, C), read one at a time; the last one again and again."""
+        for name, text in self.pictures:
+            frame = self._pixels(name)
+            if self.caption:
+                frame = add_caption(frame, text, self.lines)
+            yield frame
+        for _ in range(HOLD - 1):
+            yield frame
+
+    def _pixels(self, name: str) -> NDArray[np.uint8]:
+        with Image.open(self.folder / name) as picture:
+            pixels = np.asarray(picture)
+        return resized(pixels[..., None] if pixels.ndim == 2 else pixels, self.size)
