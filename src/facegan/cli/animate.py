@@ -52,14 +52,9 @@ def interpolate(
 
     name, (out,) = split(where, "OUT")
     animation.check_output(Path(out), fps)
-    if seeds is None:
-        chosen = choose_seeds(None, seed, count * walks)
-        count = len(chosen) // walks
-    else:
-        chosen = choose_seeds(seeds, 0, 0)
-        count = len(chosen) // walks
-        if count < 2 or len(chosen) % walks:
-            raise FaceganError(f"--seeds {seeds}: valid: the same number, 2 or more, for each walk")
+    chosen = choose_seeds(seeds, seed, count * walks)
+    if len(chosen) % walks or len(chosen) < 2 * walks:
+        raise FaceganError(f"--seeds {seeds}: valid: the same number, 2 or more, for each walk")
     opened = open_named(name, params, "interpolate")
     steps = max(round(seconds * fps), 1)
     with Reporter("interpolate") as report:

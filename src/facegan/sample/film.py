@@ -37,9 +37,7 @@ class Film:
             if "picture" in line and (folder / line["picture"]).is_file():
                 found.append((line["picture"], f"{line['images_seen']:,} images seen{score}"))
         if not found:
-            raise FaceganError(
-                f"{folder}: has no sample pictures; expected a folder of facegan train"
-            )
+            raise FaceganError(f"{folder}: has no sample pictures; expected a folder of train")
         indices = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
         self.pictures = [found[index] for index in indices]
         width = self._pixels(self.pictures[0][0]).shape[1]

@@ -21,7 +21,7 @@ from facegan.models.sampling import latents, to_uint8
 from facegan.params import Extractor
 
 # The first latents are the nearest of so many random ones.
-CANDIDATES, STARTS = 1000, 4
+CANDIDATES, STARTS = 500, 4
 RATE, FINAL_RATE = 0.1, 0.005  # of Adam, and at the end of its cosine decay
 FEATURE_WEIGHT = 1.0
 # Resolutions that pixels are compared at: large shapes first decide, then details.
@@ -87,7 +87,7 @@ def project(
         seed: of the first random latent.
     """
     device = next(network.parameters()).device
-    target = torch.from_numpy(photograph).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
+    target = torch.tensor(photograph).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
     distance = Distance(target)
     z, typical = _nearest(network, distance, target, seed)
     z = z.requires_grad_()
@@ -99,6 +99,7 @@ def project(
         x = network(_on_sphere(z))
         losses = distance(x)
         (gradient,) = torch.autograd.grad(losses.sum(), z)
+        losses = losses.detach()
         index = int(losses.argmin())
         if losses[index] < best[0]:
             best = (float(losses[index]), _on_sphere(z.detach())[index].clone())

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from commands import error_lines, invoke
+from facegan.sample import metadata
+from registrations import NAME, Trainer
+
+Two = tuple[MlflowClient, Trainer]
+
+
+@pytest.mark.parametrize("arguments", [(), ("1",), (f"models:/{NAME}/Production",)])
+def test_a_picture_leads_back_to_its_version(
+    arguments: tuple[str, ...], two: Two, tmp_path: Path
+) -> None:
+    done = invoke("sample", *arguments, "faces.png", "--count", 3, cwd=tmp_path)
+    assert done.stdout == f"faces.png: 3 images of {NAME} version 1\n", done.stderr
+    text = metadata.read(tmp_path / "faces.png")
+    assert (text[metadata.MODEL], text[metadata.VERSION]) == (NAME, "1")
+    assert text[metadata.SCORE].endswith(" 50")
+    lines = invoke("trace", "faces.png", cwd=tmp_path).stdout.splitlines()
+    assert f"version: {NAME} version 1, Production, @champion" in lines
+    assert any(line.startswith("run: ") for line in lines)
+    assert lines[-1] == f"to draw it again: facegan sample models:/{NAME}/1 again.png --seeds 0-2"
+
+
+def test_the_command_that_trace_shows_draws_the_same_picture(two: Two, tmp_path: Path) -> None:
+    options = ("--seeds", "5,9", "--truncation", "0.5")
+    assert invoke("sample", "2", "faces.png", *options, cwd=tmp_path).returncode == 0
+    command = invoke("trace", "faces.png", cwd=tmp_path).stdout.splitlines()[-1]
+    arguments = command.partition("facegan ")[2].split()
+    assert invoke(*arguments, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "faces.png").read_bytes()
+
+
+def test_a_picture_from_a_file_is_found_by_its_generator(two: Two, tmp_path: Path) -> None:
+    assert invoke("sample", "train-2", "faces.png", "--count", 1, cwd=tmp_path).returncode == 0
+    lines = invoke("trace", "faces.png", cwd=tmp_path).stdout.splitlines()
+    assert f"version: {NAME} version 2, Staging, @challenger" in lines
+
+
+def test_a_generator_that_no_version_has_is_one_line(two: Two, tmp_path: Path) -> None:
+    two[1].train(3, fid=1.0)
+    assert invoke("sample", "train-3", "faces.png", cwd=tmp_path).returncode == 0
+    (line,) = error_lines(invoke("trace", "faces.png", cwd=tmp_path))
+    assert line.startswith(f"{NAME}: no version has the generator ")
+    assert line.endswith("set MLFLOW_TRACKING_URI to the registry that the picture was drawn from")
+
+
+def test_a_caption_names_model_fid_and_protocol(two: Two, tmp_path: Path) -> None:
+    import torch
+
+    from facegan.core.events import silent
+    from facegan.sample.opening import open_generator
+
+    opened = open_generator(f"models:/{NAME}@champion", torch.device("cpu"), silent)
+    assert opened.caption.startswith(f"{NAME} version 1, fid40_")
+    assert opened.caption.endswith(f" 50, protocol {opened.protocol}") and opened.protocol
