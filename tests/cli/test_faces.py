@@ -142,7 +142,7 @@ def test_pictures_say_what_drew_them(generator: Path, tmp_path: Path) -> None:
 
 def test_all_outputs_have_the_same_images(generator: Path, tmp_path: Path) -> None:
     for out in ("grid.png", "faces.zip", "again.zip", "faces.npy", "folder"):
-        assert invoke("sample", generator, out, "--count", 9, cwd=tmp_path).returncode == 0
+        assert invoke("sample", generator, out, "--count", "9", cwd=tmp_path).returncode == 0
     images = np.load(tmp_path / "faces.npy")
     assert (images.dtype, images.shape) == (np.uint8, (9, 32, 32, 3))
     assert np.array_equal(cells((tmp_path / "grid.png").read_bytes()), images)
@@ -195,7 +195,7 @@ def test_a_failure_leaves_nothing(generator: Path, tmp_path: Path) -> None:
     save_network(network.state_dict(), CONFIG, generator)
     before = sorted(tmp_path.iterdir())
     for out in ("faces.png", "faces.zip", "faces.npy", "folder"):
-        (line,) = error_lines(invoke("sample", generator, out, "--count", 2, cwd=tmp_path))
+        (line,) = error_lines(invoke("sample", generator, out, "--count", "2", cwd=tmp_path))
         assert "NaN" in line
     assert sorted(tmp_path.iterdir()) == before
 

@@ -17,16 +17,19 @@ COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 
 def frames(height: int = 20, width: int = 30, channels: int = 3) -> Iterator[NDArray[np.uint8]]:
     for colour in COLOURS:
-        yield np.broadcast_to(np.uint8(colour[:channels]), (height, width, channels))
+        yield np.broadcast_to(np.array(colour[:channels], np.uint8), (height, width, channels))
 
 
 def read(path: Path) -> list[Image.Image]:
     if path.suffix == ".mp4":
         with av.open(str(path)) as container:
-            return [frame.to_image() for frame in container.decode(video=0)]
+            return [
+                Image.fromarray(frame.to_ndarray(format="rgb24"))
+                for frame in container.decode(video=0)
+            ]
     found = []
     with Image.open(path) as image:
-        for index in range(image.n_frames):
+        for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)
             found.append(image.convert("RGB"))
     return found

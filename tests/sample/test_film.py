@@ -54,9 +54,7 @@ def test_pictures_that_are_gone_are_left_out(tmp_path: Path) -> None:
     ]
     for n in (0, 2, 3):
         (folder / f"samples/{n}.png").unlink()
-    with pytest.raises(
-        FaceganError, match="no sample pictures; expected a folder of train"
-    ):
+    with pytest.raises(FaceganError, match="no sample pictures; expected a folder of train"):
         Film(folder, 9, False, None)
 
 

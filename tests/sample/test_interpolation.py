@@ -4,7 +4,7 @@ from facegan.core.events import Event, Progress, silent
 from facegan.models.sampling import latents
 from facegan.sample.interpolation import frames
 from facegan.sample.opening import Opened
-from facegan.sample.renderer import render
+from facegan.sample.renderer import Renderer
 from networks import small_generator
 
 
@@ -12,7 +12,7 @@ def test_a_walk_shows_the_images_of_its_seeds() -> None:
     opened = Opened(small_generator().eval(), "0" * 64)
     found = list(frames(opened, [4, 5, 6, 7], 2, 3, True, None, False, None, silent))
     assert len(found) == 6
-    images = np.concatenate(list(render(opened.network, latents(4, 6, 4))))
+    images = np.concatenate(list(Renderer(opened.network)(latents(4, 6, 4))))
     assert np.array_equal(found[0], np.concatenate([images[0], images[2]], axis=1))
     assert np.array_equal(found[3], np.concatenate([images[1], images[3]], axis=1))
     assert not np.array_equal(found[1], found[0])

@@ -8,7 +8,7 @@ from facegan.core.events import silent
 from facegan.models.architectures import Generator
 from facegan.models.sampling import latents
 from facegan.sample.projection import course, project
-from facegan.sample.renderer import render
+from facegan.sample.renderer import Renderer
 from networks import small_generator
 
 
@@ -23,11 +23,11 @@ def vivid_generator() -> Generator:
 
 def test_projection_comes_nearer_than_random_images() -> None:
     network = vivid_generator()
-    photograph = np.concatenate(list(render(network, latents(1, 6, 987654))))[0]
+    photograph = np.concatenate(list(Renderer(network)(latents(1, 6, 987654))))[0]
     found = project(network, photograph, 25, 0, silent)
     assert found.distance < found.typical / 2
     assert found.z.shape == (6,) and float(found.z.norm()) == pytest.approx(math.sqrt(6), rel=1e-4)
-    image = next(render(network, found.z[None]))[0]
+    image = next(Renderer(network)(found.z[None]))[0]
     assert np.abs(found.frames[-1].astype(int) - image).max() <= 4
     frames = list(course(found, photograph))
     assert len(frames) == 26 and {frame.shape for frame in frames} == {(32, 64, 1)}

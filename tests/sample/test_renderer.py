@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facegan.models.sampling import NotFinite, generate, latents
-from facegan.sample.renderer import BATCH, render
+from facegan.sample.renderer import BATCH, Renderer
 from networks import small_generator
 
 
@@ -13,14 +13,14 @@ from networks import small_generator
 def test_an_image_has_the_same_bytes_whatever_the_others(chosen: list[int]) -> None:
     network = small_generator().eval()
     z = latents(201, 6, 0)
-    images = np.concatenate(list(render(network, z[chosen])))
-    assert np.array_equal(images, np.concatenate(list(render(network, z)))[chosen])
+    images = np.concatenate(list(Renderer(network)(z[chosen])))
+    assert np.array_equal(images, np.concatenate(list(Renderer(network)(z)))[chosen])
 
 
 def test_images_differ_from_float32_by_a_few_grey_levels() -> None:
     network = small_generator().eval()
     z = latents(70, 6, 0)
-    images = np.concatenate(list(render(network, z))).astype(int)
+    images = np.concatenate(list(Renderer(network)(z))).astype(int)
     expected = torch.cat(list(generate(network, z))).numpy()
     assert images.shape == (70, 32, 32, 1) and images.std() > 0
     assert np.abs(images - expected).max() <= 4
@@ -31,4 +31,4 @@ def test_nan_is_an_error_and_no_black_image() -> None:
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)
     with pytest.raises(NotFinite, match="NaN"):
-        list(render(network, latents(1, 6, 0)))
+        list(Renderer(network)(latents(1, 6, 0)))

@@ -14,7 +14,7 @@ Two = tuple[MlflowClient, Trainer]
 def test_a_picture_leads_back_to_its_version(
     arguments: tuple[str, ...], two: Two, tmp_path: Path
 ) -> None:
-    done = invoke("sample", *arguments, "faces.png", "--count", 3, cwd=tmp_path)
+    done = invoke("sample", *arguments, "faces.png", "--count", "3", cwd=tmp_path)
     assert done.stdout == f"faces.png: 3 images of {NAME} version 1\n", done.stderr
     text = metadata.read(tmp_path / "faces.png")
     assert (text[metadata.MODEL], text[metadata.VERSION]) == (NAME, "1")
@@ -35,7 +35,7 @@ def test_the_command_that_trace_shows_draws_the_same_picture(two: Two, tmp_path:
 
 
 def test_a_picture_from_a_file_is_found_by_its_generator(two: Two, tmp_path: Path) -> None:
-    assert invoke("sample", "train-2", "faces.png", "--count", 1, cwd=tmp_path).returncode == 0
+    assert invoke("sample", "train-2", "faces.png", "--count", "1", cwd=tmp_path).returncode == 0
     lines = invoke("trace", "faces.png", cwd=tmp_path).stdout.splitlines()
     assert f"version: {NAME} version 2, Staging, @challenger" in lines
 

@@ -99,7 +99,7 @@ def sample(
     z = latents.latents(chosen, opened.network.latent_dim, truncation)
     with Reporter("sample") as report:
         output.write(
-            renderer.render(opened.network, z),
+            renderer.Renderer(opened.network)(z),
             lambda some: metadata.describe(opened, some, truncation),
             opened.caption,
             report,

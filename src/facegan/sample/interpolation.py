@@ -13,7 +13,7 @@ from facegan.sample import latents
 from facegan.sample.animation import resized
 from facegan.sample.caption import add_caption
 from facegan.sample.opening import Opened
-from facegan.sample.renderer import BATCH, render
+from facegan.sample.renderer import BATCH, Renderer
 
 
 def frames(
@@ -46,7 +46,7 @@ def frames(
 
 def _images(opened: Opened, z: Tensor) -> Iterator[NDArray[np.uint8]]:
     """uint8 (walks, H, W, C) for each frame, with few frames in memory."""
-    some = max(BATCH // z.shape[1], 1)
+    render, some = Renderer(opened.network), max(BATCH // z.shape[1], 1)
     for part in z.split(some):
-        rendered = np.concatenate(list(render(opened.network, part.flatten(0, 1))))
+        rendered = np.concatenate(list(render(part.flatten(0, 1))))
         yield from rendered.reshape(len(part), z.shape[1], *rendered.shape[1:])
