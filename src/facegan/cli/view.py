@@ -96,7 +96,7 @@ def summary(
     _print_table(name, rows)
     typer.echo(
         "next steps, after . .venv/bin/activate:\n"
-        f"  facegan sample models:/{name}/Production faces.png\n"
+        "  facegan sample faces.png   # interpolate, film, project, trace: docs/faces.md\n"
         "  dvc exp run -S train.epochs=40 && dvc exp show\n"
         "  facegan ui   # MLflow, with these pages:"
     )

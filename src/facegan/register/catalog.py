@@ -27,7 +27,10 @@ def table(client: MlflowClient, name: str, last: int) -> dict[str, Rows]:
     """
     found, rows = registry.read(client, name), dict[str, Rows]()
     if not found.versions:
-        raise FaceganError(f"{name} has no versions; run: dvc repro --single-item --force register")
+        raise FaceganError(
+            f"{name} has no versions; run: dvc repro --single-item --force register"
+            f"{registry.workspace()}"
+        )
     newest = sorted(found.versions.items(), reverse=True)[:last]
     commits = _commits(client, [version.run for _, version in newest if version.run])
     for number, version in newest:

@@ -6,11 +6,13 @@ follow from the champion (`roles`).
 """
 
 import datetime
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -216,8 +218,21 @@ def require(client: MlflowClient, name: str, number: int) -> tuple[Registry, Ver
     """
     registry = read(client, name)
     if number not in registry.versions:
-        raise FaceganError(no_version(registry, number))
+        raise FaceganError(f"{no_version(registry, number)}{workspace()}")
     return registry, registry.versions[number]
+
+
+def workspace() -> str:
+    """Where a version was looked for, on a server with workspaces; else empty."""
+    try:
+        names = [found.name for found in mlflow.list_workspaces()]
+    except MlflowException:  # the store has none
+        return ""
+    chosen = os.environ.get("MLFLOW_WORKSPACE", "").strip() or "default"
+    if names == [chosen]:
+        return ""
+    others = ", ".join(name for name in names if name != chosen) or "no other"
+    return f"; in workspace {chosen}, MLFLOW_WORKSPACE chooses another: {others}"
 
 
 def no_version(registry: Registry, number: int) -> str:

@@ -70,7 +70,7 @@ def resolve(client: MlflowClient, uri: str) -> Version:
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
-    raise FaceganError(_absent(client, uri, name, stage, alias))
+    raise FaceganError(f"{_absent(client, uri, name, stage, alias)}{registry.workspace()}")
 
 
 def _latest(client: MlflowClient, name: str, stage: str) -> Version | None:
