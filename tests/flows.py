@@ -55,7 +55,10 @@ def prefect_server(environment: Environment, folder: Path, **settings: str) -> I
     port = str(free_port())
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-    quiet = environment | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    quiet = environment | {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        "PREFECT_UI_API_URL": url,  # else its page asks port 4200
+    }  # fmt: skip
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [*command, "--port", port], env=quiet | settings, stdout=log, stderr=log

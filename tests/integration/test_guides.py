@@ -1,27 +1,15 @@
 """The commands of the guides, run as they are written, in a project that has run every stage."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from conftest import make_params
 from project import Project
 
 pytestmark = pytest.mark.faults
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = ("faces.md",)
-# Long enough to be better than the untrained network, which the gate refuses.
-SMALL = make_params(train={"epochs": 6, "eval_interval": 540, "lr": 0.003})
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits: Path, empty_store: Path) -> Project:
-    project = Project(tmp_path_factory.mktemp("guides"), digits, SMALL)
-    shutil.copyfile(empty_store, project.folder / "mlflow.db")
-    project.run("dvc", "repro")
-    return project
 
 
 def commands(guide: str) -> list[str]:

@@ -1,15 +1,11 @@
 """The whole pipeline on small data: real git and DVC repositories, MLflow's SQLite and Prefect."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -18,7 +14,7 @@ import pytest
 from conftest import make_params
 from consumer import generate_without_facegan
 from project import Project
-from servers import answers, free_port, wait
+from servers import mlflow_ui
 
 # Long enough to be better than the untrained network, which the gate refuses.
 SMALL = make_params(train={"epochs": 6, "eval_interval": 540, "lr": 0.003})
@@ -85,26 +81,6 @@ def test_the_summary_shows_the_scores_and_the_registered_version(project: Projec
     version = project.registry.get_model_version("facegan-test", "1")
     assert f"[run](http://127.0.0.1:5000/#/experiments/1/runs/{version.run_id}?" in page
     assert picture
-
-
-@contextmanager
-def mlflow_ui(folder: Path) -> Iterator[str]:
-    """Start MLflow's UI in `folder`, as the README does, and yield its URL."""
-    port = free_port()
-    options = ("--backend-store-uri", "sqlite:///mlflow.db", "--port", str(port))
-    command = [str(Path(sys.executable).with_name("mlflow")), "ui", *options]
-    environment = os.environ | {"MLFLOW_WORKERS": "1"}  # 7 s of CPU time instead of 16
-    with (folder.parent / "ui.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait(lambda: answers(url), 120)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 def get(url: str, **query: str) -> bytes:
