@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from facegan.cli import app as page
 from facegan.cli import checkpoints, doctor, faces, models, stages, track, view
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
@@ -36,6 +37,7 @@ def options(
 
 app.add_typer(stages.app)
 app.add_typer(faces.app)
+app.add_typer(page.app)
 app.add_typer(view.app)
 app.add_typer(track.app)
 app.add_typer(checkpoints.app)
