@@ -41,15 +41,17 @@ class Snapshot:
         number = self.aliases.get(CHAMPION)
         return number if number in self.versions else None
 
-    def choices(self, with_fid: bool = True) -> list[tuple[str, int]]:
+    def choices(self, is_short: bool = False) -> list[tuple[str, int]]:
         """Label and number of each version."""
-        return [(self._label(v, with_fid), number) for number, v in self.versions.items()]
+        return [(self._label(v, is_short), number) for number, v in self.versions.items()]
 
-    def _label(self, version: Version, with_fid: bool) -> str:
+    def _label(self, version: Version, is_short: bool) -> str:
         aliases = (name for name, n in sorted(self.aliases.items()) if n == version.number)
+        if is_short:
+            return " · ".join((str(version.number), *aliases))
         protocol = version.tags.get(registry.PROTOCOL, "")
         scores = Scores.from_json(version.tags.get(SCORES + protocol))
-        fid = [f"FID {scores.fid:.4g}"] if scores and with_fid else []
+        fid = [f"FID {scores.fid:.4g}"] if scores else []
         return " · ".join((f"version {version.number}", *aliases, *fid))
 
 
@@ -99,10 +101,10 @@ class Library:
         Raises:
             FaceganError: if there is none with this number.
         """
-        versions = self._snapshot.versions
-        if number not in versions:
+        versions, is_number = self._snapshot.versions, type(number) is int
+        if is_number and number not in versions:
             versions = self.snapshot().versions  # it may be new
-        if not isinstance(number, int) or isinstance(number, bool) or number not in versions:
+        if not isinstance(number, int) or not is_number or number not in versions:
             known = ", ".join(map(str, list(versions)[:10])) or "none"
             raise FaceganError(f"{self.name} has no version {number!r:.40}; the last ones: {known}")
         return versions[number]

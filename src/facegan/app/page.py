@@ -115,7 +115,7 @@ def _news(name: str, snapshot: Snapshot, known: int | None) -> tuple[str, int | 
 
 def _choices(snapshot: Snapshot, number: Any) -> list[Any]:
     """The three choices of versions; without a version yet, the champion, and the one before."""
-    choices, short = snapshot.choices(), snapshot.choices(with_fid=False)
+    choices, short = snapshot.choices(), snapshot.choices(is_short=True)
     offered = [choices, short, short]
     if number is not None or not choices:
         return [gr.Dropdown(choices=some) for some in offered]

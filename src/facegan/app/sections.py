@@ -110,8 +110,8 @@ def comparison(studio: Studio) -> tuple[gr.Dropdown, gr.Dropdown, gr.Number]:
         threshold = largest if is_truncated else None
         both = [studio.library.opened(number) for number in (left, right)]
         drawn = [
-            captioned(studio, studio.faces(number, first, BESIDE, threshold))
-            for number in (left, right)
+            [(path, str(face.seed)) for face, path in zip(faces, studio.draw(faces), strict=True)]
+            for faces in (studio.faces(n, first, BESIDE, threshold) for n in (left, right))
         ]
         return (*drawn, *(opened.score or "no score on record" for opened in both), _note(*both))
 
