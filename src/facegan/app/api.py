@@ -1,13 +1,9 @@
 """The endpoints that Gradio's clients call, beside those of the page."""
 
-import base64
-
 from gradio.events import api
 
 from facegan.app.parts import one_line
-from facegan.app.studio import Studio
-
-PREFIX = "data:image/png;base64,"
+from facegan.app.studio import Studio, data_uri
 
 
 def endpoints(studio: Studio) -> None:
@@ -20,7 +16,7 @@ def endpoints(studio: Studio) -> None:
     ) -> list[str]:
         """Faces of consecutive seeds: PNGs as data URIs, with seed and generator as text chunks."""
         found = studio.faces(library.or_champion(version), seed, count, truncation)
-        return [PREFIX + base64.b64encode(p.read_bytes()).decode() for p in studio.draw(found)]
+        return [data_uri(path.read_bytes()) for path in studio.draw(found)]
 
     @one_line
     def morph(

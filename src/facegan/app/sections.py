@@ -14,9 +14,14 @@ from facegan.app.parts import (
     seed_box,
     truncation_controls,
 )
-from facegan.app.studio import MAX_COUNT, Studio
+from facegan.app.studio import FRAMES, MAX_COUNT, Studio
 
 BESIDE = 9  # faces of each of two versions
+# All faces of a morph are sent at once, so that the slider moves without the server.
+STRIP = """${value ? `<div role="img" aria-label="The face between the two seeds"
+  style="background-image: url(${value})"></div>` : ""}"""
+MOVE = f"""share => document.getElementById("morph").style.setProperty(
+  "--share", Math.round(share * {FRAMES - 1}) / {FRAMES - 1})"""
 
 
 def faces(studio: Studio, version: gr.Dropdown) -> tuple[gr.Number, gr.Gallery, gr.JSON]:
@@ -63,24 +68,20 @@ def morph(studio: Studio, version: gr.Dropdown) -> tuple[gr.Number, gr.Number]:
     share = gr.Slider(
         0, 1, 0, step=0.01, label="Drag, or use the arrow keys", buttons=[], elem_id="share"
     )
-    picture = gr.HTML(
-        html_template='${value ? `<img src="${value}" alt="A face between two seeds">` : ""}',
-        elem_id="morph",
-    )
+    strip = gr.HTML(html_template=STRIP, elem_id="morph")
 
     @one_line
-    def draw(
-        number: Any, start: Any, end: Any, position: Any, is_truncated: Any, largest: Any
-    ) -> str:
+    def draw(number: Any, start: Any, end: Any, is_truncated: Any, largest: Any) -> str:
         if number is None:
             return ""
-        return studio.morph(number, start, end, position, largest if is_truncated else None)
+        return studio.strip(number, start, end, largest if is_truncated else None)
 
-    controls = [version, first, second, share, truncate, threshold]
-    pair = new.click(lambda: (random_seed(), random_seed(), 0), None, [first, second, share], **RAW)
-    pair.then(draw, controls, picture, **RAW)
-    changes = [c.input for c in (first, second, share, truncate, threshold)]
-    gr.on([version.change, *changes], draw, controls, picture, **LIVE)
+    controls = [version, first, second, truncate, threshold]
+    pair = new.click(lambda: (random_seed(), random_seed()), None, [first, second], **RAW)
+    pair.then(draw, controls, strip, **RAW)
+    changes = (c.input for c in (first, second, truncate, threshold))
+    gr.on([version.change, *changes], draw, controls, strip, **LIVE)
+    share.change(None, share, None, js=MOVE)
     return first, second
 
 

@@ -12,9 +12,8 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from facegan.app.batching import Batcher
+from facegan.app.batching import Batcher, Pixels
 from facegan.app.library import Library
 from facegan.core.errors import FaceganError
 from facegan.core.pictures import to_picture
@@ -24,6 +23,7 @@ from facegan.sample.renderer import BATCH
 from facegan.sample.writing import COMPRESSION
 
 MAX_COUNT = BATCH  # images at once
+FRAMES = 2 * BATCH  # of a morph
 MIN_TRUNCATION, MAX_TRUNCATION = 0.1, 3.0
 SHARE = "facegan.share"  # of the second seed, in a picture between two
 
@@ -143,14 +143,25 @@ class Studio:
         Raises:
             FaceganError: if an argument is out of bounds.
         """
-        seeds = [whole("seed", seed, 0, MAX_SEED) for seed in (first, second)]
-        t, threshold = number("share", share, 0, 1), check_truncation(truncation)
-        opened = self.library.opened(version)
-        ends = latents.latents(seeds, opened.network.latent_dim, threshold)
-        z = latents.slerp(ends[0], ends[1], torch.tensor([t], dtype=torch.float32))
-        (image,) = self.batcher.render(opened.network, z)
-        text = metadata.describe(opened, seeds, threshold) | {SHARE: f"{t:g}"}
-        return "data:image/png;base64," + base64.b64encode(_png(image, text)).decode()
+        t = number("share", share, 0, 1)
+        (image,), text = self._between(version, (first, second), [t], truncation)
+        return data_uri(_png(image, text | {SHARE: f"{t:g}"}))
+
+    def strip(self, version: object, first: object, second: object, truncation: object) -> str:
+        """`FRAMES` such faces, from one seed to the other, below each other: a data URI."""
+        shares = np.linspace(0, 1, FRAMES).tolist()
+        images, text = self._between(version, (first, second), shares, truncation)
+        return data_uri(_png(images.reshape(-1, *images.shape[2:]), text))
+
+    def _between(
+        self, version: object, ends: tuple[object, object], shares: list[float], truncation: object
+    ) -> tuple[Pixels, dict[str, str]]:
+        seeds = [whole("seed", seed, 0, MAX_SEED) for seed in ends]
+        threshold, opened = check_truncation(truncation), self.library.opened(version)
+        start, end = latents.latents(seeds, opened.network.latent_dim, threshold)
+        z = latents.slerp(start, end, torch.tensor(shares, dtype=torch.float32))
+        batches = [self.batcher.render(opened.network, batch) for batch in z.split(BATCH)]
+        return np.concatenate(batches), metadata.describe(opened, seeds, threshold)
 
     def zip(self, faces: Sequence[Face]) -> Path:
         """A zip of faces that are drawn already."""
@@ -164,7 +175,11 @@ class Studio:
         return path
 
 
-def _png(image: NDArray[np.uint8], text: dict[str, str]) -> bytes:
+def data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _png(image: Pixels, text: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     info = metadata.png_info(text)
     to_picture(image).save(buffer, "PNG", pnginfo=info, compress_level=COMPRESSION)
