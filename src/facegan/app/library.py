@@ -21,6 +21,7 @@ from facegan.tracking import connection
 
 MAX_MODELS = 4  # in memory
 INTERVAL = 4.0  # seconds between two looks at the registry
+SHARE = 0.2  # of the time that looks may take, where there are thousands of versions
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,8 @@ class Library:
             try:
                 start = time.monotonic()
                 self._snapshot = self._look()
-                # One with thousands of versions is not read all the time.
                 now = time.monotonic()
-                self._next_look = now + max(INTERVAL, 5 * (now - start))
+                self._next_look = now + max(INTERVAL, (now - start) / SHARE)
             finally:
                 self._asking.release()
         return self._snapshot
