@@ -20,7 +20,7 @@ from facegan.sample.opening import Opened, open_generator
 from facegan.tracking import connection
 
 MAX_MODELS = 4  # in memory
-INTERVAL = 4.0  # seconds between two looks at the registry
+INTERVAL = 2.0  # seconds between two looks at the registry
 SHARE = 0.2  # of the time that looks may take, where there are thousands of versions
 
 

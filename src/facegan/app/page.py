@@ -12,7 +12,7 @@ from facegan.app.studio import Studio
 from facegan.app.tray import keep_button, tray
 from facegan.register.registry import PREVIOUS
 
-TICK = 5.0  # seconds
+TICK = 3.0  # seconds
 # Files that the page shows are deleted after that many seconds.
 KEEP_FILES, LOOK_FOR_OLD_FILES = 6 * 3600, 1800
 HIDDEN: dict[str, Any] = {**RAW, "show_progress": "hidden"}
