@@ -10,7 +10,16 @@ from benchmarks.harness import Line, Skipped, machine
 
 # Imported when they run: preprocess's workers import this file and, like those of the `facegan`
 # command, must not wait for torch.
-BENCHMARKS = ("agreement", "scoring", "behaviour", "photographs", "training", "registry", "gpu")
+BENCHMARKS = (
+    "agreement",
+    "scoring",
+    "behaviour",
+    "photographs",
+    "training",
+    "registry",
+    "gpu",
+    "app",
+)
 
 
 def main(names: list[str]) -> int:
