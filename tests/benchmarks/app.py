@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,10 +37,9 @@ CONFIG: dict[str, Any] = {
 
 def run() -> Iterator[Line]:
     with TemporaryDirectory() as name, _page(Path(name)) as url:
-        _face(url, 0)  # loads the generator
-        alone = [seconds(partial(_face, url, 1 + n)) for n in range(FACES)]
+        alone = draw(url, 0)
         with ThreadPoolExecutor(PEOPLE) as pool:
-            people = [pool.submit(_person, url, 100 * (1 + person)) for person in range(PEOPLE)]
+            people = [pool.submit(draw, url, 100 * (1 + person)) for person in range(PEOPLE)]
             together = [time for person in people for time in person.result()]
     p95 = float(np.percentile(together, 95))
     yield Line(
@@ -74,21 +74,43 @@ def _page(folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def _person(url: str, first: int) -> list[float]:
-    return [seconds(partial(_face, url, first + n)) for n in range(FACES)]
+def draw(url: str, first: int) -> list[float]:
+    """One person draws faces of new seeds, one after the other.
 
-
-def _face(url: str, seed: int) -> None:
-    """A face by the page's queue, as its own events go.
-
+    Returns:
+        Seconds of each, after one that opens the session.
     Raises:
-        AssertionError: if there is none.
+        AssertionError: if a face does not arrive.
     """
-    api = f"{url}/gradio_api/call/faces"
-    joined = requests.post(api, json={"data": [seed, 1, None, None]}, timeout=PATIENCE)
-    assert joined.ok, joined.text
-    with requests.get(f"{api}/{joined.json()['event_id']}", timeout=PATIENCE) as answer:
-        event, _, data = answer.text.strip().rpartition("\n")
-    assert event.endswith("complete"), answer.text
-    ((face,),) = json.loads(data.removeprefix("data: "))
-    assert face.startswith("data:image/png;base64,")
+    with requests.Session() as browser:
+        config = browser.get(f"{url}/config", timeout=PATIENCE).json()
+        (event,) = (d["id"] for d in config["dependencies"] if d["api_name"] == "faces")
+        person = _Person(browser, f"{url}/gradio_api/queue", event, f"person{first}")
+        person.draw(first)
+        return [seconds(partial(person.draw, first + n)) for n in range(1, FACES + 1)]
+
+
+@dataclass
+class _Person:
+    """Asks as the page does: an event joins the queue, and a stream has its answer."""
+
+    browser: requests.Session
+    queue: str
+    event: int
+    session: str
+
+    def draw(self, seed: int) -> None:
+        body = {
+            "data": [seed, 1, None, None],
+            "fn_index": self.event,
+            "session_hash": self.session,
+        }
+        joined = self.browser.post(f"{self.queue}/join", json=body, timeout=PATIENCE)
+        assert joined.ok, joined.text
+        query = {"session_hash": self.session}
+        answer = self.browser.get(f"{self.queue}/data", params=query, timeout=PATIENCE)
+        messages = [json.loads(line[6:]) for line in answer.text.splitlines() if line]
+        (done,) = (m for m in messages if m["msg"] == "process_completed")
+        assert done["success"], done
+        ((face,),) = done["output"]["data"]
+        assert face.startswith("data:image/png;base64,")
