@@ -63,6 +63,16 @@ def test_without_the_registry_what_is_loaded_stays(library: Library, project: Pa
     assert library.opened(2).version == 2
 
 
+def test_a_registry_that_appears_later_is_seen(library: Library, project: Path) -> None:
+    (project / "mlflow.db").rename(project / "away.db")
+    late = Library(NAME, library.device, project / "films")
+    assert late.snapshot().problem and late.snapshot().champion is None
+    with pytest.raises(FaceganError, match="no MLflow store"):
+        late.or_champion(None)
+    (project / "away.db").rename(project / "mlflow.db")
+    assert late.snapshot().champion == 1
+
+
 def test_a_generator_is_loaded_once_and_few_stay_in_memory(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
