@@ -153,7 +153,7 @@ def start(
     return process
 
 
-def _log_networks(
+def log_networks(
     trained: Path, extra: list[Path], run_id: str, params: Mapping[str, str], step: int
 ) -> str:
     """What `export.log_model` logs, without the exported model."""
@@ -177,7 +177,7 @@ def _register(
     os.environ.update(environment)
     torch.set_num_threads(1)
     if not exports:
-        export.log_model = _log_networks
+        export.log_model = log_networks
     os.chdir(register.folder)
     changes = 0
 

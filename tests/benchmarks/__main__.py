@@ -18,6 +18,7 @@ BENCHMARKS = (
     "training",
     "registry",
     "drawing",
+    "app",
     "gpu",
 )
 

@@ -68,7 +68,7 @@ def _measure(kind: str, store: stores.Store, folder: Path) -> Iterator[Line]:
         figure = f"{points / sum(spent):,.0f} points/s"
         yield _line(f"{kind}: {RUNS} runs of {points // RUNS} points", sum(spent), figure)
         official = folder / "official.safetensors"
-        _statistics().save(official)
+        statistics_of_noise().save(official)
         register = Trainer(folder, official)
         register(1, fid=50.0)
         register(2, fid=60.0)
@@ -83,7 +83,7 @@ def _params() -> dict[str, Any]:
     return make_params().model_dump(by_alias=True)
 
 
-def _statistics() -> Statistics:
+def statistics_of_noise() -> Statistics:
     """Of no images: nothing is scored here."""
     metadata = {
         "extractor": make_params().reference.official.model_dump(),

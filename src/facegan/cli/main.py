@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from facegan.cli import animate, checkpoints, doctor, faces, models, stages, track, view
+from facegan.cli import app as page
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
@@ -37,6 +38,7 @@ def options(
 app.add_typer(stages.app)
 app.add_typer(faces.app)
 app.add_typer(animate.app)
+app.add_typer(page.app)
 app.add_typer(view.app)
 app.add_typer(track.app)
 app.add_typer(checkpoints.app)

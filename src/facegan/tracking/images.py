@@ -1,5 +1,6 @@
 """Sample grids as MLflow's UI shows them, with a slider over the steps."""
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from facegan.tracking.connection import insist
 
 FOLDER, KEY = "images", "samples"
+_STEP = re.compile(re.escape(f"{FOLDER}/{KEY}+step+") + r"(\d+)\+")
 NAMESPACE = uuid.UUID("5f7e2f3e-0f4d-4d0c-9a5c-6d8f2b1c7a10")
 
 
@@ -50,6 +52,16 @@ def log_missing(
         tell()
     if pictures and MLFLOW_LOGGED_IMAGES not in run.data.tags:
         insist(client.set_tag, run_id, MLFLOW_LOGGED_IMAGES, "True")
+
+
+def download(client: MlflowClient, run_id: str, folder: Path) -> list[Path]:
+    """Download the pictures of a run, in order of their steps."""
+    found = [a.path for a in client.list_artifacts(run_id, FOLDER) if a.path.endswith(".png")]
+    chosen = {int(step[0]): path for path in found if (step := _STEP.findall(path))}
+    return [
+        Path(client.download_artifacts(run_id, path, str(folder)))
+        for _, path in sorted(chosen.items())
+    ]
 
 
 def _names(run: Run, step: int) -> tuple[str, str]:
