@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from facegan.cli import checkpoints, doctor, faces, models, stages, track, view
+from facegan.cli import checkpoints, doctor, export, faces, models, stages, track, view
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
@@ -36,6 +36,7 @@ def options(
 
 app.add_typer(stages.app)
 app.add_typer(faces.app)
+app.add_typer(export.app)
 app.add_typer(view.app)
 app.add_typer(track.app)
 app.add_typer(checkpoints.app)
