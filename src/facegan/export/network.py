@@ -61,7 +61,7 @@ def write(network: Generator, path: Path) -> None:
     model = program.model_proto
     _remove_origins(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    _check(network, path)
+    check(network, path)
 
 
 @contextlib.contextmanager
@@ -87,7 +87,12 @@ def _remove_origins(model: "onnx.ModelProto") -> None:
         whole.doc_string = ""
 
 
-def _check(network: Generator, path: Path) -> None:
+def check(network: Generator, path: Path) -> None:
+    """Compare the images of ONNX Runtime with those of PyTorch, in batches of several sizes.
+
+    Raises:
+        FaceganError: if a pixel differs by more than `TOLERANCE`.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
