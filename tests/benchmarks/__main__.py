@@ -10,7 +10,10 @@ from benchmarks.harness import Line, Skipped, machine
 
 # Imported when they run: preprocess's workers import this file and, like those of the `facegan`
 # command, must not wait for torch.
-BENCHMARKS = ("agreement", "scoring", "behaviour", "photographs", "training", "registry", "gpu")
+BENCHMARKS = (
+    *("agreement", "scoring", "behaviour", "photographs", "training", "registry", "browser"),
+    "gpu",
+)
 
 
 def main(names: list[str]) -> int:
