@@ -213,8 +213,9 @@ def test_without_webassembly_the_page_says_so(wide: Page, exported: Path) -> Non
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Embedder-Policy": "require-corp",
         },
+        {"Content-Encoding": "gzip"},
     ],
-    ids=["strict", "isolated"],
+    ids=["strict", "isolated", "decompressed by the browser"],
 )
 def test_other_hosts_headers_change_nothing(
     headers: dict[str, str], wide: Page, exported: Path, network: Generator

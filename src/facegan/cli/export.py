@@ -1,5 +1,6 @@
 """The command that exports a generator for browsers."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def export(
 ) -> None:
     """Write a page that draws faces in the browser, for any static host, and the generator as ONNX.
 
-    Example: facegan export page && python -m http.server --directory page
+    Example: facegan export models:/facegan-digits/3 page
     """
     import torch
 
@@ -38,4 +39,5 @@ def export(
     with Reporter("export") as report:
         opened = opening.open_generator(address, torch.device("cpu"), report)
         folder.export(opened, Path(out), report)
-    typer.echo(f"{out}: {opened.title}; to look at it: python -m http.server --directory {out}")
+    command = shlex.join(["python", "-m", "http.server", "--directory", out])
+    typer.echo(f"{out}: {opened.title}; to look at it: {command}")
