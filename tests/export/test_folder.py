@@ -5,7 +5,7 @@ import pytest
 
 from facegan.core.errors import FaceganError
 from facegan.core.events import silent
-from facegan.export import folder
+from facegan.export import folder, network, papers
 from facegan.sample.opening import Opened
 from samples import contents
 
@@ -25,8 +25,8 @@ def test_the_folder_is_complete(exported: Path, opened: Opened) -> None:
 def test_names_and_scores_are_escaped(
     opened: Opened, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder.network, "write", lambda network, path: None)
-    monkeypatch.setattr(folder.papers, "_attached", lambda opened: {})
+    monkeypatch.setattr(network, "write", lambda *arguments: None)
+    monkeypatch.setattr(papers, "_attached", lambda opened: {})
     named = Opened(opened.network, opened.sha256, "<b>$x", 1, "fid <i>", "p")
     folder.export(named, tmp_path / "page", silent)
     page = (tmp_path / "page" / "index.html").read_text()
@@ -42,7 +42,7 @@ def test_a_failed_export_leaves_nothing(
     def fail(*arguments: object) -> None:
         raise FaceganError("differs")
 
-    monkeypatch.setattr(folder.network, "write", fail)
+    monkeypatch.setattr(network, "write", fail)
     with pytest.raises(FaceganError, match="differs"):
         folder.export(opened, tmp_path / "page", silent)
     assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,4 @@
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,9 @@ def test_the_file_says_nothing_of_the_machine(exported: Path) -> None:
 
 
 def test_a_missing_package_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = writer.find_spec
     monkeypatch.setattr(
-        writer, "find_spec", lambda name: None if name == "onnxscript" else found(name)
+        "facegan.export.network.find_spec",
+        lambda name: None if name == "onnxscript" else find_spec(name),
     )
     with pytest.raises(FaceganError) as caught:
         writer.require_packages()
