@@ -87,7 +87,7 @@ def test_a_seed_is_the_image_of_python_and_no_other_host_is_asked(
     assert is_near(small, drawn(network, latents([seed], 12)))
     assert {f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/" for url in asked} == {address}
     assert page.viewport_size
-    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def test_the_sliders_morph_and_truncate_as_python_does(
@@ -99,23 +99,22 @@ def test_the_sliders_morph_and_truncate_as_python_does(
     assert box
     page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
     page.mouse.down()
-    captions = set()
-    for step in range(1, 9):  # while dragging, not only at its end
-        page.mouse.move(box["x"] + step / 8 * box["width"], box["y"] + box["height"] / 2)
-        page.wait_for_timeout(60)
-        captions.add(page.locator("#caption").inner_text())
+    caption = page.locator("#caption")
+    for step in range(1, 5):  # while it is dragged, not only at the end
+        before = caption.inner_text()
+        page.mouse.move(box["x"] + step / 5 * box["width"], box["y"] + box["height"] / 2)
+        expect(caption).not_to_have_text(before)
     page.mouse.up()
-    assert len(captions) > 4
     morph.focus()
     page.keyboard.press("Home")
     for _ in range(30):
         page.keyboard.press("ArrowRight")
-    expect(page.locator("#caption")).to_have_text("30% of the way from seed 17 to seed 4")
+    expect(caption).to_have_text("30% of the way from seed 17 to seed 4")
     z = latents([17, 4], 12)
     assert is_near(shown(page), drawn(network, slerp(z[0], z[1], torch.tensor([0.3]))))
     truncation.fill("1.5")
     text = "30% of the way from seed 17 to seed 4, truncation 1.5"
-    expect(page.locator("#caption")).to_have_text(text)
+    expect(caption).to_have_text(text)
     z = latents([17, 4], 12, 1.5)
     assert is_near(shown(page), drawn(network, slerp(z[0], z[1], torch.tensor([0.3]))))
     expect(page.locator("#random-faces [data-drawn]")).to_have_count(12)
