@@ -15,13 +15,18 @@ run: install fetch  ## install, fetch the embedded sample, run every stage, prin
 	dvc repro --single-item --force register
 	facegan summary artifacts/train artifacts/metrics.json artifacts/evaluation
 
-install: .venv/installed  ## create .venv from requirements.lock
+install: .venv/installed .venv/web-runtime  ## create .venv from requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) pip install --python .venv --require-hashes --compile-bytecode --requirements requirements.lock
 	$(UV) pip install --python .venv --no-deps --no-build-isolation --editable .
+	touch $@
+
+# For `facegan export`, which says what is missing where there is no npm or no network.
+.venv/web-runtime: src/facegan/export/web_runtime.py | .venv/installed
+	-.venv/bin/python -m facegan.export.web_runtime
 	touch $@
 
 # An existing data/ is kept, whatever its origin.

@@ -54,12 +54,13 @@ def python_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def server(folder: Path, headers: Mapping[str, str]) -> Iterator[str]:
-    """A server that adds headers to each answer."""
+    """A server that adds headers to each answer; `Content-Encoding` to those of .gz files."""
 
     class Handler(SimpleHTTPRequestHandler):
         def end_headers(self) -> None:
             for name, value in headers.items():
-                self.send_header(name, value)
+                if name != "Content-Encoding" or self.path.endswith(".gz"):
+                    self.send_header(name, value)
             super().end_headers()
 
         def log_message(self, *arguments: object) -> None:

@@ -10,7 +10,8 @@ import torch
 from facegan.app import batching
 from facegan.app.batching import Batcher
 from facegan.core.errors import FaceganError
-from facegan.sample import latents, renderer
+from facegan.sample import latents
+from facegan.sample.renderer import Renderer
 from networks import small_generator
 
 
@@ -19,15 +20,16 @@ def test_visitors_at_once_share_batches_and_get_their_own_images(
 ) -> None:
     network = small_generator().eval()
     z = latents.latents(list(range(20)), 6)
-    expected = np.concatenate(list(renderer.render(network, z)))
+    expected = np.concatenate(list(Renderer(network)(z)))
     started, sizes = threading.Event(), list[int]()
 
-    def render(network: Any, z: torch.Tensor) -> Iterator[Any]:
-        sizes.append(len(z))
-        started.wait(10)  # until all requests wait
-        return renderer.render(network, z)
+    class Waiting(Renderer):
+        def __call__(self, z: torch.Tensor) -> Iterator[Any]:
+            sizes.append(len(z))
+            started.wait(10)  # until all requests wait
+            return super().__call__(z)
 
-    monkeypatch.setattr(batching, "render", render)
+    monkeypatch.setattr(batching, "Renderer", Waiting)
     with Batcher() as batcher, ThreadPoolExecutor(20) as pool:
         answers = [pool.submit(batcher.render, network, row[None]) for row in z]
         while len(batcher._waiting) + sum(sizes) < 20:
@@ -43,7 +45,7 @@ def test_different_networks_do_not_share_a_batch_and_one_that_fails_stops_none()
     for parameter in bad.parameters():
         parameter.data.fill_(float("nan"))
     z = latents.latents([1], 6)
-    (expected,) = renderer.render(good, z)
+    (expected,) = Renderer(good)(z)
     with Batcher() as batcher, ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(batcher.render, n, z) for n in (good, bad) * 4]
         for answer in answers[::2]:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from facegan.app.studio import FRAMES, MAX_COUNT, Face, Studio
 from facegan.core.errors import FaceganError
-from facegan.sample import latents, metadata, opening, renderer
+from facegan.sample import latents, metadata, opening
+from facegan.sample.renderer import Renderer
 from registrations import NAME
 
 
@@ -26,7 +27,7 @@ def test_a_seed_is_the_face_of_facegan_sample_and_leads_back_to_its_generator(
 ) -> None:
     uri = f"models:/{NAME}/2"
     opened = opening.open_generator(uri, device, lambda event: None)
-    (expected,) = renderer.render(opened.network, latents.latents([7, 8, 9], 10, 1.5))
+    (expected,) = Renderer(opened.network)(latents.latents([7, 8, 9], 10, 1.5))
     paths = studio.draw(studio.faces(2, 7, 3, 1.5))
     assert [path.name for path in paths][1] == "version2-seed0000000008-truncation1.5.png"
     for seed, path, image in zip((7, 8, 9), paths, expected, strict=True):

@@ -73,3 +73,11 @@ def test_the_exported_model_generates_what_the_generator_generates(
     exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     ours = torch.cat(list(generate(versions.load(f"models:/{NAME}/1", device), z)))
     assert (torch.from_numpy(exported.predict(z.numpy())).int() - ours.int()).abs().max() <= 1
+
+
+def test_the_papers_that_a_version_has_are_downloaded(two: Two, tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (card,) = versions.download_papers(f"models:/{NAME}/1", folder, ("card.md", "samples.png"))
+    assert card.name == "card.md"
+    assert card.read_text("utf-8").startswith(f"# {NAME}")

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from facegan.cli import animate, checkpoints, doctor, faces, models, stages, track, view
+from facegan.cli import (
+    animate,
+    checkpoints,
+    doctor,
+    export,
+    faces,
+    models,
+    stages,
+    track,
+    view,
+)
 from facegan.cli import app as page
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
@@ -39,6 +49,7 @@ app.add_typer(stages.app)
 app.add_typer(faces.app)
 app.add_typer(animate.app)
 app.add_typer(page.app)
+app.add_typer(export.app)
 app.add_typer(view.app)
 app.add_typer(track.app)
 app.add_typer(checkpoints.app)

@@ -145,7 +145,9 @@ class Generator(nn.Module):
         w = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for layer in self.mapping:
             w = leaky_relu(layer(w), SLOPE) * GAIN
-        x = self.constant.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.constant.expand(z.shape[0], -1, -1, -1).contiguous(
+            memory_format=torch.channels_last
+        )
         x = leaky_relu(self.first(x, w), SLOPE)
         rgb = self.to_rgb[0](x, w)
         layers = zip(self.up, self.convolutions, self.to_rgb[1:], strict=True)

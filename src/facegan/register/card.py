@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.core.history import NAME, read_history
+from facegan.register.files import MAX_LATENTS
 
 CARD, SAMPLES = "card.md", "samples.png"  # attached to the version
 # Parameters that name a training best; the run has all of them.
@@ -45,7 +46,8 @@ it was trained on, from standard normal latents.
 **Licence**: the code is Apache-2.0. The weights come from the photographs, whose terms apply.
 
 **Load**: `mlflow.pyfunc.load_model("models:/{name}/Production").predict(z)`, with \
-`z` float32 (n, latent_dim); or `facegan sample models:/{name}/Production faces.png`.
+`z` float32 (n, latent_dim), n up to {MAX_LATENTS}; or \
+`facegan sample models:/{name}/Production faces.png`.
 """
 
 

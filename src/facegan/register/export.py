@@ -13,15 +13,35 @@ import numpy as np
 import torch
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from torch import Tensor
 
 from facegan.models.files import load_generator
-from facegan.models.sampling import ImageGenerator, latents
-from facegan.register.files import NETWORKS
+from facegan.models.sampling import ImageGenerator, latents, to_uint8
+from facegan.register.files import MAX_LATENTS, NETWORKS
 from facegan.register.scores import WEIGHTS
 
 # Packages that consumers of the model need.
 REQUIREMENTS = ("mlflow", "numpy", "torch")
 NAME = "generator"  # of the logged model
+
+
+class CheckedGenerator(ImageGenerator):
+    """As ImageGenerator, but raises instead of answering invalid latents; MLflow's server then
+    answers with status 400. The checks are part of the exported graph.
+
+    Raises:
+        RuntimeError: if there are more than `MAX_LATENTS`, or a latent or its image is not finite.
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        require = torch.ops.aten._assert_async.msg
+        # Counted in the graph: a comparison of the shape would fix the exported batch size.
+        count = torch.ones_like(z[:, 0]).sum()
+        require(count <= MAX_LATENTS, f"too many latents; valid: at most {MAX_LATENTS} at once")
+        require(z.isfinite().all(), "latents contain NaN, infinity or null; valid: finite numbers")
+        x = self.network(z)
+        require(x.isfinite().all(), "latents are too large: the images contain NaN")
+        return to_uint8(x)
 
 
 def log_model(
@@ -58,7 +78,7 @@ def _model(trained: Path, extra: list[Path]) -> Iterator[dict[str, Any]]:
         # Copies, because MLflow refuses links that lead out of a folder, such as into DVC's cache.
         files = [shutil.copy(path, folder) for path in (*map(trained.joinpath, NETWORKS), *extra)]
         yield {
-            "pytorch_model": ImageGenerator(generator).eval(),
+            "pytorch_model": CheckedGenerator(generator).eval(),
             # A batch of 2, because a batch of 1 would fix the exported batch size.
             "input_example": latents(2, generator.latent_dim, 0).numpy(),
             "signature": ModelSignature(

@@ -13,6 +13,8 @@ EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 # Networks beside the exported model, and the tags with their sha256.
 NETWORKS = {WEIGHTS: GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 EXPORTED = "MLmodel"
+# Of the exported model, at once: in 64x64 RGB, MLflow's server answers 3 million numbers in 15 s.
+MAX_LATENTS = 256
 
 
 def damage(version: Version, trained: Path | None = None) -> str:

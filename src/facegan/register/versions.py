@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -115,6 +115,23 @@ def download_networks(uri: str, folder: Path) -> Path:
         version = resolve(client, uri)
         (parent,) = {_download(version, name, folder).parent for name in NETWORKS}
     return parent
+
+
+def download_papers(uri: str, folder: Path, names: Iterable[str]) -> list[Path]:
+    """Download those of a version's attached files that it has.
+
+    Raises:
+        FaceganError: if there is no such version.
+    """
+    client = connection.connect(create=False)
+    with connection.translate_errors():
+        address = f"{resolve(client, uri).uri}/{files.EXTRA}"
+        found = {Path(f.path).name for f in mlflow.artifacts.list_artifacts(artifact_uri=address)}
+        return [
+            Path(mlflow.artifacts.download_artifacts(f"{address}/{name}", dst_path=str(folder)))
+            for name in names
+            if name in found
+        ]
 
 
 def _download(version: Version, name: str, folder: Path) -> Path:
