@@ -69,7 +69,19 @@ def test_a_zip_has_the_pngs(studio: Studio) -> None:
     assert found == {face.file: studio.draw([face])[0].read_bytes() for face in faces}
 
 
-BAD = (None, "5", True, -1, 1.5, float("nan"), float("inf"), 2**32, 10**400, [1], {})
+BAD: tuple[object, ...] = (
+    None,
+    "5",
+    True,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    2**32,
+    10**400,
+    [1],
+    {},
+)
 
 
 @pytest.mark.parametrize("value", [*BAD, 2**32 - 1])

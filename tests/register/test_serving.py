@@ -103,8 +103,8 @@ BAD: dict[str, tuple[Any, str]] = {
         {"dataframe_split": {"columns": list(range(10)), "data": rows(1, float("nan"))}},
         "latents contain NaN, infinity or null",
     ),
-    "one too many": ({"inputs": rows(257)}, "too many latents; valid: at most 256 at once"),
-    "10,000": ({"inputs": rows(10_000)}, "too many latents; valid: at most 256 at once"),
+    "one too many": ({"inputs": rows(513)}, "too many latents; valid: at most 512 at once"),
+    "10,000": ({"inputs": rows(10_000)}, "too many latents; valid: at most 512 at once"),
     "no latent": ({"inputs": []}, "Failed to enforce schema"),
     "other keys": ({"latents": rows(1)}, "exactly one of the input fields"),
     "a list": (b"[[0.5]]", "Received a list"),
@@ -122,7 +122,7 @@ def test_an_invalid_request_is_a_400_with_the_reason_and_the_server_lives_on(por
         if answer[0] != 400 or BAD[name][1] not in answer[1]
     }
     assert wrong == {}
-    status, _ = post(port, {"inputs": rows(256)}, JSON)
+    status, _ = post(port, {"inputs": rows(512)}, JSON)
     assert status == 200
 
 

@@ -14,7 +14,7 @@ EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 NETWORKS = {WEIGHTS: GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 EXPORTED = "MLmodel"
 # Of the exported model, at once: in 64x64 RGB, MLflow's server answers 3 million numbers in 15 s.
-MAX_LATENTS = 256
+MAX_LATENTS = 512
 
 
 def damage(version: Version, trained: Path | None = None) -> str:
