@@ -36,7 +36,7 @@ def test_a_batch_of_any_size_has_the_images_of_pytorch(
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("architecture", "channels"), zip(ARCHITECTURES, itertools.cycle((1, 3)), strict=False)
+    ("architecture", "channels"), list(zip(ARCHITECTURES, itertools.cycle((1, 3)), strict=False))
 )
 def test_every_architecture_has_the_images_of_pytorch(
     architecture: str, channels: int, tmp_path: Path
