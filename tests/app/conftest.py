@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,6 +15,7 @@ from facegan.app.batching import Batcher
 from facegan.app.library import Library
 from facegan.app.studio import Studio
 from facegan.core.digests import file_sha256
+from facegan.core.pictures import save_picture
 from facegan.models.files import load_network, save_network
 from facegan.register import export
 from registrations import NAME, Trainer
@@ -43,6 +45,8 @@ def registered(
         for seed, fid in ((1, 50.0), (2, 60.0)):
             training = register.train(seed, fid)
             strengthen(*training)
+            (training[0] / "samples").mkdir()
+            save_picture(np.zeros((8, 8, 1), np.uint8), training[0] / "samples/0000000001.png")
             register.register(*training)
     (folder / "params.yaml").write_text(yaml.safe_dump(make_params().model_dump(by_alias=True)))
     return folder

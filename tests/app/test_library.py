@@ -45,7 +45,9 @@ def test_it_is_asked_at_intervals(library: Library, monkeypatch: pytest.MonkeyPa
 
 def test_a_visitor_does_not_wait_while_another_one_asks(library: Library) -> None:
     with library._asking:
+        start = time.monotonic()
         assert library.snapshot().champion == 1
+        assert time.monotonic() - start < 0.5
 
 
 def test_without_the_registry_what_is_loaded_stays(library: Library, project: Path) -> None:
@@ -88,7 +90,8 @@ def test_the_card_has_the_decision_and_the_scores_but_no_picture(library: Librar
     card = library.card(1)
     assert card.startswith("champion: ")
     assert "**Scores** under protocol" in card
-    assert "![" not in card
+    assert "samples.png" in catalog.show(connection.connect(), NAME, 1)
+    assert "samples.png" not in card
 
 
 def test_without_a_champion_a_version_has_to_be_named(library: Library) -> None:

@@ -69,6 +69,8 @@ class Library:
         self._snapshot = Snapshot()
         self._next_look = 0.0  # monotonic time
         self._asking = Lock()  # held while MLflow is asked
+        # Held while a generator is loaded: who waits for the same one waits for nothing else.
+        self._loading = Lock()
         self._opened: OrderedDict[str, Opened] = OrderedDict()  # by sha256, the last used last
         self._cards: dict[int, str] = {}
         self._films: dict[int, film.Film] = {}
@@ -129,10 +131,11 @@ class Library:
         version = self.version(number)
         if found := self._in_memory(version):
             return found
-        with self._asking:
+        with self._loading:
             if found := self._in_memory(version):  # another thread loaded it
                 return found
-            loaded = open_generator(version.uri, self.device, silent)
+            with self._asking:
+                loaded = open_generator(version.uri, self.device, silent)
             self._opened[loaded.sha256] = loaded
             while len(self._opened) > MAX_MODELS:
                 self._opened.popitem(last=False)
