@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from browser import DESKTOP, PHONE, chromium
 from conftest import enter
 from facegan.register import catalog
 from facegan.sample import metadata
@@ -24,12 +25,12 @@ from registrations import NAME
 from servers import answers, free_port, wait
 from stores import Sqlite
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SIDES = ("left", "right")
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+WIDTHS = {"desktop": DESKTOP, "phone": PHONE}
+# Of Gradio, about requests that it gave up, on a busy machine.
+GIVEN_UP = ("AbortError", "errored out")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = pytest.mark.faults
 expect.set_options(timeout=30_000)
 
 
@@ -67,19 +68,16 @@ def server(
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
-def page(request: pytest.FixtureRequest, chromium: Browser, server: Server) -> Iterator[Page]:
+def page(request: pytest.FixtureRequest, browser: Browser, server: Server) -> Iterator[Page]:
     """The page, which the tests of one width use one after the other."""
-    width, height = WIDTHS[request.param]
-    context = chromium.new_context(
-        viewport={"width": width, "height": height},
+    context = browser.new_context(
+        viewport=WIDTHS[request.param],
         has_touch=request.param == "phone",
         accept_downloads=True,
     )
@@ -92,7 +90,7 @@ def page(request: pytest.FixtureRequest, chromium: Browser, server: Server) -> I
     expect(faces(page).first).to_be_visible()
     yield page
     assert hosts - {""} == {server.url.removeprefix("http://")}
-    assert complaints == []
+    assert [text for text in complaints if not any(part in text for part in GIVEN_UP)] == []
     context.close()
 
 

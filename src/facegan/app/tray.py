@@ -1,5 +1,6 @@
 """The tray: faces that a visitor keeps. The browser remembers them; the server does not."""
 
+import functools
 from typing import Any
 
 import gradio as gr
@@ -51,28 +52,12 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
     kept = gr.BrowserState([], storage_key=f"facegan {name}", secret="not a secret")
     drawn, marked = gr.JSON(visible=False), gr.JSON(visible=False)
 
-    def show(faces: list[Face]) -> Any:
-        good, note_text = _drawable(studio, faces)
-        return (
-            [face.triple for face in faces],
-            gr.Gallery(captioned(studio, good), visible=bool(good), selected_index=None),
-            [face.triple for face in good],
-            note_text,
-            gr.Row(visible=bool(good)),
-            gr.DownloadButton(value=studio.zip(good) if good else None),
-            gr.Button(interactive=False),
-        )
-
+    show = functools.partial(_show, studio)
     outputs = [kept, pictures, drawn, note, buttons, download, remove]
 
     @one_line
     def add(triple: Any, triples: Any) -> Any:
-        face, before = Face.of(triple), _faces(triples)
-        if face in before:
-            raise FaceganError("this face is kept already")
-        if len(before) >= MAX_KEPT:
-            raise FaceganError(f"{MAX_KEPT} faces are kept; remove one first")
-        return show([*before, face])
+        return show(_with(Face.of(triple), _faces(triples)))
 
     @one_line
     def drop(triple: Any, triples: Any) -> Any:
@@ -87,6 +72,32 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
     clear.click(one_line(lambda: show([])), None, outputs, **RAW)
     pictures.select(mark, drawn, [marked, remove], **RAW)
     ready.change(one_line(lambda triples: show(_faces(triples))), kept, outputs, **RAW)
+
+
+def _show(studio: Studio, faces: list[Face]) -> Any:
+    """The outputs of the tray's events, for the faces that are kept now."""
+    good, note = _drawable(studio, faces)
+    return (
+        [face.triple for face in faces],
+        gr.Gallery(captioned(studio, good), visible=bool(good), selected_index=None),
+        [face.triple for face in good],
+        note,
+        gr.Row(visible=bool(good)),
+        gr.DownloadButton(value=studio.zip(good) if good else None),
+        gr.Button(interactive=False),
+    )
+
+
+def _with(face: Face, kept: list[Face]) -> list[Face]:
+    """
+    Raises:
+        FaceganError: if the face is kept already, or there are too many.
+    """
+    if face in kept:
+        raise FaceganError("this face is kept already")
+    if len(kept) >= MAX_KEPT:
+        raise FaceganError(f"{MAX_KEPT} faces are kept; remove one first")
+    return [*kept, face]
 
 
 def _faces(triples: Any) -> list[Face]:
