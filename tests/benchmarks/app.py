@@ -100,7 +100,7 @@ class _Person:
     session: str
 
     def draw(self, seed: int) -> None:
-        body = {
+        body: dict[str, Any] = {
             "data": [seed, 1, None, None],
             "fn_index": self.event,
             "session_hash": self.session,

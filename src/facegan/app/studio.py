@@ -148,10 +148,14 @@ class Studio:
         return data_uri(_png(image, text | {SHARE: f"{t:g}"}))
 
     def strip(self, version: object, first: object, second: object, truncation: object) -> str:
-        """`FRAMES` such faces, from one seed to the other, below each other: a data URI."""
+        """`FRAMES` such faces, from one seed to the other, below each other: a data URI.
+
+        Each has its first and its last row twice, because browsers mix neighbouring rows.
+        """
         shares = np.linspace(0, 1, FRAMES).tolist()
         images, text = self._between(version, (first, second), shares, truncation)
-        return data_uri(_png(images.reshape(-1, *images.shape[2:]), text))
+        padded = np.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), "edge")
+        return data_uri(_png(padded.reshape(-1, *padded.shape[2:]), text))
 
     def _between(
         self, version: object, ends: tuple[object, object], shares: list[float], truncation: object

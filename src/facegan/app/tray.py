@@ -51,18 +51,6 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
     kept = gr.BrowserState([], storage_key=f"facegan {name}", secret="not a secret")
     drawn, marked = gr.JSON(visible=False), gr.JSON(visible=False)
 
-    def show(faces: list[Face]) -> Any:
-        good, note_text = _drawable(studio, faces)
-        return (
-            [face.triple for face in faces],
-            gr.Gallery(captioned(studio, good), visible=bool(good), selected_index=None),
-            [face.triple for face in good],
-            note_text,
-            gr.Row(visible=bool(good)),
-            gr.DownloadButton(value=studio.zip(good) if good else None),
-            gr.Button(interactive=False),
-        )
-
     outputs = [kept, pictures, drawn, note, buttons, download, remove]
 
     @one_line
@@ -72,11 +60,11 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
             raise FaceganError("this face is kept already")
         if len(before) >= MAX_KEPT:
             raise FaceganError(f"{MAX_KEPT} faces are kept; remove one first")
-        return show([*before, face])
+        return _show(studio, [*before, face])
 
     @one_line
     def drop(triple: Any, triples: Any) -> Any:
-        return show([face for face in _faces(triples) if face != Face.of(triple)])
+        return _show(studio, [face for face in _faces(triples) if face != Face.of(triple)])
 
     @one_line
     def mark(triples: Any, event: gr.SelectData) -> Any:
@@ -84,9 +72,24 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
 
     keep.click(add, [chosen, kept], outputs, **RAW)
     remove.click(drop, [marked, kept], outputs, **RAW)
-    clear.click(one_line(lambda: show([])), None, outputs, **RAW)
+    clear.click(one_line(lambda: _show(studio, [])), None, outputs, **RAW)
     pictures.select(mark, drawn, [marked, remove], **RAW)
-    ready.change(one_line(lambda triples: show(_faces(triples))), kept, outputs, **RAW)
+    restore = one_line(lambda triples: _show(studio, _faces(triples)))
+    ready.change(restore, kept, outputs, **RAW)
+
+
+def _show(studio: Studio, faces: list[Face]) -> Any:
+    """The values of `tray`'s outputs."""
+    good, note = _drawable(studio, faces)
+    return (
+        [face.triple for face in faces],
+        gr.Gallery(captioned(studio, good), visible=bool(good), selected_index=None),
+        [face.triple for face in good],
+        note,
+        gr.Row(visible=bool(good)),
+        gr.DownloadButton(value=studio.zip(good) if good else None),
+        gr.Button(interactive=False),
+    )
 
 
 def _faces(triples: Any) -> list[Face]:
