@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from facegan.app import film
 from facegan.core.pictures import save_animation, save_picture
@@ -54,10 +54,8 @@ def test_else_it_is_made_of_the_sample_grids_of_the_versions_run(
     assert found.note == f"3 sample grids of run {version.run[:8]} in MLflow."
     assert found.path is not None
     with Image.open(found.path) as animation:
-        levels = []
-        for frame in range(getattr(animation, "n_frames", 1)):
-            animation.seek(frame)
-            levels.append(np.asarray(animation.convert("L")).max())
+        frames = ImageSequence.Iterator(animation)
+        levels = [np.asarray(frame.convert("L")).max() for frame in frames]
     assert levels == [0, 180, 200]
 
 

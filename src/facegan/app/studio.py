@@ -119,9 +119,15 @@ class Studio:
         return [Face(chosen, first + i, threshold) for i in range(total)]
 
     def draw(self, faces: Sequence[Face]) -> list[Path]:
-        """PNGs of faces of one version and truncation, at most `MAX_COUNT`, with text chunks."""
-        if not faces:
-            return []
+        """PNGs of at most `MAX_COUNT` faces, with text chunks."""
+        groups = dict[tuple[int, float | None], list[Face]]()
+        for face in faces:
+            groups.setdefault((face.version, face.truncation), []).append(face)
+        paths = {face: path for group in groups.values() for face, path in self._draw(group)}
+        return [paths[face] for face in faces]
+
+    def _draw(self, faces: list[Face]) -> list[tuple[Face, Path]]:
+        """Those of one version and truncation, in one batch."""
         opened, truncation = self.library.opened(faces[0].version), faces[0].truncation
         paths = [self.folder / opened.sha256[:16] / face.file for face in faces]
         missing = [(f, p) for f, p in zip(faces, paths, strict=True) if not _touch(p)]
@@ -131,7 +137,7 @@ class Studio:
             images = self.batcher.render(opened.network, z)
             for (face, path), image in zip(missing, images, strict=True):
                 _write(path, _png(image, metadata.describe(opened, [face.seed], truncation)))
-        return paths
+        return list(zip(faces, paths, strict=True))
 
     def morph(
         self, version: object, first: object, second: object, share: object, truncation: object
@@ -148,10 +154,14 @@ class Studio:
         return data_uri(_png(image, text | {SHARE: f"{t:g}"}))
 
     def strip(self, version: object, first: object, second: object, truncation: object) -> str:
-        """`FRAMES` such faces, from one seed to the other, below each other: a data URI."""
+        """`FRAMES` such faces, from one seed to the other, below each other: a data URI.
+
+        Each has its first and its last row twice, because browsers mix neighbouring rows.
+        """
         shares = np.linspace(0, 1, FRAMES).tolist()
         images, text = self._between(version, (first, second), shares, truncation)
-        return data_uri(_png(images.reshape(-1, *images.shape[2:]), text))
+        padded = np.pad(images, ((0, 0), (1, 1), (0, 0), (0, 0)), "edge")
+        return data_uri(_png(padded.reshape(-1, *padded.shape[2:]), text))
 
     def _between(
         self, version: object, ends: tuple[object, object], shares: list[float], truncation: object

@@ -1,6 +1,5 @@
 """The tray: faces that a visitor keeps. The browser remembers them; the server does not."""
 
-import functools
 from typing import Any
 
 import gradio as gr
@@ -52,16 +51,20 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
     kept = gr.BrowserState([], storage_key=f"facegan {name}", secret="not a secret")
     drawn, marked = gr.JSON(visible=False), gr.JSON(visible=False)
 
-    show = functools.partial(_show, studio)
     outputs = [kept, pictures, drawn, note, buttons, download, remove]
 
     @one_line
     def add(triple: Any, triples: Any) -> Any:
-        return show(_with(Face.of(triple), _faces(triples)))
+        face, before = Face.of(triple), _faces(triples)
+        if face in before:
+            raise FaceganError("this face is kept already")
+        if len(before) >= MAX_KEPT:
+            raise FaceganError(f"{MAX_KEPT} faces are kept; remove one first")
+        return _show(studio, [*before, face])
 
     @one_line
     def drop(triple: Any, triples: Any) -> Any:
-        return show([face for face in _faces(triples) if face != Face.of(triple)])
+        return _show(studio, [face for face in _faces(triples) if face != Face.of(triple)])
 
     @one_line
     def mark(triples: Any, event: gr.SelectData) -> Any:
@@ -69,13 +72,14 @@ def tray(studio: Studio, keep: gr.Button, chosen: gr.JSON, ready: gr.Dropdown) -
 
     keep.click(add, [chosen, kept], outputs, **RAW)
     remove.click(drop, [marked, kept], outputs, **RAW)
-    clear.click(one_line(lambda: show([])), None, outputs, **RAW)
+    clear.click(one_line(lambda: _show(studio, [])), None, outputs, **RAW)
     pictures.select(mark, drawn, [marked, remove], **RAW)
-    ready.change(one_line(lambda triples: show(_faces(triples))), kept, outputs, **RAW)
+    restore = one_line(lambda triples: _show(studio, _faces(triples)))
+    ready.change(restore, kept, outputs, **RAW)
 
 
 def _show(studio: Studio, faces: list[Face]) -> Any:
-    """The outputs of the tray's events, for the faces that are kept now."""
+    """The values of `tray`'s outputs."""
     good, note = _drawable(studio, faces)
     return (
         [face.triple for face in faces],
@@ -86,18 +90,6 @@ def _show(studio: Studio, faces: list[Face]) -> Any:
         gr.DownloadButton(value=studio.zip(good) if good else None),
         gr.Button(interactive=False),
     )
-
-
-def _with(face: Face, kept: list[Face]) -> list[Face]:
-    """
-    Raises:
-        FaceganError: if the face is kept already, or there are too many.
-    """
-    if face in kept:
-        raise FaceganError("this face is kept already")
-    if len(kept) >= MAX_KEPT:
-        raise FaceganError(f"{MAX_KEPT} faces are kept; remove one first")
-    return [*kept, face]
 
 
 def _faces(triples: Any) -> list[Face]:
