@@ -30,8 +30,10 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("needs Chromium")
     with sync_playwright() as playwright:
         browser = _launch(playwright, program)
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def _launch(playwright: Playwright, program: str) -> Browser:
@@ -47,9 +49,11 @@ def python_server(folder: Path) -> Iterator[str]:
         [*command, "--directory", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         address = f"http://127.0.0.1:{port}/"
-        wait(lambda: answers(address), 30)
-        yield address
-        process.terminate()
+        try:
+            wait(lambda: answers(address), 30)
+            yield address
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -70,6 +74,8 @@ def server(folder: Path, headers: Mapping[str, str]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
         thread = threading.Thread(target=found.serve_forever, args=[0.05])
         thread.start()
-        yield f"http://127.0.0.1:{found.server_address[1]}/"
-        found.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{found.server_address[1]}/"
+        finally:
+            found.shutdown()
+            thread.join()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,14 @@ def port(
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     ready = f"http://127.0.0.1:{found}/ping"
-    wait(lambda: process.poll() is not None or answers(ready), 200)
-    assert process.poll() is None, (folder / "log").read_text()
-    yield found
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(30)
+    try:
+        wait(lambda: process.poll() is not None or answers(ready), 200)
+        assert process.poll() is None, (folder / "log").read_text()
+        yield found
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
 
 
 def post(port: int, body: bytes | dict[str, Any], headers: dict[str, str]) -> tuple[int, str]:
