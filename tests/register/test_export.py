@@ -26,7 +26,7 @@ def test_the_exported_model_takes_valid_latents_of_any_number_and_no_others(
         expected = torch.cat(list(generate(network, z)))
         assert (model(z).int() - expected.int()).abs().max() <= 1
     refused: tuple[tuple[Tensor, str], ...] = (
-        (latents(MAX_LATENTS + 1, 6, 0), "too many latents; valid: at most 256 at once"),
+        (latents(MAX_LATENTS + 1, 6, 0), f"too many latents; valid: at most {MAX_LATENTS} at once"),
         (torch.full((1, 6), torch.nan), "latents contain NaN, infinity or null"),
         (torch.full((1, 6), torch.inf), "latents contain NaN, infinity or null"),
     )

@@ -20,6 +20,7 @@ def text(name: str, terms: str, content: dict[str, Any], trained: Path) -> str:
         trained: the folder that `train` wrote.
     """
     start, protocol = read_history(trained / NAME)[0], content["protocol"]
+    note = protocol["comparability_note"] or "comparable with published FIDs"
     size, _, channels = protocol["shape"]
     hyperparameters = ", ".join(
         f"{k} {v}" for k, v in start["train"].items() if k in HYPERPARAMETERS
@@ -40,7 +41,7 @@ it was trained on, from standard normal latents.
 {_scores(content)}
 
 **Limits**: it generates only what its photographs show, with their biases. \
-{protocol["comparability_note"].capitalize() or "Comparable with published FIDs"}. \
+{note[:1].upper()}{note[1:]}. \
 `memorised` finds copies of training images, not of people.
 
 **Licence**: the code is Apache-2.0. The weights come from the photographs, whose terms apply.

@@ -13,7 +13,7 @@ EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 # Networks beside the exported model, and the tags with their sha256.
 NETWORKS = {WEIGHTS: GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 EXPORTED = "MLmodel"
-# Of the exported model, at once: in 64x64 RGB, MLflow's server answers 3 million numbers in 15 s.
+# Of the exported model, at once: MLflow's server takes half a minute for as many in 64x64 RGB.
 MAX_LATENTS = 512
 
 
