@@ -53,7 +53,7 @@ class Renderer:
                 torch.autocast(self.device.type, self.dtype, enabled=is_reduced),
             ):
                 x = self.network(padded.to(self.device))[: len(batch)].float()
-                if not x.isfinite().all():
+                if not x.sum().isfinite():  # in half the time of all elements; they are bounded
                     raise NotFinite("generator output contains NaN; lower train.lr and train again")
                 yield to_uint8(x).cpu().numpy()
 
