@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from pipelines import guard
 
+TIMEOUT = 300  # seconds; MLflow may be far away
 GUARD = [sys.executable, "-P", guard.__file__]
 
 
@@ -23,6 +25,30 @@ def environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PREFECT__FLOW_RUN_ID": flow_run.id or "",  # a tag of the MLflow run
     }
+
+
+def output(command: list[str], directory: Path, lacking: str, content: str = "") -> str:
+    """Run a process on whose output no result depends, and return what it prints.
+
+    Args:
+        lacking: what there is not after a failure, which is a warning; the output is then empty.
+        content: of its standard input.
+    """
+    try:
+        return subprocess.run(
+            command,
+            input=content,
+            cwd=directory,
+            env=environment(),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=TIMEOUT,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        last = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
+        get_run_logger().warning("%s: %s", lacking, last)
+        return ""
 
 
 def run(

@@ -3,16 +3,14 @@
 import base64
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from pipelines.processes import environment
+from pipelines.processes import output
 from pipelines.study import FINGERPRINT, REASON, RETRIES, SCORES
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from pipelines.study import Study
 
 STATES = {"COMPLETE": "scored", "PRUNED": "ended early", "FAIL": "failed", "RUNNING": "running"}
-TIMEOUT = 300  # seconds; MLflow may be far away
 
 
 def rows(study: "Study") -> list[dict[str, Any]]:
@@ -112,17 +109,6 @@ def mirror(repository: Path, sweep: dict[str, Any], trials: list["FrozenTrial"])
     ]
     if not scored:
         return
-    try:
-        subprocess.run(
-            [sys.executable, "-P", "-m", "facegan.tracking.sweep"],
-            input=json.dumps({**sweep, "trials": scored}),
-            cwd=repository,
-            env=environment(),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        last = str(getattr(error, "stderr", "") or error).strip().rpartition("\n")[2]
-        get_run_logger().warning("MLflow lacks the sweep: %s", last)
+    command = [sys.executable, "-P", "-m", "facegan.tracking.sweep"]
+    content = json.dumps({**sweep, "trials": scored})
+    output(command, repository, "MLflow lacks the sweep", content)

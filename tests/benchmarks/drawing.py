@@ -19,7 +19,7 @@ from facegan.models.files import save_network
 from facegan.params import Params, preset_text, validated
 from facegan.sample.latents import latents
 from facegan.sample.renderer import BATCH, Renderer
-from facegan.sample.writing import Output
+from facegan.sample.writing import Output, Pixels
 
 PRESET, FACES, ROUNDS = "celeba64", 2000, 5
 CONFIG_KEYS = ("architecture", "latent_dim", "base_channels")
@@ -33,20 +33,23 @@ def run() -> Iterator[Line]:
     config |= {"size": params.preprocess.resolution, "channels": params.preprocess.channels}
     network = build_generator(**config).eval()
     initialise(config["architecture"], network, torch.Generator().manual_seed(0))
-    render, z = Renderer(network), latents(list(range(FACES)), network.latent_dim)
+    render, seeds = Renderer(network), list(range(FACES))
+
+    def draw() -> list[Pixels]:
+        return list(render(latents(seeds, network.latent_dim)))
 
     def plain() -> None:
         with torch.no_grad():
-            for batch in z.split(BATCH):
+            for batch in latents(seeds, network.latent_dim).split(BATCH):
                 network(batch)
 
-    render_s = statistics.median(seconds(lambda: list(render(z))) for _ in range(3))
+    render_s = statistics.median(seconds(draw) for _ in range(3))
     name = f"{FACES:,} images of {PRESET}, {render.dtype}, against the float32 network"
-    yield compare(name, lambda: list(render(z)), plain, 4.0, ROUNDS)
+    yield compare(name, draw, plain, 4.0, ROUNDS)
     rate = FACES / render_s
     yield Line("images/s", f"{rate:.0f}", "", f"{rate:.0f}", ">= 1000", rate >= 1000)
     with TemporaryDirectory() as folder:
-        yield from _writing(render, z, render_s, Path(folder))
+        yield from _writing(draw(), render_s, Path(folder))
         save_network(network.state_dict(), config, Path(folder) / "generator.safetensors")
         yield _first_face(Path(folder))
 
@@ -55,10 +58,9 @@ def _preset() -> Params:
     return validated(yaml.safe_load(preset_text(PRESET)))
 
 
-def _writing(render: Renderer, z: torch.Tensor, render_s: float, folder: Path) -> Iterator[Line]:
+def _writing(batches: list[Pixels], render_s: float, folder: Path) -> Iterator[Line]:
     for name in ("faces.zip", "faces.npy"):
         output = Output(str(folder / name), list(range(FACES)), None, False)
-        batches = list(render(z))
         write_s = seconds(lambda: output.write(iter(batches), lambda _: {}, "", silent))  # noqa: B023
         share = write_s / render_s
         yield Line(

@@ -175,6 +175,8 @@ def test_a_grid_has_the_requested_columns_and_a_caption(generator: Path, tmp_pat
         (("faces.npy", "--columns", "3"), "--caption and --columns are for a grid"),
         (("faces.png", "--count", "10001"), "a grid has at most 10,000 images"),
         (("faces.png", "--seeds", "1,1"), "twice"),
+        (("faces.npy", "--count", "10000001"), "10,000,001 seeds: valid: at most 10,000,000"),
+        (("/proc/faces.png",), "/proc: cannot be written to"),
         (("faces.png", "--seed", "4294967295"), "seeds 4294967295 to 4294967358"),
     ],
 )

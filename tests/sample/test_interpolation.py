@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Progress, silent
 from facegan.models.sampling import latents
 from facegan.sample.interpolation import frames
@@ -25,3 +27,9 @@ def test_frames_are_resized_before_they_get_their_caption() -> None:
     assert [frame.shape[1:] for frame in found] == [(300, 1)] * 3
     assert found[0].shape[0] > 300
     assert events[-1] == Progress(3, 3)
+
+
+def test_too_many_frames_are_refused_before_the_first() -> None:
+    opened = Opened(small_generator().eval(), "0" * 64)
+    with pytest.raises(FaceganError, match=r"^3,000,000 frames of 1 images: valid: at most"):
+        next(frames(opened, list(range(1000)), 1, 3000, True, None, False, None, silent))

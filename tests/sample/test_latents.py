@@ -88,3 +88,9 @@ def test_a_walk_passes_its_seeds_in_order(loop: bool, count: int) -> None:
     assert steps.max() < 2 * steps.min()
     if loop:  # the first frame follows the last one at the same pace
         assert (path[0] - path[-1]).norm() < 2 * steps.min()
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan")])
+def test_a_threshold_that_is_not_positive_is_refused(threshold: float) -> None:
+    with pytest.raises(FaceganError, match="valid: above 0"):
+        truncate(torch.zeros(1, 2), threshold)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from commands import error_lines, invoke
 from facegan.sample import metadata
@@ -26,7 +27,7 @@ def test_a_picture_leads_back_to_its_version(
 
 
 def test_the_command_that_trace_shows_draws_the_same_picture(two: Two, tmp_path: Path) -> None:
-    options = ("--seeds", "5,9", "--truncation", "0.5")
+    options = ("--seeds", "5,9", "--truncation", "0.123456789")
     assert invoke("sample", "2", "faces.png", *options, cwd=tmp_path).returncode == 0
     command = invoke("trace", "faces.png", cwd=tmp_path).stdout.splitlines()[-1]
     arguments = command.partition("facegan ")[2].split()
@@ -57,3 +58,12 @@ def test_a_caption_names_model_fid_and_protocol(two: Two, tmp_path: Path) -> Non
     opened = open_generator(f"models:/{NAME}@champion", torch.device("cpu"), silent)
     assert opened.caption.startswith(f"{NAME} version 1, fid40_")
     assert opened.caption.endswith(f" 50, protocol {opened.protocol}") and opened.protocol
+
+
+def test_a_picture_between_two_seeds_has_no_command_that_draws_it(two: Two, tmp_path: Path) -> None:
+    assert invoke("sample", "faces.png", "--count", "2", cwd=tmp_path).returncode == 0
+    text = metadata.read(tmp_path / "faces.png") | {metadata.SHARE: "0.5"}
+    with Image.open(tmp_path / "faces.png") as picture:
+        picture.save(tmp_path / "between.png", pnginfo=metadata.png_info(text))
+    lines = invoke("trace", "between.png", cwd=tmp_path).stdout.splitlines()
+    assert "share: 0.5" in lines and not any(line.startswith("to draw it") for line in lines)

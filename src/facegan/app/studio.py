@@ -25,7 +25,6 @@ from facegan.sample.writing import COMPRESSION
 MAX_COUNT = BATCH  # images at once
 FRAMES = 2 * BATCH  # of a morph
 MIN_TRUNCATION, MAX_TRUNCATION = 0.1, 3.0
-SHARE = "facegan.share"  # of the second seed, in a picture between two
 
 
 def number(name: str, value: object, low: float, high: float) -> float:
@@ -151,7 +150,7 @@ class Studio:
         """
         t = number("share", share, 0, 1)
         (image,), text = self._between(version, (first, second), [t], truncation)
-        return data_uri(_png(image, text | {SHARE: f"{t:g}"}))
+        return data_uri(_png(image, text | {metadata.SHARE: f"{t:g}"}))
 
     def strip(self, version: object, first: object, second: object, truncation: object) -> str:
         """`FRAMES` such faces, from one seed to the other, below each other: a data URI.

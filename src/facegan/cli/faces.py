@@ -55,10 +55,12 @@ def open_named(name: str | None, params: Path, step: str) -> "Opened":
 
 def choose_seeds(seeds: str | None, seed: int, count: int) -> list[int]:
     from facegan.models.sampling import MAX_SEED
-    from facegan.sample.latents import parse_seeds
+    from facegan.sample.latents import MAX_COUNT, parse_seeds
 
     if seeds is not None:
         return parse_seeds(seeds)
+    if count > MAX_COUNT:
+        raise FaceganError(f"{count:,} seeds: valid: at most {MAX_COUNT:,}")
     if seed + count - 1 > MAX_SEED:
         raise FaceganError(f"seeds {seed} to {seed + count - 1}: valid: 0 to {MAX_SEED}")
     return list(range(seed, seed + count))

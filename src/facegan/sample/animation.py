@@ -12,6 +12,7 @@ from PIL import Image
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import to_picture
 
 Pixels = NDArray[np.uint8]
@@ -37,6 +38,7 @@ def check_output(path: Path, fps: float) -> None:
         raise FaceganError(f"--fps {fps:g}: valid: 0.1 to {MAX_FPS}")
     if path.suffix.lower() == ".mp4":
         _av()
+    check_parent_folder(path.absolute().parent)
 
 
 def write_animation(frames: Iterator[Pixels], path: Path, fps: float, loop: bool = True) -> None:

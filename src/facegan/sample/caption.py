@@ -40,9 +40,7 @@ def count_lines(text: str, width: int) -> int:
     return len(_wrapped(text, font, max(width, MIN_WIDTH) - 2 * MARGIN))
 
 
-def _wrapped(
-    text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
-) -> list[str]:
+def _wrapped(text: str, font: Font, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()

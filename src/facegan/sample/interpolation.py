@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, Progress
 from facegan.core.pictures import grid
 from facegan.sample import latents
@@ -14,6 +15,9 @@ from facegan.sample.animation import resized
 from facegan.sample.caption import add_caption
 from facegan.sample.opening import Opened
 from facegan.sample.renderer import BATCH, Renderer
+
+# Latents of a walk are in memory: 100 dimensions of so many take 400 MB.
+MAX_IMAGES = 1_000_000
 
 
 def frames(
@@ -34,7 +38,15 @@ def frames(
         steps: frames from one seed to the next.
         caption: whether frames say which model, FID and protocol.
         size: pixels of the longer side, without the caption; None keeps it.
+    Raises:
+        FaceganError: if there are too many images.
     """
+    count = len(seeds) // walks * steps
+    if count * walks > MAX_IMAGES:
+        raise FaceganError(
+            f"{count:,} frames of {walks:,} images: valid: at most {MAX_IMAGES:,} images in all; "
+            "lower --count, --seconds, --fps or --walks"
+        )
     keys = latents.latents(seeds, opened.network.latent_dim, truncation)
     paths = [latents.walk(part, steps, loop) for part in keys.chunk(walks)]
     z = torch.stack(paths, 1)  # (frames, walks, dimensions)

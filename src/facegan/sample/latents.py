@@ -1,6 +1,7 @@
 """Seeds -> latents: one seed is one image of a generator, whatever is drawn beside it."""
 
 import re
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -11,6 +12,16 @@ from facegan.core.errors import FaceganError
 from facegan.models import sampling
 
 MAX_COUNT = 10_000_000
+
+
+def runs(seeds: list[int]) -> list[list[int]]:
+    """Split seeds into runs of consecutive ones.
+
+    >>> runs([1, 5, 6, 7])
+    [[1], [5, 6, 7]]
+    """
+    groups = groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])
+    return [[seed for _, seed in group] for _, group in groups]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -45,7 +56,7 @@ def latents(seeds: list[int], dimensions: int, truncation: float | None = None) 
     Args:
         truncation: largest absolute value, as in `truncate`.
     """
-    z = torch.cat([sampling.latents(1, dimensions, seed) for seed in seeds])
+    z = torch.cat([sampling.latents(len(run), dimensions, run[0]) for run in runs(seeds)])
     return z if truncation is None else truncate(z, truncation)
 
 
@@ -58,8 +69,12 @@ def truncate(z: Tensor, threshold: float) -> Tensor:
 
     Args:
         z: float (n, dimensions).
-        threshold: t > 0, in standard deviations. 2 draws typical images; near 0, all are the same.
+        threshold: t > 0, in standard deviations; near 0, all images are the same.
+    Raises:
+        FaceganError: if the threshold is not positive, such as NaN.
     """
+    if not threshold > 0:
+        raise FaceganError(f"truncation {threshold:g}: valid: above 0")
     mass = 2 * ndtr(threshold) - 1
     # From the lower half, because quantiles near 1 have few digits.
     values = z.double().numpy()

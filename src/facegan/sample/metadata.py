@@ -1,7 +1,6 @@
 """What a picture says of its origin: text chunks of a PNG, the comment of a JPEG."""
 
 import json
-from itertools import groupby
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -9,10 +8,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from facegan.core.errors import FaceganError
 from facegan.core.paths import require_file
+from facegan.sample.latents import runs
 from facegan.sample.opening import Opened
 
 MODEL, VERSION, GENERATOR = "facegan.model", "facegan.version", "facegan.generator"
 SEEDS, TRUNCATION, SCORE = "facegan.seeds", "facegan.truncation", "facegan.score"
+SHARE = "facegan.share"  # of the second seed, in a picture between two
 
 
 def describe(opened: Opened, seeds: list[int], truncation: float | None) -> dict[str, str]:
@@ -22,7 +23,7 @@ def describe(opened: Opened, seeds: list[int], truncation: float | None) -> dict
         VERSION: "" if opened.version is None else str(opened.version),
         GENERATOR: opened.sha256,
         SEEDS: format_seeds(seeds),
-        TRUNCATION: "" if truncation is None else f"{truncation:g}",
+        TRUNCATION: "" if truncation is None else str(truncation),
         SCORE: opened.score,
     }
     return {key: value for key, value in found.items() if value}
@@ -34,9 +35,7 @@ def format_seeds(seeds: list[int]) -> str:
     >>> format_seeds([1, 5, 6, 7])
     '1,5-7'
     """
-    runs = groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])
-    parts = ([seed for _, seed in run] for _, run in runs)
-    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs(seeds))
 
 
 def png_info(text: dict[str, str]) -> PngInfo:

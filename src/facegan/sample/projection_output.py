@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS, save_picture
 from facegan.sample.animation import SUFFIXES, check_output, write_animation
 from facegan.sample.projection import Projection, course
@@ -29,6 +30,8 @@ def check(out: Path, latent: Path | None) -> None:
     for path in (out, latent):
         if path is not None and path.is_dir():
             raise FaceganError(f"{path}: is a folder; name a file")
+        if path is not None:
+            check_parent_folder(path.absolute().parent)
 
 
 def write(

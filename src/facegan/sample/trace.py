@@ -16,7 +16,7 @@ def trace(text: dict[str, str], name: str) -> Rows:
         name: registered model to look in.
     Returns:
         Rows (name, value): what the picture says of itself, then the version's lineage, then the
-        command that draws the picture's seeds again.
+        command that draws the picture's seeds again, if there is one.
     Raises:
         FaceganError: if its generator is not in the registry.
     """
@@ -33,7 +33,9 @@ def trace(text: dict[str, str], name: str) -> Rows:
     rows += [row for row in facts if row[0] != "generator"]
     rows += [("to reproduce it", command) for command in commands]
     rows += [("not at hand", line) for line in missing]
-    return [*rows, ("to draw it again", _command(version, text))]
+    if metadata.SHARE not in text:  # no command draws one image between two seeds
+        rows.append(("to draw it again", _command(version, text)))
+    return rows
 
 
 def _version(found: Registry, text: dict[str, str]) -> Version:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, Progress
+from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS, grid, to_picture
 from facegan.sample.caption import add_caption
 from facegan.sample.metadata import jpeg_comment, png_info
@@ -70,6 +71,8 @@ class Output:
             )
         if self.kind == "raw" and sys.stdout.isatty():
             raise FaceganError("raw bytes would go to this terminal; add > faces.raw")
+        if self.kind != "raw":
+            check_parent_folder(self.path.absolute().parent)
         if self.kind != "grid" and (self.has_caption or self.columns):
             raise FaceganError(f"{name}: --caption and --columns are for a grid, .png or .jpg")
 
