@@ -22,7 +22,8 @@ Seeds = Annotated[str | None, typer.Option(help="Seeds and ranges, such as 1,5-9
 Truncation = Annotated[
     float | None,
     typer.Option(
-        min=0.01, help="Largest absolute value of a latent; 2 draws typical images. Default: none."
+        min=0.01,
+        help="Largest absolute value of a latent: lower, more typical and less diverse. Default: none.",
     ),
 ]
 
