@@ -23,7 +23,7 @@ Truncation = Annotated[
     float | None,
     typer.Option(
         min=0.01,
-        help="Largest absolute value of a latent: lower, more typical and less diverse. Default: none.",
+        help="Largest absolute value of a latent; lower is less diverse. Default: none.",
     ),
 ]
 
