@@ -67,6 +67,37 @@ def test_another_training_of_the_same_generator_is_no_version_but_has_its_scores
     assert runs[0].data.metrics[metric] == 60.0
 
 
+def test_another_evaluation_of_a_version_is_on_record_and_changes_no_role(two: Two) -> None:
+    client, register = two
+    before, tags = roles(client), client.get_model_version(NAME, "1").tags
+    assert register(1, fid=50.001).version == 1  # on another processor
+    (run,) = (v.run_id for v in client.search_model_versions() if v.version in (1, "1"))
+    (name,) = (key for key in client.get_run(run).data.metrics if key == tags[registry.METRIC])
+    assert client.get_run(run).data.metrics[name] == 50.001
+    assert register(1, fid=70.0, num_samples=50).version == 1  # another protocol
+    assert roles(client) == before
+    now = client.get_model_version(NAME, "1").tags
+    (added,) = now.keys() - tags.keys()
+    assert added.startswith(registry.SCORES) and json.loads(now[added])["fid"] == 70.0
+    assert {**now, added: ""} == {**tags, added: ""}
+
+
+def test_a_second_generator_of_a_training_is_a_version_with_its_own_scores(two: Two) -> None:
+    client, register = two
+    folder, metrics = register.train(3, fid=40.0)
+    history = folder / "history.jsonl"
+    history.write_text(history.read_text().replace('"fingerprint": "3"', '"fingerprint": "1"'))
+    assert register.register(folder, metrics).aliases == ("champion",)
+    versions = registry.read(client, NAME).versions
+    assert versions[3].run == versions[1].run
+    fids = []
+    for number in (1, 3):
+        points = client.get_logged_model(versions[number].model).metrics or []
+        points = [p for p in points if p.key == versions[number].tags[registry.METRIC]]
+        fids.append(max(points, key=lambda point: point.timestamp).value)
+    assert fids == [50.0, 40.0]
+
+
 def test_a_second_version_of_a_generator_is_deleted(two: Two) -> None:
     client, register = two
     version = client.get_model_version(NAME, "2")

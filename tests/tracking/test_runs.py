@@ -158,6 +158,32 @@ def test_scores_and_their_data_set_are_beside_the_logged_model(
     assert len(client.get_metric_history(run.info.run_id, "fid50k_inception")) == 1
 
 
+def test_scores_of_another_evaluation_are_the_last_points_of_run_and_model(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    model = client.create_logged_model(run.info.experiment_id, "generator", run.info.run_id)
+    for fid in (50.0, 49.0, 51.0, 51.0, 50.0):
+        run = client.get_run(run.info.run_id)
+        runs.log_scores(client, run, {**SCORES, "fid50k_inception": fid}, model.model_id)
+        assert client.get_run(run.info.run_id).data.metrics["fid50k_inception"] == fid
+        metrics = client.get_logged_model(model.model_id).metrics or []
+        last = max((m for m in metrics if "fid50k" in m.key), key=lambda m: m.timestamp)
+        assert last.value == fid
+    assert len(client.get_metric_history(run.info.run_id, "fid50k_inception")) == 4
+
+
+def test_scores_logged_to_the_run_alone_are_no_second_points_with_the_model(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    run = runs.mirror(client, write(tmp_path / "run", losses(20)), "faces")
+    runs.log_scores(client, run, SCORES)
+    model = client.create_logged_model(run.info.experiment_id, "generator", run.info.run_id)
+    runs.log_scores(client, client.get_run(run.info.run_id), SCORES, model.model_id)
+    assert len(client.get_metric_history(run.info.run_id, "fid50k_inception")) == 1
+    assert client.get_logged_model(model.model_id).metrics
+
+
 def test_the_note_has_the_scores_and_how_to_load_unless_a_person_wrote_one(
     client: MlflowClient, tmp_path: Path
 ) -> None:

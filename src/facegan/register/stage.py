@@ -101,6 +101,9 @@ def register(
         found, version = registry.require(client, name, number)
         own_model = version.model if version.run == run.info.run_id else None
         runs.log_scores(client, run, content, own_model)
+        if (tag := SCORES + candidate.scores.protocol) not in version.tags:
+            text = candidate.scores.to_json()  # need not be computed again for a challenger
+            connection.insist(client.set_model_version_tag, name, str(number), tag, text)
         if found.champion is None or not promotion.is_decided(version):
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)

@@ -213,18 +213,15 @@ def log_scores(
     label = name.partition("_")[2]
     metrics = {key: value for key, value in scores.items() if label in key and _is_number(value)}
     metrics |= {f"{name}_{key}": scores[key] for key in ("untrained", "floor")}
-    logged = dict(run.data.metrics)
-    of_model: dict[str, Any] = {}
+    logged, of_model = dict(run.data.metrics), dict[str, Any]()
     if model_id:
-        model = client.get_logged_model(model_id)
-        logged = {metric.key: metric.value for metric in model.metrics or []}
+        points = client.get_logged_model(model_id).metrics or []
+        logged = {p.key: p.value for p in sorted(points, key=lambda point: point.timestamp)}
         of_model = {"model_id": model_id, **_dataset_of(run)}
     lacking = {key: value for key, value in metrics.items() if logged.get(key) != value}
     for key, value in lacking.items():
-        # A time that does not change, so that two processes at once log one point.
-        client.log_metric(
-            run.info.run_id, key, value, timestamp=run.info.start_time, step=step, **of_model
-        )
+        moment = _moment(client, run, key, value)
+        client.log_metric(run.info.run_id, key, value, timestamp=moment, step=step, **of_model)
     if lacking:
         views.share(client, run.info.experiment_id)
     tags = {note.TAG: note.text(run, scores)}
@@ -233,6 +230,16 @@ def log_scores(
     if not note.is_ours(run.data.tags.get(note.TAG, "")):  # a person's own note
         del tags[note.TAG]
     _set_tags(client, run, tags)
+
+
+def _moment(client: MlflowClient, run: Run, key: str, value: float) -> int:
+    """The time of a new point in milliseconds: after those of other values, because MLflow shows
+    the last one, and a model has one for each time. It is not the present, so that two processes
+    at once log one point."""
+    history = client.get_metric_history(run.info.run_id, key)
+    last = max((point.timestamp for point in history), default=run.info.start_time)
+    others = any(point.timestamp == last and point.value != value for point in history)
+    return last + others
 
 
 def _dataset_of(run: Run) -> dict[str, str]:
