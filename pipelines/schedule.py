@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import httpx
+from dvc.exceptions import DvcException
 from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.schedules import Cron
@@ -21,6 +22,8 @@ from prefect.settings import PREFECT_API_URL
 from facegan.core.errors import FaceganError
 from pipelines.cron import next_times, shown
 from pipelines.deployment import check_name, default_name, find, is_scheduled, place, skip_missed
+from pipelines.photographs import Watched
+from pipelines.photographs import watch as watch_photographs
 from pipelines.server import check_server, ensure_automation
 from pipelines.training import ROOT, training
 
@@ -64,12 +67,19 @@ def read_options() -> argparse.Namespace:
     add("--cron", required=True, help="when to run, such as '0 2 * * *'")
     add("--timezone", default="UTC", help="of --cron, such as Europe/Zurich")
     add("--paused", action="store_true", help="until resumed in the Prefect UI")
+    help_photographs = "also run after photographs have arrived; checked every %(const)s SECONDS"
+    add("--on-new-photographs", type=int, nargs="?", const=60, metavar="SECONDS",
+        help=help_photographs)  # fmt: skip
     add("--name", default=default_name(ROOT), help="of the deployment; default: %(default)s")
     options = parser.parse_args()
     try:
         options.times = next_times(options.cron, options.timezone)
         check_name(options.name)
-    except FaceganError as error:
+        interval = options.on_new_photographs
+        if interval is not None and interval < 1:
+            raise FaceganError(f"--on-new-photographs {interval}: valid: seconds from 1 on")
+        options.watched = Watched(ROOT) if interval else None
+    except (FaceganError, DvcException) as error:
         parser.exit(2, f"error: {error}\n")
     return options
 
@@ -102,11 +112,16 @@ def main() -> None:
     except FaceganError as error:
         sys.exit(f"error: {error}")
     print(f"{deployment}; next runs: {shown(options.times)}", flush=True)
+    if options.watched:
+        print(f"and after photographs have arrived in {options.watched.places}", flush=True)
     os.chdir(ROOT)  # Prefect finds and runs the flow's file relative to the current directory
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     # Prefect 3.8.8's own handler deadlocks: it waits for an event loop that waits for the handler.
     Runner.handle_sigterm = stop  # type: ignore[assignment,method-assign]
     threading.Thread(target=watch, args=(deployment,), daemon=True).start()
+    if options.watched:
+        arguments = (options.watched, deployment, options.on_new_photographs)
+        threading.Thread(target=watch_photographs, args=arguments, daemon=True).start()
     training.serve(
         name=options.name,
         schedule=Cron(options.cron, timezone=options.timezone),

@@ -92,6 +92,11 @@ def serving(environment: Environment, root: Path, *arguments: str) -> Iterator[P
         process.wait(60)
 
 
+def flow_runs(log: Path) -> str:
+    """What the log says about flow runs, without their tasks."""
+    return "".join(line for line in log.read_text().splitlines(True) if "Flow run '" in line)
+
+
 def run(environment: Environment, module: str, *arguments: str | Path) -> Run:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(

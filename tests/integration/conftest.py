@@ -4,10 +4,9 @@ from pathlib import Path
 import pytest
 
 from conftest import make_params
-from project import Project
+from project import LONG_ENOUGH, Project
 
-# Long enough to be better than the untrained network, which the gate refuses.
-SMALL = make_params(train={"epochs": 6, "eval_interval": 540, "lr": 0.003})
+SMALL = make_params(train=LONG_ENOUGH)
 
 
 @pytest.fixture(scope="session")

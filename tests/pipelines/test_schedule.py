@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import WAITING, Api, Copy, Environment, prefect_server, ran, run, serving
+from flows import WAITING, Api, Copy, Environment, flow_runs, prefect_server, ran, run, serving
 from pipelines import server
 from pipelines.training import training
 from servers import wait
@@ -51,10 +51,6 @@ def test_a_scheduled_run_starts_and_completes(scheduled: tuple[Path, Path]) -> N
     wait(lambda: "Finished in state Completed()\n" in flow_runs(log))
     assert ran(root)[:4] == ["preprocess", "train", "evaluate", "register"]
     assert "has scheduled no run" not in log.read_text()
-
-
-def flow_runs(log: Path) -> str:
-    return "".join(line for line in log.read_text().splitlines(True) if "Flow run '" in line)
 
 
 @pytest.mark.faults
