@@ -15,11 +15,14 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.events import emit_event
 
 from pipelines import processes
 from pipelines.locks import Workspace, waiting
 
 PROGRESS = re.compile(r"([a-z]+): ([\d,]+)/([\d,]+)(?:\s|$)")  # facegan.cli.progress
+PROMOTED = re.compile(r"register: promoted: (.+)")  # facegan.cli.stages
+PROMOTION_EVENT = "facegan.champion.promoted"  # on the Prefect server
 LOGGED = 0.05  # share of the work between two lines of the log, so that a night is readable
 SHOW_INTERVAL = 5.0  # seconds between two updates of the artifact
 # Another DVC process uses the same files.
@@ -49,6 +52,9 @@ class Output:
             return
         if line == f"Stage '{self.stage}' is cached - skipping run, checking out outputs":
             self.restored = True
+        if promoted := PROMOTED.fullmatch(line):
+            resource = {"prefect.resource.id": "facegan.champion"}
+            emit_event(PROMOTION_EVENT, resource, payload={"promotion": promoted[1]})
         if line != self.tail[-1]:  # DVC repeats the error of an experiment
             self.tail.append(line)
         if self._is_worth_a_line(line):

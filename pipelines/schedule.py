@@ -24,12 +24,11 @@ from pipelines.cron import next_times, shown
 from pipelines.deployment import check_name, default_name, find, is_scheduled, place, skip_missed
 from pipelines.photographs import Watched
 from pipelines.photographs import watch as watch_photographs
-from pipelines.server import check_server, ensure_automation
+from pipelines.server import START, check_server, ensure_automation
 from pipelines.training import ROOT, training
 
 # Seconds between checks. A server schedules a new deployment within seconds, three runs ahead.
 WATCH_INTERVAL = 60
-START = "run `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
 
 
 def watch(name: str) -> None:

@@ -22,6 +22,7 @@ from facegan.core.addresses import public, public_text
 from facegan.core.errors import FaceganError
 from pipelines.processes import GUARD
 
+START = "run `prefect server start`, and set PREFECT_API_URL=http://127.0.0.1:4200/api"
 START_TIMEOUT = 300  # seconds; the first start creates the database
 # Seconds without a heartbeat, of which there is one every 30 seconds (pipelines/__init__.py). A
 # restart of the server takes less.

@@ -30,8 +30,10 @@ FILES = ("train-1", "train-1/metrics.json", "official.safetensors")
 def test_the_first_version_is_champion_and_only_a_lower_fid_replaces_it(
     register: Trainer, client: MlflowClient
 ) -> None:
-    assert register(1, fid=50.0).stage == "Production"
+    first = register(1, fid=50.0)
+    assert first.stage == "Production" and first.messages == (f"promoted: {first.champion}",)
     worse = register(2, fid=60.0)
+    assert worse.messages == ()
     assert (worse.stage, worse.aliases) == ("Staging", ("challenger",))
     assert "60 does not beat version 1's 50; not comparable with published FIDs" in worse.reason
     better = register(3, fid=40.0)

@@ -42,7 +42,7 @@ WAITING = "DVC experiment; the gate runs at: dvc repro --single-item --force reg
 @dataclass(frozen=True)
 class Registered:
     """A registered version: its MLflow run, its stage, its aliases, the gate's reason for them, how
-    the present champion became it, and what this call repaired or adopted."""
+    the present champion became it, and what this call repaired, adopted or promoted."""
 
     name: str
     version: int
@@ -108,7 +108,8 @@ def register(
             text = card.text(name, settings.terms, content, trained)
             trial = Trial(client, settings, candidate, content, official, choose_device, text)
             promotion.run(trial, number)
-            found = registry.read(client, name)
+            before, found = found, registry.read(client, name)
+            messages += _promoted(before, found, number)
         return describe(found, number, messages)
 
 
@@ -141,6 +142,14 @@ def repair(client: MlflowClient, found: Registry) -> tuple[str, ...]:
     adopted = roles.adopt(client, found)
     lines = roles.converge(client, found.name, found=None if adopted else found)
     return (*adopted, *(f"repaired: {line}" for line in lines if not adopted))
+
+
+def _promoted(before: Registry, after: Registry, number: int) -> tuple[str, ...]:
+    """The message that the gate has made a version champion; the Prefect flow reads it."""
+    reign = after.reign
+    if reign is None or reign == before.reign or (reign.version, reign.by) != (number, "gate"):
+        return ()
+    return (f"promoted: {reign.line}",)
 
 
 def _require_shape(found: Registry, content: dict[str, Any]) -> None:
