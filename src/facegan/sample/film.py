@@ -30,12 +30,14 @@ class Film:
 
     def __init__(self, folder: Path, most: int, caption: bool, size: int | None) -> None:
         self.folder, self.caption, self.size = folder, caption, size
-        found, score = list[tuple[str, str]](), ""
-        for line in read_history(folder / NAME):
-            if line["event"] == "score":
-                score = f", quick FID {line['quick_fid']:.4g}"
-            if "picture" in line and (folder / line["picture"]).is_file():
-                found.append((line["picture"], f"{line['images_seen']:,} images seen{score}"))
+        events = read_history(folder / NAME)
+        # A picture comes before the score of the same images.
+        scores = {e["images_seen"]: e["quick_fid"] for e in events if e["event"] == "score"}
+        found = [
+            (event["picture"], _caption(event["images_seen"], scores))
+            for event in events
+            if "picture" in event and (folder / event["picture"]).is_file()
+        ]
         if not found:
             raise FaceganError(f"{folder}: has no sample pictures; expected a folder of train")
         indices = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
@@ -57,3 +59,9 @@ class Film:
         with Image.open(self.folder / name) as picture:
             pixels = np.asarray(picture)
         return resized(pixels[..., None] if pixels.ndim == 2 else pixels, self.size)
+
+
+def _caption(seen: int, scores: dict[int, float]) -> str:
+    """Images seen, and the quick FID then."""
+    last = max((at for at in scores if at <= seen), default=None)
+    return f"{seen:,} images seen" + ("" if last is None else f", quick FID {scores[last]:.4g}")
