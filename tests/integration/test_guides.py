@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Project:
     train = {**LONG_ENOUGH, "latent_dim": 100}
     params = make_params(train=train, register={"name": "facegan-digits"})
     project = Project(tmp_path_factory.mktemp("guides"), digits, params)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "pipelines", project.folder / "pipelines", ignore=ignored)
     project.run("dvc", "repro")
     project.commit("the first result")
     return project
@@ -71,10 +74,10 @@ class Terminal:
 
     def _named(self, command: str) -> str:
         """With the name of the last experiment."""
-        if not re.search(r"\bNAME\b", command):
+        if "dvc exp apply NAME" not in command:
             return command
         names = self.project.run("dvc", "exp", "list", "--name-only").split()
-        return re.sub(r"\bNAME\b", names[0], command)
+        return command.replace("NAME", names[0])
 
     def _serve(self, command: str, sign: str) -> None:
         assert not sign.startswith("http") or not answers(sign), f"{sign}: another program serves"
