@@ -73,6 +73,7 @@ def fetch(
     from facegan.cli.progress import Reporter
     from facegan.fetch import inception as weights
     from facegan.fetch import stage as step
+    from facegan.presets.auto import FEW
 
     inception = source == "inception"
     if inception and out != Path("data"):
@@ -90,6 +91,11 @@ def fetch(
             num_inputs = step.fetch(source, out, report)
             result = f"{out}: {num_inputs:,} inputs from {public(source)}; to track them: "
             result += f"dvc add {out}; for a params.yaml that fits them: facegan preset auto"
+            if num_inputs < FEW:
+                result += (
+                    f"\n{out}: of fewer than {FEW:,} photographs, expect faces that are close to "
+                    "copies; that params.yaml works against it, and more photographs do more"
+                )
     typer.echo(result)
 
 
