@@ -66,7 +66,8 @@ def test_a_run_is_mirrored_registered_promoted_loaded_exported_and_rolled_back(
             admin.create_webhook("promotion", receiving.url, events, secret=SECRET)
         assert register(1, fid=50.0).aliases == ("champion",)
         better = register(2, fid=40.0)
-        assert (better.version, better.stage, better.messages) == (2, "Production", ())
+        promoted = (f"promoted: {better.champion}",)
+        assert (better.version, better.stage, better.messages) == (2, "Production", promoted)
         again = register(2, fid=40.0)
         assert (again.version, again.aliases, again.messages) == (2, ("champion",), ())
         client = connection.connect()
@@ -135,10 +136,10 @@ def test_missing_credentials_of_the_artifact_store_are_one_line(
     if "AWS_ACCESS_KEY_ID" not in server.environment:
         pytest.skip("the server itself accesses the artifacts")
     folder, metrics = register.train(1, fid=50.0)
-    for key, secret, reason in (
-        (None, None, "Unable to locate credentials"),
-        ("another", "wrong-and-secret", "InvalidAccessKeyId"),
-    ):
+    wrong = [(None, None, "Unable to locate credentials")]
+    if stores.KIND != "moto":  # which accepts any
+        wrong.append(("another", "wrong-and-secret", "InvalidAccessKeyId"))
+    for key, secret, reason in wrong:
         for name, value in (("AWS_ACCESS_KEY_ID", key), ("AWS_SECRET_ACCESS_KEY", secret)):
             monkeypatch.delenv(name, raising=False)
             if value:
