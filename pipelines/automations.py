@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -53,12 +54,16 @@ def automations(flow: str, block: UUID, silence: timedelta) -> list[AutomationCo
 
 
 def _trigger(
-    flow: str, expect: set[str], posture: Posture, within: timedelta = timedelta(0)
+    flow: str,
+    expect: set[str],
+    posture: Literal[Posture.Reactive, Posture.Proactive],
+    within: timedelta = timedelta(0),
 ) -> EventTrigger:
-    related = {"prefect.resource.role": "flow", "prefect.resource.name": flow}
     return EventTrigger(
         expect=expect,
-        match_related=ResourceSpecification(related),
+        match_related=ResourceSpecification(
+            {"prefect.resource.role": "flow", "prefect.resource.name": flow}
+        ),
         posture=posture,
         threshold=1,
         within=within,

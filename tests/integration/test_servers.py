@@ -136,6 +136,7 @@ def test_missing_credentials_of_the_artifact_store_are_one_line(
     if "AWS_ACCESS_KEY_ID" not in server.environment:
         pytest.skip("the server itself accesses the artifacts")
     folder, metrics = register.train(1, fid=50.0)
+    wrong: list[tuple[str | None, str | None, str]]
     wrong = [(None, None, "Unable to locate credentials")]
     if stores.KIND != "moto":  # which accepts any
         wrong.append(("another", "wrong-and-secret", "InvalidAccessKeyId"))

@@ -23,7 +23,9 @@ def told(served: Environment, tmp_path_factory: pytest.TempPathFactory) -> Itera
         temporary_settings({PREFECT_API_URL: served["PREFECT_API_URL"]}),
     ):
         content = {"subject": "{{subject}}", "body": "{{body}}"}
-        CustomWebhookNotificationBlock(name="x", url=started.url, json_data=content).save("alerts")
+        CustomWebhookNotificationBlock(
+            name="x", url=started.url, json_data=content, headers=None, cookies=None
+        ).save("alerts")
         yield started
 
 
