@@ -10,6 +10,7 @@ from typing import Any
 
 from dvc.dvcfile import PROJECT_FILE
 from dvc.fs import LocalFileSystem
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from prefect.client.orchestration import get_client
@@ -27,13 +28,15 @@ def watch(watched: "Watched", deployment: str, interval: int) -> None:
     Args:
         interval: seconds between listings.
     """
-    problem = ""
+    problem = found = ""
     while True:
         try:
             key, found = watched.arrived(), ""
             if key and _start_run(deployment, key):
                 watched.answer()
                 print(f"{deployment}: new photographs in {watched.places}", flush=True)
+        except LockError:  # DVC is at work, such as in a run; look again
+            found = problem
         except Exception as error:  # of any storage, or the server; the schedule goes on
             text = public_text(str(error)).strip().partition("\n")[0]
             found = text or type(error).__name__
