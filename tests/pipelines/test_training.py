@@ -112,6 +112,7 @@ def test_sigterm_ends_the_stage_and_its_progress_stays_on_record(
     steps = "for i in $(seq 200); do echo train: $i/200  0:00:01 left; done"
     root = copy(json.dumps(f"{steps}; {WAITING}"))
     with running(served, root) as flow:
+        flow.wait_for("train: 200/200")  # or the signal may interrupt the artifact's update
         flow.process.terminate()
         flow.process.wait(60)
     assert flow.process.returncode == 1
