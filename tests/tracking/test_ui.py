@@ -66,12 +66,13 @@ def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: 
     command = [facegan, "ui", "--port", str(free_port())]
     with subprocess.Popen(command, cwd=store, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        address = process.stdout.readline().split()[1]
+        lines = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+        address, charts = (line.split()[1] for line in lines[:2])
         assert address.endswith("/#/experiments/1/runs?workflowType=machine_learning")
         assert answers(f"{address.partition('#')[0]}health")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        charts, last = process.stdout.read().splitlines()
+        assert process.stdout.read() == ""
     assert process.returncode == 0
-    assert charts.endswith("&compareRunsMode=CHART") and last == "Ctrl-C stops the server"
+    assert charts.endswith("&compareRunsMode=CHART") and lines[2] == "Ctrl-C stops the server"
     assert children and not any(child.is_running() for child in children)
