@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 
 from dvc.dvcfile import PROJECT_FILE
@@ -21,14 +22,21 @@ class Step:
         needs_gpu: whether it computes on the GPU, if there is one.
         report: command that prints a page of Markdown about the result, if there is one.
         is_import: whether DVC brings its data from elsewhere.
-        is_missing: whether it is a `.dvc` file without its data.
+        deps: paths of what it reads, relative to the directory of `dvc.yaml`.
+        outs: paths of what it writes; of a `.dvc` file, of its data.
     """
 
     name: str
     needs_gpu: bool = False
     report: str | None = None
     is_import: bool = False
-    is_missing: bool = False
+    deps: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a `.dvc` file, which has data and no command."""
+        return self.name.endswith(".dvc")
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ def read_dag(repository: Path) -> Dag:
                 needs_gpu=bool((stage.meta or {}).get("gpu")),
                 report=(stage.meta or {}).get("report"),
                 is_import=stage.is_import,
-                is_missing=stage.is_data_source and not all(out.exists for out in stage.outs),
+                deps=tuple(relpath(dep.fs_path) for dep in stage.deps if dep.protocol == "local"),
+                outs=tuple(relpath(out.fs_path) for out in stage.outs),
             )
             for stage in plan
         ]
@@ -86,9 +95,22 @@ def read_dag(repository: Path) -> Dag:
         return Dag(steps, sorted({PROJECT_FILE, *deps - outs}), has_remote, Path(repo.tmp_dir))
 
 
+def missing_inputs(dag: Dag, steps: Sequence[Step], repository: Path) -> list[str]:
+    """Return the paths that DVC must bring before these steps run: data, results of other steps."""
+    made = {out for step in steps if not step.is_file for out in step.outs}
+    brought = {out for step in dag.steps for out in step.outs} - made
+    wanted = {path for step in steps for path in (step.outs if step.is_file else step.deps)}
+    return sorted(
+        path
+        for path in wanted
+        if any(Path(path).is_relative_to(out) for out in brought)
+        and not (repository / path).exists()
+    )
+
+
 def stage_names(steps: Sequence[Step]) -> list[str]:
     """Return the names of those that are stages, not `.dvc` files."""
-    return [step.name for step in steps if not step.name.endswith(".dvc")]
+    return [step.name for step in steps if not step.is_file]
 
 
 def git(repository: Path, *arguments: str) -> str:

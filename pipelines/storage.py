@@ -1,5 +1,6 @@
 """Data from DVC's remote, and what a run leaves behind: in that remote, and in git."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
@@ -7,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from pipelines.dag import Dag, git
+from pipelines.dag import Dag, Step, git, missing_inputs
 from pipelines.dvc_process import run_dvc
 from pipelines.locks import Workspace
 
@@ -22,11 +23,13 @@ def transfer(arguments: list[str], workspace: Workspace) -> State[Any]:
     return Completed() if output.status == 0 else Failed(message=output.failure)
 
 
-def pull(workspace: Workspace, dag: Dag) -> State[Any]:
-    """Bring missing data from DVC's remote, and imported data if its source has changed."""
-    missing = [step.name for step in dag.steps if step.is_missing]
+def pull(workspace: Workspace, dag: Dag, steps: Sequence[Step]) -> State[Any]:
+    """Bring what these steps need and DVC's remote has, and data whose source has changed."""
+    missing = missing_inputs(dag, steps, workspace.repository)
     commands = [["pull", *missing]] if missing and dag.has_remote else []
-    commands += [["update", step.name] for step in dag.steps if step.is_import]
+    read = {path for step in steps for path in (*step.deps, *step.outs)}
+    imports = [step.name for step in dag.steps if step.is_import and read.intersection(step.outs)]
+    commands += [["update", name] for name in imports]
     return _transfer_all(commands, workspace)
 
 
@@ -36,11 +39,16 @@ def read_lock(workspace: Workspace) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def save_experiment(workspace: Workspace) -> State[Any]:
-    """Keep `dvc.lock` and `params.yaml` as a DVC experiment of the flow run's name, if git can."""
+def save_experiment(workspace: Workspace, steps: Sequence[Step]) -> State[Any]:
+    """Keep `dvc.lock` and `params.yaml` as a DVC experiment of the flow run's name, if git can.
+
+    Args:
+        steps: whose results are there.
+    """
     if not git(workspace.repository, "rev-parse", "--verify", "--quiet", "HEAD"):
         return Completed()
     command = ["exp", "save", "--force", "--name", str(flow_run.name)]
+    command += [step.name for step in steps]
     output = run_dvc(command, "save", workspace)
     return Completed() if output.status == 0 else Failed(message=output.failure)
 

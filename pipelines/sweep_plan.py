@@ -9,7 +9,7 @@ from typing import Any
 
 from facegan.core.errors import FaceganError
 from facegan.params import load_params
-from pipelines.dag import Dag, git, listed, read_dag, uncommitted
+from pipelines.dag import Dag, git, listed, missing_inputs, read_dag, uncommitted
 from pipelines.search_space import Range, Sampler, Space, parse_space
 from pipelines.trials import EPOCHS
 
@@ -66,8 +66,8 @@ def make_plan(
     dag, params = read_dag(repository), load_params(repository / "params.yaml")
     space = parse_space(search, params)
     size = _check_sampler(space, trials, sampler, seed)
-    if missing := [step.name for step in dag.steps if step.is_missing]:
-        raise FaceganError(f"the data of {listed(missing)} is missing; bring it with: dvc pull")
+    if missing := missing_inputs(dag, dag.steps, repository):
+        raise FaceganError(f"{listed(missing)} is missing; bring it with: dvc pull")
     inputs, rungs = read_inputs(repository, dag), list[int]()
     if halving_epochs is not None:
         _check_halving(space, halving_epochs, params.train.epochs)

@@ -30,9 +30,10 @@ ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the
 
 
 @task(task_run_name="{step.name}")
-def run_stage(step: Step, workspace: Workspace, force: bool) -> State[Any]:
+def run_stage(step: Step, workspace: Workspace, force: bool, has_remote: bool) -> State[Any]:
     """Bring one stage up to date. `Unchanged` and `Restored` mean that it did not run."""
-    command = ["repro", "--single-item", step.name]
+    lacking = not all((workspace.repository / path).exists() for path in step.outs)
+    command = ["repro", "--single-item", step.name] + ["--pull"] * (has_remote and lacking)
     with gpu(workspace) if step.needs_gpu else nullcontext(workspace) as locked:
         output = run_dvc(command + ["--force"] * force, step.name, locked)
     if output.status != 0:
@@ -41,17 +42,26 @@ def run_stage(step: Step, workspace: Workspace, force: bool) -> State[Any]:
     return Completed(name=name)
 
 
-def run_stages(steps: list[Step], workspace: Workspace, force: bool, keep: bool) -> State[Any]:
+def run_stages(
+    steps: list[Step], workspace: Workspace, force: bool, has_remote: bool, keep: bool
+) -> State[Any]:
+    """Run steps in order until one fails.
+
+    Args:
+        force: also run unchanged stages.
+        has_remote: take unchanged results that are missing from DVC's remote.
+        keep: save the results as a DVC experiment, if there are new ones.
+    """
     before = storage.read_lock(workspace)
     for step in steps:
         # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
         forced = force or step.name == ALWAYS
-        state = run_stage(step, workspace, forced, return_state=True)
+        state = run_stage(step, workspace, forced, has_remote, return_state=True)
         if not state.is_completed():
             return state
     report.publish(steps, workspace)
     if keep and storage.read_lock(workspace) != before:
-        return storage.save_experiment(workspace)
+        return storage.save_experiment(workspace, steps)
     return Completed()
 
 
@@ -89,12 +99,12 @@ def training(
                 advice = "commit or revert them, or allow them: --allow-uncommitted"
                 return Failed(message=f"uncommitted changes of {listed(changed)}; {advice}")
             get_run_logger().warning("running with uncommitted changes of %s", listed(changed))
-        state = storage.pull(workspace, dag)
+        state = storage.pull(workspace, dag, dag.steps if overrides else steps)
         if state.is_completed() and overrides:
             name, targets = str(flow_run.name), stage_names(steps)
             state = run_experiment(name, overrides, targets, workspace, force, return_state=True)
         elif state.is_completed():
-            state = run_stages(steps, workspace, force, keep=not stages)
+            state = run_stages(steps, workspace, force, dag.has_remote, keep=not stages)
         if state.is_completed() and push:
             state = storage.push(workspace, dag)
     return Completed() if state.is_completed() else Failed(message=state.message)

@@ -117,7 +117,7 @@ def test_missing_data_and_a_missing_commit_are_one_line(
     project: Path, environment: Environment
 ) -> None:
     (project / "data").unlink()
-    with pytest.raises(FaceganError, match=r"data\.dvc is missing; bring it with: dvc pull"):
+    with pytest.raises(FaceganError, match=r"data is missing; bring it with: dvc pull"):
         plan(project)
     (project / "data").write_text("faces\n")
     subprocess.run(["rm", "-r", ".git"], cwd=project, check=True)
