@@ -144,7 +144,9 @@ def site(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
             project.run(*prefect, "work-pool", "create", pool, "--type", "process", **environment)
         deploy = ("deploy", "--all", "--prefect-file", "infra/prefect.yaml")
         project.run(*prefect, *deploy, **environment)
-        yield Site(project, environment, Api(url), shared / "checkpoints")
+        api = Api(url)
+        yield Site(project, environment, api, shared / "checkpoints")
+        api.client.close()
 
 
 @pytest.fixture
@@ -162,6 +164,29 @@ def promoted(registry: MlflowClient) -> str:
     return str(version.tags[GENERATOR])
 
 
+def test_cancelling_the_whole_run_ends_the_part_that_it_waits_for(
+    site: Site, tmp_path: Path
+) -> None:
+    with (
+        machine(tmp_path / "cpu", "facegan-cpu", site.environment),
+        machine(tmp_path / "gpu", "facegan-gpu", site.environment) as gpu,
+    ):
+        run = site.start()
+        wait(lambda: bool(re.search(r"train: [3-9],\d{3}/", gpu.log.read_text())), 600)
+        state = {"type": "CANCELLING"}
+        site.api.post(f"flow_runs/{run['id']}/set_state", state=state)
+        assert site.ended(run)["state_type"] == "CANCELLED"
+        wait(lambda: bool(site.runs("facegan-stages", "CANCELLED")), 120)
+        wait(lambda: not processes_of(gpu), 30)
+    assert len(site.runs("facegan-stages")) == 2
+
+
+def processes_of(machine: Machine) -> list[psutil.Process]:
+    """Those that train."""
+    found = psutil.Process(machine.worker.pid).children(recursive=True)
+    return [process for process in found if "facegan" in " ".join(process.cmdline())]
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_training_whose_worker_is_lost_goes_on_elsewhere_and_gives_the_same_generator(
     site: Site, tmp_path: Path
@@ -176,7 +201,7 @@ def test_a_training_whose_worker_is_lost_goes_on_elsewhere_and_gives_the_same_ge
             assert site.ended(run)["state_type"] == "COMPLETED", json.dumps(run)
             assert re.search(r"resuming from [1-9]", second.log.read_text())
     states = [found["state_type"] for found in site.runs("facegan-stages")]
-    assert states == ["COMPLETED", "CRASHED", "COMPLETED"]
+    assert states[-3:] == ["COMPLETED", "CRASHED", "COMPLETED"]
     result = promoted(MlflowClient(site.environment["MLFLOW_TRACKING_URI"]))
     site.project.run("dvc", "repro")  # here, undisturbed
     assert promoted(site.project.registry) == result
