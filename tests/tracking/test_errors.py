@@ -99,6 +99,24 @@ def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "text", "shown"),
+    [
+        ("http://me:pa/ss@word@h:9", "'me:pa' is no host", "'***' is no host"),
+        ("postgresql://me:ss@word@h/x", 'host name "word@h"', 'host name "***@h"'),
+        ("http://me:http@h:9", "at http://me:http@h:9/x", "at http://***@h:9/x"),
+        ("http://me:pa ss@h:9", "at http://me:pa ss@h:9/x", "at http://***@h:9/x"),
+        ("ftp://u:p@h/x", "ftp://u:p@h/x is unsupported", "ftp://***@h/x is unsupported"),
+        ("sqlite:////a@b/mlflow.db", "a disk is full", "a disk is full"),
+    ],
+)
+def test_a_message_with_a_part_of_an_address_has_no_credentials(
+    uri: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
     ("uri", "shown", "reason", "advice"),
     [
         ("http://127.0.0.1:9", "http://127.0.0.1:9", "[Errno 111] Connection refused", CHECK),
@@ -120,6 +138,19 @@ def test_errors_of_python_itself_pass_because_they_are_bugs() -> None:
             "MLflow at postgresql://***@127.0.0.1:9/x?***",
             'connection to server at "127.0.0.1", port 9 failed: Connection refused',
             CHECK,
+        ),
+        ("http://[::1", "MLFLOW_TRACKING_URI=http://[::1", "Invalid IPv6 URL", "and %3A"),
+        (
+            "http://me:tell-no-one/@127.0.0.1:9",
+            "MLFLOW_TRACKING_URI=http://***@127.0.0.1:9",
+            "Port could not be cast to integer value as '***'",
+            "and %3A",
+        ),
+        (
+            "postgresql://127.0.0.1:tell/x",
+            "MLFLOW_TRACKING_URI=postgresql://127.0.0.1:tell/x",
+            "invalid literal for int() with base 10: 'tell'",
+            "and %3A",
         ),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],

@@ -14,7 +14,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from facegan.core.errors import FaceganError
 from facegan.tracking import store
-from facegan.tracking.errors import translate_errors
+from facegan.tracking.errors import redact, translate_errors
 
 __all__ = ["connect", "has_store", "insist", "tracking_uri", "translate_errors"]
 
@@ -44,6 +44,7 @@ def connect(create: bool = True) -> MlflowClient:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with translate_errors(uri):
+        _require_address(uri)
         if path := store.database(uri):
             if create:
                 store.create(path)
@@ -56,6 +57,22 @@ def connect(create: bool = True) -> MlflowClient:
         mlflow.set_tracking_uri(uri)
         _require_answer(uri)
     return MlflowClient()
+
+
+def _require_address(uri: str) -> None:
+    """
+    Raises:
+        FaceganError: if the address of a server or database cannot be parsed.
+    """
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme.partition("+")[0] in DATABASE_ENGINES:
+            sqlalchemy.make_url(uri)
+        elif parts.scheme in ("http", "https"):
+            _ = parts.port
+    except ValueError as error:
+        advice = "write / ? # @ and : of a password as %2F %3F %23 %40 and %3A"
+        raise FaceganError(redact(f"MLFLOW_TRACKING_URI={uri}: {error}; {advice}")) from None
 
 
 def has_store() -> bool:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -27,6 +27,7 @@ SECRETS = (
 )
 # Modules of the clients that store artifacts.
 STORAGE = ("botocore", "boto3", "s3transfer", "azure", "google", "paramiko", "pysftp")
+LONG = 8  # characters; a shorter secret is masked as a word alone, because words may contain it
 MAX_LENGTH = 400
 CHECK_ADDRESS = "check MLFLOW_TRACKING_URI and that the server is running"
 ASK_FOR_ACCESS = (
@@ -124,12 +125,25 @@ def redact(text: str) -> str:
     >>> redact("postgresql://me:secret@db/x?sslpassword=y failed")
     'postgresql://***@db/x?*** failed'
     """
-    values = {value for name in SECRETS if (value := os.environ.get(name))}
-    if password := urlsplit(os.environ.get("MLFLOW_TRACKING_URI", "")).password:
-        values |= {password, unquote(password), quote(unquote(password), safe="")}
-    for value in values:
-        text = text.replace(value, "***")
+    for value in sorted(_secrets(), key=len, reverse=True):
+        pattern = re.escape(value)
+        if len(value) < LONG:
+            pattern = rf"(?<!\w){pattern}(?!\w|://)"
+        text = re.sub(pattern, "***", text)
     text = re.sub(r"(\b[\w+.-]+://)[^\s'\"]*@", r"\1***@", text)
     text = re.sub(r"(?i)(\buser(?:name)? [\"'])[^\"']+", r"\1***", text)
     query = r"(\b[\w+.-]+://[^\s'\"?]*\?)[^\s'\");,]+?(?=[:.]?(?:[\s'\");,]|$))"
     return re.sub(query, r"\1***", text)
+
+
+def _secrets() -> set[str]:
+    """Values that no message may have, and what drivers quote of an address with them."""
+    secrets = {value for name in SECRETS if (value := os.environ.get(name))}
+    address = os.environ.get("MLFLOW_TRACKING_URI", "").partition("://")[2]
+    credentials = address.rpartition("@")[0]
+    if credentials and not credentials.startswith("/"):  # of a path, where @ is a letter
+        password = credentials.partition(":")[2] or credentials
+        secrets |= {credentials, password, unquote(password), quote(unquote(password), safe="")}
+        # A password with such characters is cut there by those who parse the address.
+        secrets |= set(re.split("[/?#@]", credentials)) | set(re.split("[/?#@]", password))
+    return secrets - {""}

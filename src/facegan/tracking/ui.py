@@ -78,8 +78,7 @@ def _json(values: list[str]) -> str:
 
 
 def _has_model(client: MlflowClient, name: str) -> bool:
-    escaped = name.replace("'", "\\'")
-    return bool(client.search_registered_models(f"name = '{escaped}'", max_results=1))
+    return bool(client.search_registered_models(f"name = '{name}'", max_results=1))
 
 
 @contextmanager
@@ -93,11 +92,11 @@ def server(port: int | None) -> Iterator[tuple[str, subprocess.Popen[bytes] | No
     Raises:
         FaceganError: if the port is taken, or the server does not start.
     """
+    connection.connect()  # creates a store under its lock
     uri = connection.tracking_uri()
     if uri.startswith(("http://", "https://")):
         yield remote_address(uri), None
         return
-    connection.connect()  # creates a store under its lock
     address = f"http://{HOST}:{_free(port)}"
     with TemporaryFile() as log, _process(uri, address, log) as process:
         _wait_until_ready(process, address, log)
