@@ -31,6 +31,30 @@ def move(client: MlflowClient, number: int, stage: str, archive: bool = False) -
         client.transition_model_version_stage(NAME, str(number), stage, archive)
 
 
+@pytest.mark.parametrize("text", [None, "edited"])
+def test_edited_tags_are_restored_and_a_better_version_wins(text: str | None, two: Two) -> None:
+    client, register = two
+    before = client.get_model_version(NAME, "1").tags
+    for tag in registry.FIXED:
+        if text is None:
+            client.delete_model_version_tag(NAME, "1", tag)
+        else:
+            client.set_model_version_tag(NAME, "1", tag, text)
+    found = register(2, fid=60.0)
+    assert {f"repaired: version 1: tag {tag}" for tag in registry.FIXED} <= set(found.messages)
+    assert client.get_model_version(NAME, "1").tags == before
+    assert register(3, fid=40.0).aliases == ("champion",)
+
+
+def test_a_version_whose_generator_is_no_longer_on_record_stays_one(two: Two) -> None:
+    client, register = two
+    client.delete_model_version_tag(NAME, "2", registry.GENERATOR)
+    found = register(2, fid=60.0)
+    assert found.version == 2 and found.messages == (
+        f"repaired: version 2: tag {registry.GENERATOR}",
+    )
+
+
 def test_a_deleted_alias_is_repaired_and_no_worse_version_promoted(two: Two) -> None:
     client, register = two
     client.delete_registered_model_alias(NAME, "champion")

@@ -38,10 +38,15 @@ def print_table(
 ) -> None:
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     table = Table(
-        *columns, title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
+        *(Column(column, overflow="fold") for column in columns),
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=0,
+        show_edge=False,
     )
     for row in rows:
         table.add_row(*row)
@@ -240,11 +245,8 @@ def saw(
 
     Example: facegan models saw 4e1f00c2 --dataset artifacts/dataset
     """
-    from facegan.core.errors import FaceganError
     from facegan.register import photographs
 
-    if len(sha256) < photographs.SHORTEST:
-        raise FaceganError(f"{sha256!r}: at least {photographs.SHORTEST} digits of the sha256")
     with _registry(name, params) as (client, found):
         seen, unknown = photographs.saw(client, found, sha256, dataset)
     for number, status in seen.items():

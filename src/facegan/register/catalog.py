@@ -25,12 +25,7 @@ def table(client: MlflowClient, name: str, last: int) -> dict[str, Rows]:
     Raises:
         FaceganError: if there is none.
     """
-    found, rows = registry.read(client, name), dict[str, Rows]()
-    if not found.versions:
-        raise FaceganError(
-            f"{name} has no versions; run: dvc repro --single-item --force register"
-            f"{registry.workspace()}"
-        )
+    found, rows = registry.require_versions(client, name), dict[str, Rows]()
     newest = sorted(found.versions.items(), reverse=True)[:last]
     commits = _commits(client, [version.run for _, version in newest if version.run])
     for number, version in newest:
@@ -75,8 +70,13 @@ def show(client: MlflowClient, name: str, number: int) -> str:
 
 
 def promotions(client: MlflowClient, name: str) -> list[str]:
-    """All promotions as lines, the last one first."""
-    return [entry.line for entry in reversed(history.read(registry.read(client, name)))]
+    """All promotions as lines, the last one first.
+
+    Raises:
+        FaceganError: if there is no version.
+    """
+    entries = history.read(registry.require_versions(client, name))
+    return [entry.line for entry in reversed(entries)] or [f"{name}: no version was promoted yet"]
 
 
 def make_champion(client: MlflowClient, name: str, number: int | None) -> list[str]:

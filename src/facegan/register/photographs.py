@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from facegan.register import registry
 from facegan.register.lineage import DATASET, cached_member, run_of
 from facegan.register.registry import Registry, Version
 
-SHORTEST = 8  # digits of a hash that find one photograph among millions
+# A sha256, or the beginning of it that finds one photograph among millions.
+SHA256 = re.compile(r"[0-9a-fA-F]{8,64}")
 INDEX, RECORD = "index.csv", "dataset.json"  # files of the packed dataset
 
 
@@ -28,9 +30,11 @@ def saw(
         Version -> what its dataset says of the photograph, and the versions whose dataset is not at
         hand.
     Raises:
-        FaceganError: if `dataset` is not a packed dataset.
+        FaceganError: if `sha256` is none, `dataset` is no packed dataset, or there is no version.
     """
-    found = registry.read(client, name)
+    if not SHA256.fullmatch(sha256):
+        raise FaceganError(f"{sha256!r}: not a sha256; valid: its first 8 to 64 hexadecimal digits")
+    found = registry.require_versions(client, name)
     indices = _indices(client, found, dataset)
     unknown = [n for n, v in found.versions.items() if v.tags.get(registry.DATA) not in indices]
     seen = {}

@@ -33,6 +33,8 @@ GATE = "facegan.gate"  # the gate's decision and reason; without it, the gate ru
 BY_HAND = "facegan.by_hand"  # a person made it champion
 STAGE = "facegan.stage"  # the stage that facegan moved it to last
 APPROVED = "facegan.approved"  # by whom; with register.approval: manual
+# What a version is registered with; MLflow's logged model has them as parameters, too.
+FIXED = (GENERATOR, DISCRIMINATOR, FID, PROTOCOL, METRIC, DATA, SHAPE)
 # Tags of the registered model: this, the turn and the version.
 PROMOTION = "facegan.promotion"
 KEPT = 100  # promotions on record
@@ -181,9 +183,9 @@ def read(client: MlflowClient, name: str) -> Registry:
     It takes several requests: read again until nothing changes in between, because a promotion that
     is read half would look like one made by hand.
     """
-    model = _model(client, name)
+    model, versions_of = _model(client, name), named(name)
     for _ in range(ROUNDS):
-        found = client.search_model_versions(f"name = '{name}'") if model else []
+        found = client.search_model_versions(versions_of) if model else []
         again = _model(client, name)
         if model == again:
             break
@@ -198,6 +200,18 @@ def read(client: MlflowClient, name: str) -> Registry:
         {alias: int(number) for alias, number in aliases.items()},
         tuple(sorted(promotions, key=lambda entry: (entry.turn, entry.version))),
     )
+
+
+def named(name: str) -> str:
+    """The filter of MLflow's searches for a registered model; it knows no escaped quotes.
+
+    Raises:
+        FaceganError: for a name with quotes of both kinds.
+    """
+    quote = '"' if "'" in name else "'"
+    if quote in name:
+        raise FaceganError(f"{name}: MLflow finds no name that has both ' and \"; choose another")
+    return f"name = {quote}{name}{quote}"
 
 
 def _model(client: MlflowClient, name: str) -> tuple[dict[str, str], dict[str, Any]] | None:
@@ -233,6 +247,18 @@ def workspace() -> str:
         return ""
     others = ", ".join(name for name in names if name != chosen) or "no other"
     return f"; in workspace {chosen}, MLFLOW_WORKSPACE chooses another: {others}"
+
+
+def require_versions(client: MlflowClient, name: str) -> Registry:
+    """
+    Raises:
+        FaceganError: if the registered model has no versions.
+    """
+    registry = read(client, name)
+    if not registry.versions:
+        advice = "run: dvc repro --single-item --force register"
+        raise FaceganError(f"{name} has no versions; {advice}{workspace()}")
+    return registry
 
 
 def no_version(registry: Registry, number: int) -> str:

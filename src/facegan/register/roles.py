@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Literal
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from facegan.core.errors import FaceganError
 from facegan.register import registry as registries
@@ -22,7 +23,9 @@ from facegan.register.registry import (
     BY_HAND,
     CHALLENGER,
     CHAMPION,
+    FIXED,
     GATE,
+    GENERATOR,
     KEPT,
     PREVIOUS,
     PRODUCTION,
@@ -114,6 +117,29 @@ def settle(client: MlflowClient, name: str, promotions: Iterable[Promotion]) -> 
         insist(
             client.set_registered_model_tag, name, entry.key, replace(entry, settled=True).to_json()
         )
+
+
+def restore_tags(client: MlflowClient, registry: Registry) -> list[str]:
+    """Set the tags that were edited or deleted as they were registered.
+
+    Only the champion, and versions whose generator is unknown, cost a request.
+
+    Returns:
+        What was changed, as lines for the user.
+    """
+    lines, champion = [], registry.champion
+    for version in registry.versions.values():
+        if not version.model or (GENERATOR in version.tags and version != champion):
+            continue
+        try:
+            registered = client.get_logged_model(version.model).params or {}
+        except MlflowException:  # deleted
+            continue
+        for tag in FIXED:
+            if (value := registered.get(tag)) and version.tags.get(tag) != value:
+                insist(client.set_model_version_tag, registry.name, str(version.number), tag, value)
+                lines.append(f"version {version.number}: tag {tag}")
+    return lines
 
 
 def converge(

@@ -87,9 +87,8 @@ def register(
     client, name = connection.connect(), settings.name
     candidate = read_candidate(content, trained)
     with connection.translate_errors():
-        found = registry.read(client, name)
+        found, messages = repair(client, registry.read(client, name))
         _require_shape(found, content)
-        messages = repair(client, found)
         run = runs.mirror(client, trained, name)
         own = None
         if existing := found.of_generator(sha256):
@@ -137,11 +136,19 @@ def preview(
     return [*promotion.explain(decision), f"{settings.name}: {verb}{manual or ''}"]
 
 
-def repair(client: MlflowClient, found: Registry) -> tuple[str, ...]:
-    """Adopt a champion that a person chose; else make alias, stage and tags agree again."""
+def repair(client: MlflowClient, found: Registry) -> tuple[Registry, tuple[str, ...]]:
+    """Restore edited tags, adopt a champion that a person chose, and make aliases, stages and tags
+    agree again.
+
+    Returns:
+        The registry as it is then, and what was done, as lines for the user.
+    """
+    restored = roles.restore_tags(client, found)
     adopted = roles.adopt(client, found)
-    lines = roles.converge(client, found.name, found=None if adopted else found)
-    return (*adopted, *(f"repaired: {line}" for line in lines if not adopted))
+    lines = roles.converge(client, found.name, found=None if adopted or restored else found)
+    repaired = restored if adopted else [*restored, *lines]
+    messages = (*adopted, *(f"repaired: {line}" for line in repaired))
+    return (registry.read(client, found.name) if messages else found), messages
 
 
 def _promoted(before: Registry, after: Registry, number: int) -> tuple[str, ...]:
