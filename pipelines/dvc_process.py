@@ -38,6 +38,7 @@ class Output:
         self.stage = stage
         self.tail = deque([f"stage '{stage}'"], maxlen=2)  # the command's last line, then DVC's
         self.busy: list[str] = []  # DVC's error if another DVC process is at work
+        self.started = False  # the stage's own command
         self.restored = False
         self.status = 0
         self.logged = -1.0  # share of the work at the last logged line
@@ -50,6 +51,7 @@ class Output:
         if self.busy or BUSY.match(line):
             self.busy.append(line)
             return
+        self.started |= line == f"Running stage '{self.stage}':"
         if line == f"Stage '{self.stage}' is cached - skipping run, checking out outputs":
             self.restored = True
         if promoted := PROMOTED.fullmatch(line):

@@ -75,7 +75,7 @@ def stages_on_worker(
             (ROOT / path).write_text(content)
         state = storage.pull(workspace, dag, steps)
         if state.is_completed():
-            state = run_stages(steps, workspace, force, has_remote=True, keep=ALWAYS in stages)
+            state = run_stages(steps, workspace, force, pull=True, keep=ALWAYS in stages)
         if state.is_completed():
             state = storage.push(workspace, dag)
         names = ["dvc.lock", *(step.name for step in dag.steps if step.is_file)]

@@ -5,6 +5,7 @@ DVC determines the stages, their order and which of them have changed. Each task
 """
 
 import argparse
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,19 @@ ALWAYS = "register"  # has no outputs for DVC to check, and repairs drift of the
 
 
 @task(task_run_name="{step.name}")
-def run_stage(step: Step, workspace: Workspace, force: bool, has_remote: bool) -> State[Any]:
+def run_stage(step: Step, workspace: Workspace, force: bool, pull: bool) -> State[Any]:
     """Bring one stage up to date. `Unchanged` and `Restored` mean that it did not run."""
     lacking = not all((workspace.repository / path).exists() for path in step.outs)
-    command = ["repro", "--single-item", step.name] + ["--pull"] * (has_remote and lacking)
+    command = ["repro", "--single-item", step.name] + ["--force"] * force
+    command += ["--pull"] * (pull and lacking)
     with gpu(workspace) if step.needs_gpu else nullcontext(workspace) as locked:
-        output = run_dvc(command + ["--force"] * force, step.name, locked)
+        output = run_dvc(command, step.name, locked)
+        for seconds in storage.BACK_OFF if pull else []:
+            if output.status == 0 or output.started:  # a stage that fails does not run again
+                break
+            get_run_logger().warning("%s; trying again in %g seconds", output.failure, seconds)
+            time.sleep(seconds)
+            output = run_dvc(command, step.name, locked)
     if output.status != 0:
         return Failed(message=output.failure)
     name = "Unchanged" if output.unchanged else "Restored" if output.restored else "Completed"
@@ -43,20 +51,20 @@ def run_stage(step: Step, workspace: Workspace, force: bool, has_remote: bool) -
 
 
 def run_stages(
-    steps: list[Step], workspace: Workspace, force: bool, has_remote: bool, keep: bool
+    steps: list[Step], workspace: Workspace, force: bool, pull: bool, keep: bool
 ) -> State[Any]:
     """Run steps in order until one fails.
 
     Args:
         force: also run unchanged stages.
-        has_remote: take unchanged results that are missing from DVC's remote.
+        pull: take results that are missing here from DVC's remote, which has to answer.
         keep: save the results as a DVC experiment, if there are new ones.
     """
     before = storage.read_lock(workspace)
     for step in steps:
         # A state instead of an exception: a failed stage is not a bug, and needs no traceback.
         forced = force or step.name == ALWAYS
-        state = run_stage(step, workspace, forced, has_remote, return_state=True)
+        state = run_stage(step, workspace, forced, pull, return_state=True)
         if not state.is_completed():
             return state
     report.publish(steps, workspace)
@@ -104,7 +112,7 @@ def training(
             name, targets = str(flow_run.name), stage_names(steps)
             state = run_experiment(name, overrides, targets, workspace, force, return_state=True)
         elif state.is_completed():
-            state = run_stages(steps, workspace, force, dag.has_remote, keep=not stages)
+            state = run_stages(steps, workspace, force, pull=False, keep=not stages)
         if state.is_completed() and push:
             state = storage.push(workspace, dag)
     return Completed() if state.is_completed() else Failed(message=state.message)

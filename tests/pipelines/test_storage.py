@@ -1,12 +1,15 @@
 """Data before a run, and what a run leaves behind, with a real remote and real git."""
 
+import os
 import subprocess
 import sys
+import time
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from buckets import Exchange, Proxy, credentials, rclone
 from flows import DVC_YAML, Copy, Environment, Flow, run
 
 pytestmark = pytest.mark.faults
@@ -90,3 +93,33 @@ def test_a_wrong_override_or_stage_is_one_line_before_anything_runs(
         assert result.returncode == 1
         assert message in result.stderr.splitlines()[-1]
     assert not (project / "log").exists()
+
+
+def test_a_remote_that_refuses_for_a_while_delays_a_run_and_loses_nothing(
+    project: Path, served: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "s3" / "dvc").mkdir(parents=True)
+    with rclone(tmp_path / "s3") as server, Proxy(server).running() as proxy:
+        dvc = (sys.executable, "-m", "dvc")
+        # DVC reads no configuration from os.devnull.
+        aws = {k: v for k, v in credentials(proxy.url).items() if v != os.devnull}
+        environment = served | aws | {"AWS_MAX_ATTEMPTS": "1"}
+        command(environment, project, *dvc, "remote", "modify", "store", "url", "s3://dvc")
+        command(environment, project, "git", "commit", "-qam", "S3")
+        command(environment, project, *dvc, "push", "-q")
+        command(environment, project, "rm", "-r", "data", ".dvc/cache")
+        end = time.monotonic() + 30
+
+        def refuse(exchange: Exchange) -> None:
+            if time.monotonic() < end:
+                exchange.status, exchange.body, exchange.headers = 503, b"", {}
+
+        proxy.alter = refuse
+        with Flow(environment, project, "--push") as flow:
+            flow.wait_for("Retry 1/3 will start 10 second(s) from now")  # of the pull
+            flow.wait_for("Running stage 'train'")
+            end = time.monotonic() + 30
+        assert flow.process.returncode == 0, flow.log
+        assert "Traceback" not in flow.log
+        assert flow.log.count("Retry 1/3") == 2  # of the push, too
+    assert list((tmp_path / "s3" / "dvc").rglob("runs/*/*/*"))

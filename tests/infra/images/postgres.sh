@@ -11,7 +11,7 @@ fi
 PATH=$(echo /usr/lib/postgresql/*/bin):$PATH
 if [ ! -s $data/PG_VERSION ]; then
   initdb --pgdata $data --username "$POSTGRES_USER" --pwfile <(echo "$POSTGRES_PASSWORD") \
-    --auth-host scram-sha-256 --auth-local trust
+    --auth-host scram-sha-256 --auth-local trust --encoding UTF8 --locale C.UTF-8
   echo "host all all all scram-sha-256" >> $data/pg_hba.conf
   pg_ctl --pgdata $data --wait start --options "-c listen_addresses=''"
   createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
