@@ -152,6 +152,10 @@ def test_a_message_with_a_part_of_an_address_has_no_credentials(
             "invalid literal for int() with base 10: 'tell'",
             "and %3A",
         ),
+        *(
+            (uri, f"MLFLOW_TRACKING_URI={uri}", "a store in memory is lost", "http://HOST:PORT")
+            for uri in ("sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///?timeout=1")
+        ),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],
 )

@@ -62,8 +62,13 @@ def connect(create: bool = True) -> MlflowClient:
 def _require_address(uri: str) -> None:
     """
     Raises:
-        FaceganError: if the address of a server or database cannot be parsed.
+        FaceganError: if the address of a server or database cannot be parsed, or is in memory.
     """
+    if uri.startswith("sqlite") and store.database(uri) is None:
+        raise FaceganError(
+            f"MLFLOW_TRACKING_URI={uri}: a store in memory is lost when the command ends; "
+            "valid: a file, such as sqlite:///mlflow.db, or a server, http://HOST:PORT"
+        )
     try:
         parts = urlsplit(uri)
         if parts.scheme.partition("+")[0] in DATABASE_ENGINES:
