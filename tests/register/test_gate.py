@@ -220,7 +220,7 @@ def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], not
 
 
 def test_a_rescored_champion_is_named_with_both_protocols() -> None:
-    champion = Champion(7, dataclasses.replace(SCORES, fid=60.0), "p0")
+    champion = Champion(7, dataclasses.replace(SCORES, fid=60.0), "was scored under p0")
     decision = decide(CANDIDATE, champion, POLICY)
     assert (decision.rules[-1].name, decision.rules[-1].passed) == ("rescored", True)
     assert "version 7 was scored under p0; under p1 it has 60" in decision.reason

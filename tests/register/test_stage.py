@@ -236,8 +236,21 @@ def test_a_champion_whose_score_was_edited_or_removed_is_rescored(
         else:
             client.set_model_version_tag(NAME, "1", name, text)
     register.with_policy(max_recall_drop=1.0, max_precision_drop=1.0)
-    assert register(3, fid=0.5).aliases == ("champion",)
+    better = register(3, fid=0.5)
+    assert better.aliases == ("champion",)
+    assert "; version 1 had no valid scores on record; under " in better.reason
     assert json.loads(client.get_model_version(NAME, "1").tags[tag])["fid"] > 1
+
+
+def test_a_champion_with_scores_from_another_number_of_images_is_rescored(two: Two) -> None:
+    client, register = two
+    tags = client.get_model_version(NAME, "1").tags
+    tag = registry.SCORES + tags[registry.PROTOCOL]
+    text = json.dumps(json.loads(tags[tag]) | {"images": 8})
+    client.set_model_version_tag(NAME, "1", tag, text)
+    register.with_policy(max_recall_drop=1.0, max_precision_drop=1.0)
+    reason = register(3, fid=0.5).reason
+    assert "; version 1 had precision, recall and memorised from 8 images, not 20; under " in reason
 
 
 def test_generators_of_another_shape_are_refused_with_advice(

@@ -56,7 +56,7 @@ class Champion:
 
     Attributes:
         scores: under the candidate's protocol.
-        rescored: the protocol that it was scored under before; empty if under the candidate's.
+        rescored: why the scores that it was registered with are not these; empty if they are.
     """
 
     version: int
@@ -186,8 +186,8 @@ def _rescored(champion: Champion) -> list[Rule]:
     if not champion.rescored:
         return []
     text = (
-        f"version {champion.version} was scored under {champion.rescored}; under "
-        f"{champion.scores.protocol} it has {champion.scores.fid:g}"
+        f"version {champion.version} {champion.rescored}; under {champion.scores.protocol} "
+        f"it has {champion.scores.fid:g}"
     )
     return [Rule("rescored", True, text)]
 

@@ -82,7 +82,8 @@ class Trial:
         recorded = Scores.from_json(champion.tags.get(SCORES + protocol))
         before = champion.tags.get(PROTOCOL, "another protocol")
         if recorded is not None and recorded.comparable_with(self.candidate.scores):
-            return Champion(champion.number, recorded, before if before != protocol else "")
+            reason = f"was scored under {before}" if before != protocol else ""
+            return Champion(champion.number, recorded, reason)
         from facegan.register.rescoring import rescore
 
         files.require_intact(champion)
@@ -95,8 +96,14 @@ class Trial:
         if keep:
             number, text = str(champion.number), scores.to_json()
             insist(self.client.set_model_version_tag, self.name, number, SCORES + protocol, text)
-        same = before == protocol  # its scores were not on record
-        return Champion(champion.number, scores, "incomplete scores" if same else before)
+        reason = f"was scored under {before}"
+        images = self.candidate.scores.images
+        if before == protocol and recorded is not None and recorded.images != images:
+            counts = f"{recorded.images:,} images, not {images:,}"
+            reason = f"had precision, recall and memorised from {counts}"
+        elif before == protocol:
+            reason = "had no valid scores on record"
+        return Champion(champion.number, scores, reason)
 
 
 def run(trial: Trial, number: int) -> None:
