@@ -252,7 +252,11 @@ def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_
     version = registry.read(client, "elsewhere").versions[1]
     original = registry.read(client, NAME).versions[1]
     assert version.tags[registry.GENERATOR] == original.tags[registry.GENERATOR]
-    assert registry.GATE not in version.tags and version.description == original.description
+    assert registry.GATE not in version.tags
+    first, card = version.description.split("\n\n", 1)
+    assert re.fullmatch(rf"imported \S+ \S+ from {NAME} version 1, run {original.run[:8]}", first)
+    assert original.description.startswith("champion: ")
+    assert card.startswith(f"# {NAME}\n") and original.description.endswith(card)
     assert client.get_run(version.run).data.params["train.lr"] == "0.1"
     folder = versions.download_networks("models:/elsewhere/1", tmp_path)
     assert file_sha256(folder / "generator.safetensors") == version.tags[registry.GENERATOR]

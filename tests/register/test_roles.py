@@ -6,6 +6,7 @@ import sqlite3
 import warnings
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import sqlalchemy
 from mlflow import MlflowClient
 from sqlalchemy.engine import Engine
 
-from facegan.register import registry
+from facegan.core.errors import FaceganError
+from facegan.register import registry, versions
 from facegan.register import roles as moves
 from facegan.tracking.connection import insist
 from registrations import NAME, Trainer, roles
@@ -46,13 +48,15 @@ def test_edited_tags_are_restored_and_a_better_version_wins(text: str | None, tw
     assert register(3, fid=40.0).aliases == ("champion",)
 
 
-def test_a_version_whose_generator_is_no_longer_on_record_stays_one(two: Two) -> None:
+@pytest.mark.parametrize("tag", [registry.GENERATOR, registry.DISCRIMINATOR])
+def test_a_version_without_a_hash_on_record_is_repaired(tag: str, two: Two, tmp_path: Path) -> None:
     client, register = two
-    client.delete_model_version_tag(NAME, "2", registry.GENERATOR)
+    client.delete_model_version_tag(NAME, "2", tag)
+    with pytest.raises(FaceganError, match=r"is None; facegan register restores deleted tags"):
+        versions.download_networks(f"models:/{NAME}/2", tmp_path)
     found = register(2, fid=60.0)
-    assert found.version == 2 and found.messages == (
-        f"repaired: version 2: tag {registry.GENERATOR}",
-    )
+    assert found.version == 2 and found.messages == (f"repaired: version 2: tag {tag}",)
+    versions.download_networks(f"models:/{NAME}/2", tmp_path)
 
 
 def test_a_deleted_alias_is_repaired_and_no_worse_version_promoted(two: Two) -> None:

@@ -23,6 +23,7 @@ from facegan.register.registry import (
     BY_HAND,
     CHALLENGER,
     CHAMPION,
+    DISCRIMINATOR,
     FIXED,
     GATE,
     GENERATOR,
@@ -122,14 +123,14 @@ def settle(client: MlflowClient, name: str, promotions: Iterable[Promotion]) -> 
 def restore_tags(client: MlflowClient, registry: Registry) -> list[str]:
     """Set the tags that were edited or deleted as they were registered.
 
-    Only the champion, and versions whose generator is unknown, cost a request.
+    Only the champion, and versions without hashes of their networks, cost a request.
 
     Returns:
         What was changed, as lines for the user.
     """
-    lines, champion = [], registry.champion
+    lines, champion, hashes = [], registry.champion, {GENERATOR, DISCRIMINATOR}
     for version in registry.versions.values():
-        if not version.model or (GENERATOR in version.tags and version != champion):
+        if not version.model or (hashes <= version.tags.keys() and version != champion):
             continue
         try:
             registered = client.get_logged_model(version.model).params or {}

@@ -1,6 +1,7 @@
 """Moves versions between servers, and uploads lost files again."""
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,12 +13,24 @@ from mlflow.exceptions import MlflowException
 from facegan.core.atomic import replacing
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
-from facegan.register import files, registry
+from facegan.register import files, registry, roles
 from facegan.register.lineage import run_of
-from facegan.register.registry import APPROVED, BY_HAND, GATE, GENERATOR, STAGE, Version
+from facegan.register.promotion import AWAITING, COMPARED, MAX_DESCRIPTION
+from facegan.register.registry import (
+    APPROVED,
+    BY_HAND,
+    CHALLENGER,
+    CHAMPION,
+    GATE,
+    GENERATOR,
+    STAGE,
+    Version,
+)
 
 MODEL, RECORD = "model", "version.json"  # in the exported folder
-ROLES = (APPROVED, BY_HAND, GATE, STAGE)  # tags that say nothing on another server
+ROLES = (APPROVED, BY_HAND, COMPARED, GATE, STAGE)  # tags that say nothing on another server
+# What the gate wrote before the card.
+DECISION = re.compile(rf"\A({CHAMPION}|{CHALLENGER}|{AWAITING}): .*?(?=^# |\Z)", re.S | re.M)
 
 
 def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
@@ -96,7 +109,10 @@ def import_version(client: MlflowClient, name: str, folder: Path) -> tuple[int, 
     client.set_terminated(run_id)
     uri = f"models:/{model.model_id}"
     version = mlflow.register_model(uri, name, tags=record["tags"], await_registration_for=0)
-    client.update_model_version(name, str(version.version), description=record["description"])
+    source = f"{origin}, run {record['run'][:8]}" if record["run"] else origin
+    text = f"imported {roles.now():%Y-%m-%d %H:%M} from {source}\n\n"
+    text += DECISION.sub("", record["description"])
+    client.update_model_version(name, str(version.version), description=text[:MAX_DESCRIPTION])
     return int(version.version), True
 
 

@@ -147,4 +147,9 @@ def check(path: Path, tags: Mapping[str, str], uri: str, tag: str) -> None:
         FaceganError: if the hash of a downloaded file is not that of the version's tag.
     """
     if (actual := file_sha256(path)) != (expected := tags.get(tag)):
-        raise FaceganError(f"{uri}: sha256 is {actual}; the version's tag {tag} is {expected}")
+        advice = "facegan register restores deleted tags"
+        if expected is not None:
+            repair = "facegan models repair N FOLDER uploads the file again"
+            advice = f"{repair}; if the tag is wrong, delete it, because {advice}"
+        text = f"sha256 is {actual}; the version's tag {tag} is {expected}; {advice}"
+        raise FaceganError(f"{uri}: {text}")
