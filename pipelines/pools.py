@@ -78,11 +78,12 @@ def stages_on_worker(
             state = run_stages(steps, workspace, force, pull=True, keep=ALWAYS in stages)
         if state.is_completed():
             state = storage.push(workspace, dag)
+        if not state.is_completed():
+            return Failed(message=state.message)
         names = ["dvc.lock", *(step.name for step in dag.steps if step.is_file)]
         table = [{"path": name, "content": (ROOT / name).read_text()} for name in names]
-    if state.is_completed():
-        create_table_artifact(table, key=HASHES, description="DVC's files after these stages")
-    return Completed() if state.is_completed() else Failed(message=state.message)
+    create_table_artifact(table, key=HASHES, description="DVC's files after these stages")
+    return Completed()
 
 
 def check_out(commit: str | None) -> None:

@@ -4,15 +4,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from buckets import Exchange, Proxy, credentials, rclone
-from flows import DVC_YAML, Copy, Environment, Flow, run
+from flows import DVC_YAML, TRAIN, Copy, Environment, Flow, ran, run
 
 pytestmark = pytest.mark.faults
+
+DVC = (sys.executable, "-m", "dvc")
 
 
 def command(environment: Environment, root: Path, *arguments: str) -> str:
@@ -39,8 +43,7 @@ def project(copy: Copy, environment: Environment) -> Path:
     git_remote, dvc_remote = root.parent / "git", root.parent / "dvc"
     command(environment, root, "git", "init", "-q", "--bare", str(git_remote))
     command(environment, root, "git", "remote", "add", "origin", str(git_remote))
-    dvc = (sys.executable, "-m", "dvc")
-    command(environment, root, *dvc, "remote", "add", "-q", "-d", "store", str(dvc_remote))
+    command(environment, root, *DVC, "remote", "add", "-q", "-d", "store", str(dvc_remote))
     command(environment, root, "git", "add", "--all")
     command(environment, root, "git", "commit", "-qm", "project")
     return root
@@ -95,31 +98,92 @@ def test_a_wrong_override_or_stage_is_one_line_before_anything_runs(
     assert not (project / "log").exists()
 
 
-def test_a_remote_that_refuses_for_a_while_delays_a_run_and_loses_nothing(
-    project: Path, served: Environment, tmp_path: Path
-) -> None:
-    (tmp_path / "s3" / "dvc").mkdir(parents=True)
-    with rclone(tmp_path / "s3") as server, Proxy(server).running() as proxy:
-        dvc = (sys.executable, "-m", "dvc")
+@dataclass
+class Refusing:
+    """A project's S3 server that answers 503 until `end`, on the monotonic clock."""
+
+    environment: Environment
+    bucket: Path
+    end: float = 0.0
+
+
+@pytest.fixture
+def refusing(project: Path, served: Environment, tmp_path: Path) -> Iterator[Refusing]:
+    bucket = tmp_path / "s3" / "dvc"
+    bucket.mkdir(parents=True)
+    with rclone(bucket.parent) as server, Proxy(server).running() as proxy:
         # DVC reads no configuration from os.devnull.
         aws = {k: v for k, v in credentials(proxy.url).items() if v != os.devnull}
-        environment = served | aws | {"AWS_MAX_ATTEMPTS": "1"}
-        command(environment, project, *dvc, "remote", "modify", "store", "url", "s3://dvc")
-        command(environment, project, "git", "commit", "-qam", "S3")
-        command(environment, project, *dvc, "push", "-q")
-        command(environment, project, "rm", "-r", "data", ".dvc/cache")
-        end = time.monotonic() + 30
+        refusing = Refusing(served | aws | {"AWS_MAX_ATTEMPTS": "1"}, bucket)
 
         def refuse(exchange: Exchange) -> None:
-            if time.monotonic() < end:
+            if time.monotonic() < refusing.end:
                 exchange.status, exchange.body, exchange.headers = 503, b"", {}
 
         proxy.alter = refuse
-        with Flow(environment, project, "--push") as flow:
-            flow.wait_for("Retry 1/3 will start 10 second(s) from now")  # of the pull
-            flow.wait_for("Running stage 'train'")
-            end = time.monotonic() + 30
-        assert flow.process.returncode == 0, flow.log
-        assert "Traceback" not in flow.log
-        assert flow.log.count("Retry 1/3") == 2  # of the push, too
-    assert list((tmp_path / "s3" / "dvc").rglob("runs/*/*/*"))
+        command(served, project, *DVC, "remote", "modify", "store", "url", "s3://dvc")
+        command(served, project, "git", "commit", "-qam", "S3")
+        command(refusing.environment, project, *DVC, "push", "-q")
+        yield refusing
+
+
+def test_a_remote_that_refuses_for_a_while_delays_a_run_and_loses_nothing(
+    project: Path, refusing: Refusing
+) -> None:
+    command(refusing.environment, project, "rm", "-r", "data", ".dvc/cache")
+    refusing.end = time.monotonic() + 30
+    with Flow(refusing.environment, project, "--push") as flow:
+        flow.wait_for("Retry 1/3 will start 10 second(s) from now")  # of the pull
+        flow.wait_for("Running stage 'train'")
+        refusing.end = time.monotonic() + 30
+    assert flow.process.returncode == 0, flow.log
+    assert "Traceback" not in flow.log
+    assert flow.log.count("Retry 1/3") == 2  # of the push, too
+    assert list(refusing.bucket.rglob("runs/*/*/*"))
+
+
+# What a worker of a pool does with one stage.
+PULLING = """
+import sys
+from pathlib import Path
+from prefect import flow
+from pipelines.dag import read_dag
+from pipelines.locks import exclusive
+from pipelines.training import run_stages
+
+@flow
+def pulling(root):
+    dag = read_dag(root)
+    with exclusive(root, dag.tmp_dir) as workspace:
+        return run_stages(dag.choose(["train"]), workspace, False, pull=True, keep=False)
+
+sys.exit(pulling(Path(sys.argv[1]), return_state=True).is_failed())
+"""
+
+
+def pulling(environment: Environment, root: Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", PULLING, str(root)]
+    return subprocess.run(program, env=environment, cwd="/", capture_output=True, text=True)
+
+
+def test_a_stage_on_a_pool_waits_for_the_remote_that_has_its_result(
+    project: Path, refusing: Refusing
+) -> None:
+    command(refusing.environment, project, *DVC, "repro", "preprocess", "train")
+    command(refusing.environment, project, *DVC, "push", "-q", "--run-cache")
+    command(refusing.environment, project, "rm", "-r", "trained", "log", "dvc.lock", ".dvc/cache")
+    refusing.end = time.monotonic() + 8
+    done = pulling(refusing.environment, project)
+    assert done.returncode == 0, done.stderr
+    assert "trying again in 10 seconds" in done.stderr
+    assert "Stage 'train' is cached - skipping run" in done.stderr
+    assert not (project / "log").exists()
+
+
+def test_a_stage_on_a_pool_that_fails_does_not_run_again(project: Path, refusing: Refusing) -> None:
+    command(refusing.environment, project, *DVC, "repro", "preprocess")
+    text = (project / "dvc.yaml").read_text().replace(TRAIN, "echo tried >> log; false")
+    (project / "dvc.yaml").write_text(text)
+    done = pulling(refusing.environment, project)
+    assert done.returncode == 1 and "trying again" not in done.stderr
+    assert ran(project) == ["preprocess", "tried"]

@@ -43,6 +43,13 @@ def test_pages_lead_to_the_runs_the_last_two_and_the_model(store: Path) -> None:
     assert query["workflowType"] == ["machine_learning"]
 
 
+def test_the_pages_of_a_model_whose_name_has_a_quote(store: Path) -> None:
+    client = connection.connect()
+    runs.mirror(client, write(store / "a", losses(20)), "it's")
+    client.create_registered_model("it's")
+    assert "/#/models/it" in dict(ui.pages("http://127.0.0.1:5000", "it's"))["model"]
+
+
 def test_a_remote_address_has_no_credentials() -> None:
     assert ui.remote_address("https://me:secret@host:8000/x/?y=1") == "https://host:8000/x"
     assert ui.remote_address("sqlite:///mlflow.db") == "http://127.0.0.1:5000"

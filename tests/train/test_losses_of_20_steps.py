@@ -23,8 +23,8 @@ STEPS = 20
 # One configuration for each architecture and loss; every option is in one of them.
 CONFIGS: dict[str, dict[str, Any]] = {
     "dcgan": {
-        "architecture": "dcgan", "loss": "bce", "spectral_norm": True, "beta1": 0.5, "hflip": True,
-        "r1": 0.0,
+        "architecture": "dcgan", "loss": "bce", "lr": 0.0001, "spectral_norm": True, "beta1": 0.5,
+        "hflip": True, "r1": 0.0,  # a low rate amplifies rounding less
     },
     "residual": {
         "architecture": "residual", "loss": "hinge",
@@ -33,7 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "resnet": {
         "architecture": "resnet", "loss": "relativistic", "lr": 0.0001, "r1": 0.5, "r2": 0.2,
-        "lazy_reg_interval": 4,  # a low rate amplifies rounding less
+        "lazy_reg_interval": 4,
     },
     "deep-resnet": {"architecture": "deep-resnet", "loss": "relativistic", "lr": 0.0001},
     "stylegan2": {

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from pydantic import AwareDatetime, FiniteFloat, TypeAdapter, ValidationError
 
 from facegan.core.errors import FaceganError
+from facegan.tracking import connection
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 PRODUCTION, STAGING, ARCHIVED = "Production", "Staging", "Archived"
@@ -183,7 +184,7 @@ def read(client: MlflowClient, name: str) -> Registry:
     It takes several requests: read again until nothing changes in between, because a promotion that
     is read half would look like one made by hand.
     """
-    model, versions_of = _model(client, name), named(name)
+    model, versions_of = _model(client, name), connection.named(name)
     for _ in range(ROUNDS):
         found = client.search_model_versions(versions_of) if model else []
         again = _model(client, name)
@@ -200,18 +201,6 @@ def read(client: MlflowClient, name: str) -> Registry:
         {alias: int(number) for alias, number in aliases.items()},
         tuple(sorted(promotions, key=lambda entry: (entry.turn, entry.version))),
     )
-
-
-def named(name: str) -> str:
-    """The filter of MLflow's searches for a registered model; it knows no escaped quotes.
-
-    Raises:
-        FaceganError: for a name with quotes of both kinds.
-    """
-    quote = '"' if "'" in name else "'"
-    if quote in name:
-        raise FaceganError(f"{name}: MLflow finds no name that has both ' and \"; choose another")
-    return f"name = {quote}{name}{quote}"
 
 
 def _model(client: MlflowClient, name: str) -> tuple[dict[str, str], dict[str, Any]] | None:

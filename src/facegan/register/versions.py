@@ -77,7 +77,7 @@ def _latest(client: MlflowClient, name: str, stage: str) -> Version | None:
     """The last version in a stage; with stage `latest`, of all."""
     if stage.lower() == "latest":
         order = ["version_number DESC"]
-        found = client.search_model_versions(registry.named(name), 1, order)
+        found = client.search_model_versions(connection.named(name), 1, order)
     else:
         with warnings.catch_warnings():  # stages are deprecated, and what people use
             warnings.simplefilter("ignore", FutureWarning)

@@ -16,7 +16,7 @@ from facegan.core.errors import FaceganError
 from facegan.tracking import store
 from facegan.tracking.errors import redact, translate_errors
 
-__all__ = ["connect", "has_store", "insist", "tracking_uri", "translate_errors"]
+__all__ = ["connect", "has_store", "insist", "named", "tracking_uri", "translate_errors"]
 
 # Seconds within which a server must accept a connection and answer its first request.
 FIRST_ANSWER = 5
@@ -78,6 +78,18 @@ def _require_address(uri: str) -> None:
     except ValueError as error:
         advice = "write / ? # @ and : of a password as %2F %3F %23 %40 and %3A"
         raise FaceganError(redact(f"MLFLOW_TRACKING_URI={uri}: {error}; {advice}")) from None
+
+
+def named(name: str) -> str:
+    """The filter of MLflow's searches for a registered model; it knows no escaped quotes.
+
+    Raises:
+        FaceganError: for a name with quotes of both kinds.
+    """
+    quote = '"' if "'" in name else "'"
+    if quote in name:
+        raise FaceganError(f"{name}: MLflow finds no name that has both ' and \"; choose another")
+    return f"name = {quote}{name}{quote}"
 
 
 def has_store() -> bool:

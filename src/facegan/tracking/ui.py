@@ -78,7 +78,7 @@ def _json(values: list[str]) -> str:
 
 
 def _has_model(client: MlflowClient, name: str) -> bool:
-    return bool(client.search_registered_models(f"name = '{name}'", max_results=1))
+    return bool(client.search_registered_models(connection.named(name), max_results=1))
 
 
 @contextmanager
