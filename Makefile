@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch test test-faults test-servers mutants bench lint lock help
+.PHONY: run install fetch stack test test-faults test-servers mutants bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -32,6 +32,9 @@ install: .venv/installed .venv/web-runtime  ## create .venv from requirements.lo
 # An existing data/ is kept, whatever its origin.
 fetch: install  ## fetch the embedded sample, unless data/ exists
 	test -d data || facegan fetch digits
+
+stack: install  ## run PostgreSQL, S3, MLflow, Prefect and a worker; make stack STACK="--cron '0 2 * * *'"
+	@python -m infra.stack $(STACK)
 
 # Without --max-worker-restart 0, a test that crashes its worker is retried forever.
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15

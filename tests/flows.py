@@ -170,8 +170,9 @@ def ran(root: Path) -> list[str]:
 class Api:
     """A Prefect server's REST API."""
 
-    def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=f"{url}/", timeout=60)
+    def __init__(self, url: str, login: str = "") -> None:
+        auth = httpx.BasicAuth(*login.split(":")) if login else None
+        self.client = httpx.Client(base_url=f"{url}/", timeout=60, auth=auth)
 
     def post(self, path: str, **body: Any) -> Any:
         response = self.client.post(path, json=body)

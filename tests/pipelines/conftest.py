@@ -46,7 +46,7 @@ def copy(
     """Copies the repository, and commits it with another command for its training."""
 
     def make(train: str = TRAIN) -> Path:
-        root = tmp_path_factory.mktemp("copy") / "repository"
+        root = tmp_path_factory.mktemp("copy") / "a repository"
         shutil.copytree(repository, root)
         (root / "dvc.yaml").write_text(DVC_YAML.replace(TRAIN, train))
         for command in (["git", "add", "--all"], ["git", "commit", "-qm", "all"]):

@@ -1,0 +1,207 @@
+"""`make stack`, as its users use it: photographs in S3, a run from Prefect, a model by stage."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import httpx
+import psutil
+import pytest
+
+from conftest import make_params
+from flows import Api
+from project import LONG_ENOUGH, ROOT, Project
+from servers import free_port, wait
+
+pytestmark = pytest.mark.faults
+
+LONG = make_params(train=LONG_ENOUGH | {"epochs": 30, "eval_interval": 1080})
+LOAD = """
+import mlflow, numpy
+model = mlflow.pyfunc.load_model("models:/facegan-test/Production")
+images = model.predict(numpy.zeros((2, 100), "float32"))
+assert images.shape == (2, 32, 32, 1) and images.dtype == "uint8"
+"""
+
+
+class Stack:
+    """`python -m infra.stack` in a project, with what it prints.
+
+    Args:
+        folder: which PostgreSQL's account can reach.
+    """
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        self.folder, self.log = folder, folder.with_name("stack.log")
+        options = ["--folder", str(folder)]
+        for server in ("s3", "mlflow", "prefect"):
+            options += [f"--{server}-port", str(free_port())]
+        self.options = options
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra.stack", *options],
+                cwd=project.folder,
+                env=project.environment,
+                stdout=log,
+                stderr=log,
+            )
+        wait(lambda: self.process.poll() is not None or "Ctrl-C" in self.log.read_text(), 400)
+        assert self.process.poll() is None, self.log.read_text()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the file says that users source."""
+        command = f". {shlex.quote(str(self.folder))}/environment && env --null"
+        output = subprocess.run(["sh", "-c", command], env={}, capture_output=True, check=True)
+        pairs = output.stdout.decode().rstrip("\0").split("\0")
+        return {k: v for k, _, v in (pair.partition("=") for pair in pairs) if k != "PWD"}
+
+    def lose(self, program: str) -> None:
+        """End a server as a crash does, and wait until it was started again."""
+        line = f"{program}: ended and was started again"
+        before = self.log.read_text().count(line)
+        (supervisor,) = psutil.Process(self.process.pid).children()
+        command = {"s3": "rclone", "prefect": "prefect server"}.get(program, program)
+        (server,) = (p for p in supervisor.children() if command in " ".join(p.cmdline()))
+        for process in (server, *server.children(recursive=True)):
+            process.kill()
+        wait(lambda: self.log.read_text().count(line) > before)
+
+    def interrupt(self) -> list[psutil.Process]:
+        """Press Ctrl-C; return the processes that are left."""
+        processes = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(120) == 0, self.log.read_text()
+        return psutil.wait_procs(processes, 1)[1]
+
+
+@contextmanager
+def running(project: Project, folder: Path) -> Iterator[Stack]:
+    stack = Stack(project, folder)
+    try:
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            stack.interrupt()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="facegan stack ") as name:
+        Path(name).chmod(0o711)
+        yield Path(name) / "stack"
+
+
+@pytest.fixture(scope="module")
+def project(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), digits, LONG)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("pipelines", "infra"):
+        shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
+    return project
+
+
+def upload(photographs: Path, environment: dict[str, str]) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
+    for path in photographs.iterdir():
+        client.upload_file(str(path), "photographs", path.name)
+    client.close()
+
+
+def test_a_run_survives_the_loss_of_each_server_and_the_stack_a_restart(
+    project: Project, digits: Path, folder: Path
+) -> None:
+    with running(project, folder) as stack:
+        environment = stack.environment
+        upload(digits, environment)
+        shutil.rmtree(project.folder / "data")
+        (project.folder / "data.dvc").unlink()
+        project.run("facegan", "fetch", "s3://photographs", **environment)
+        project.run("dvc", "add", "--quiet", "data")
+        project.run("dvc", "remote", "add", "--default", "storage", "s3://dvc")
+        project.commit("photographs of the bucket, remote storage")
+        lose_each_server_in_a_run(stack)
+        project.run(sys.executable, "-c", LOAD, **environment)
+        output = project.run("facegan", "doctor", **environment)
+        rows = {line.split()[1]: line.split()[0] for line in output.splitlines()}
+        assert {rows[name] for name in ("dvc", "mlflow", "prefect", "s3")} == {"ok"}, output
+        models = project.run("facegan", "models", **environment)
+        assert not stack.interrupt()
+    with running(project, folder) as stack:
+        assert project.run("facegan", "models", **stack.environment) == models
+        shutil.rmtree(project.folder / ".dvc" / "cache")
+        project.run("dvc", "pull", "--force", **stack.environment)
+
+
+def lose_each_server_in_a_run(stack: Stack) -> None:
+    environment = stack.environment
+    api = Api(environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"])
+    (deployment,) = api.post("deployments/filter")
+    state = {"type": "SCHEDULED"}
+    run = api.post(f"deployments/{deployment['id']}/create_flow_run", state=state)
+    log = stack.folder / "worker.log"
+    for program in ("postgres", "s3", "mlflow", "prefect"):
+        wait_for_progress(log)
+        stack.lose(program)
+    wait(lambda: ended(api, run["id"]), 400)
+    state = api.get(f"flow_runs/{run['id']}")["state_type"]
+    api.client.close()
+    assert state == "COMPLETED", log.read_text()
+
+
+def ended(api: Api, run: str) -> bool:
+    try:
+        state = api.get(f"flow_runs/{run}")["state_type"]
+    except httpx.HTTPError:  # it starts
+        return False
+    return state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def wait_for_progress(log: Path) -> None:
+    seen = progress(log)
+    wait(lambda: progress(log) > seen, 300)
+
+
+def progress(log: Path) -> int:
+    """Images of the training that were seen last."""
+    seen = re.findall(r"train: ([\d,]+)/", log.read_text())
+    return int(seen[-1].replace(",", "")) if seen else 0
+
+
+def test_a_port_that_is_taken_is_one_line_and_nothing_starts(
+    project: Project, tmp_path: Path
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = (sys.executable, "-m", "infra.stack", "--folder", str(tmp_path / "stack"))
+        done = project.try_run(*command, "--mlflow-port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: --mlflow-port {port}: Address already in use; name another\n"
+    assert not (tmp_path / "stack").exists()
+
+
+def test_passwords_are_readable_by_their_owner_only(folder: Path) -> None:
+    for name in ("environment", "passwords.json"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    secrets = re.findall(r'"(\w{40})"', (folder / "passwords.json").read_text())
+    logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))
+    assert secrets and not any(secret in logs for secret in secrets)
+    assert os.listdir(folder / "s3" / "dvc")  # noqa: PTH208
