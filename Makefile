@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch stack test test-faults test-servers mutants bench lint lock help
+.PHONY: run install fetch stack test test-faults test-servers test-stack mutants bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -51,6 +51,9 @@ test-servers: install  ## test tracking and registry on MLflow servers; make tes
 	for store in $(STORES); do \
 	  FACEGAN_TEST_STORE=$$store $(PYTEST) tests/register tests/tracking tests/integration/test_servers.py || exit 1; \
 	done
+
+test-stack: install  ## run infra/compose.yaml in containers; needs podman and root
+	pytest --verbose --durations 0 --override-ini faulthandler_timeout=1800 tests/infra/containers.py
 
 # Goes on where it was interrupted; `mutmut show NAME` shows a survivor.
 mutants: install  ## break the modules that decide, line by line: which share do tests notice?

@@ -13,25 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import httpx
 import psutil
 import pytest
 
-from conftest import make_params
 from flows import Api
-from project import LONG_ENOUGH, ROOT, Project
+from project import ROOT, Project
 from servers import free_port, wait
+from stack import PARAMS, check_result, fetch, wait_for_progress
 
 pytestmark = pytest.mark.faults
-
-LONG = make_params(train=LONG_ENOUGH | {"epochs": 30, "eval_interval": 1080})
-LOAD = """
-import mlflow, numpy
-model = mlflow.pyfunc.load_model("models:/facegan-test/Production")
-images = model.predict(numpy.zeros((2, 100), "float32"))
-assert images.shape == (2, 32, 32, 1) and images.dtype == "uint8"
-"""
 
 
 class Stack:
@@ -104,24 +95,11 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def project(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), digits, LONG)
+    project = Project(tmp_path_factory.mktemp("project"), digits, PARAMS)
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("pipelines", "infra"):
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
     return project
-
-
-def upload(photographs: Path, environment: dict[str, str]) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
-    for path in photographs.iterdir():
-        client.upload_file(str(path), "photographs", path.name)
-    client.close()
 
 
 def test_a_run_survives_the_loss_of_each_server_and_the_stack_a_restart(
@@ -129,19 +107,9 @@ def test_a_run_survives_the_loss_of_each_server_and_the_stack_a_restart(
 ) -> None:
     with running(project, folder) as stack:
         environment = stack.environment
-        upload(digits, environment)
-        shutil.rmtree(project.folder / "data")
-        (project.folder / "data.dvc").unlink()
-        project.run("facegan", "fetch", "s3://photographs", **environment)
-        project.run("dvc", "add", "--quiet", "data")
-        project.run("dvc", "remote", "add", "--default", "storage", "s3://dvc")
-        project.commit("photographs of the bucket, remote storage")
+        fetch(project, digits, environment)
         lose_each_server_in_a_run(stack)
-        project.run(sys.executable, "-c", LOAD, **environment)
-        output = project.run("facegan", "doctor", **environment)
-        rows = {line.split()[1]: line.split()[0] for line in output.splitlines()}
-        assert {rows[name] for name in ("dvc", "mlflow", "prefect", "s3")} == {"ok"}, output
-        models = project.run("facegan", "models", **environment)
+        models = check_result(project, environment)
         assert not stack.interrupt()
     with running(project, folder) as stack:
         assert project.run("facegan", "models", **stack.environment) == models
@@ -153,8 +121,11 @@ def lose_each_server_in_a_run(stack: Stack) -> None:
     environment = stack.environment
     api = Api(environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"])
     (deployment,) = api.post("deployments/filter")
-    state = {"type": "SCHEDULED"}
-    run = api.post(f"deployments/{deployment['id']}/create_flow_run", state=state)
+    run = api.post(
+        f"deployments/{deployment['id']}/create_flow_run",
+        state={"type": "SCHEDULED"},
+        parameters={"push": True},
+    )
     log = stack.folder / "worker.log"
     for program in ("postgres", "s3", "mlflow", "prefect"):
         wait_for_progress(log)
@@ -171,17 +142,6 @@ def ended(api: Api, run: str) -> bool:
     except httpx.HTTPError:  # it starts
         return False
     return state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-
-def wait_for_progress(log: Path) -> None:
-    seen = progress(log)
-    wait(lambda: progress(log) > seen, 300)
-
-
-def progress(log: Path) -> int:
-    """Images of the training that were seen last."""
-    seen = re.findall(r"train: ([\d,]+)/", log.read_text())
-    return int(seen[-1].replace(",", "")) if seen else 0
 
 
 def test_a_port_that_is_taken_is_one_line_and_nothing_starts(

@@ -142,6 +142,23 @@ def test_a_remote_that_refuses_for_a_while_delays_a_run_and_loses_nothing(
     assert list(refusing.bucket.rglob("runs/*/*/*"))
 
 
+def test_a_remote_that_refuses_for_good_fails_the_run_whose_results_the_next_one_pushes(
+    project: Path, refusing: Refusing
+) -> None:
+    with Flow(refusing.environment, project, "--push") as flow:
+        flow.wait_for("Running stage 'train'")
+        refusing.end = float("inf")
+    assert flow.process.returncode == 1 and "Traceback" not in flow.log, flow.log
+    before = ran(project)
+    assert "train" in before and not list(refusing.bucket.rglob("runs/*/*/*"))
+    refusing.end = 0.0
+    with Flow(refusing.environment, project, "--push") as second:
+        pass
+    assert second.process.returncode == 0, second.log
+    assert ran(project) == [*before, "register"]  # always runs
+    assert list(refusing.bucket.rglob("runs/*/*/*"))
+
+
 # What a worker of a pool does with one stage.
 PULLING = """
 import sys
