@@ -256,7 +256,8 @@ def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_
     first, card = version.description.split("\n\n", 1)
     assert re.fullmatch(rf"imported \S+ \S+ from {NAME} version 1, run {original.run[:8]}", first)
     assert original.description.startswith("champion: ")
-    assert card.startswith(f"# {NAME}\n") and original.description.endswith(card)
+    assert card.startswith("# elsewhere\n") and NAME not in card
+    assert original.description.endswith(card.replace("elsewhere", NAME))
     assert client.get_run(version.run).data.params["train.lr"] == "0.1"
     folder = versions.download_networks("models:/elsewhere/1", tmp_path)
     assert file_sha256(folder / "generator.safetensors") == version.tags[registry.GENERATOR]

@@ -111,9 +111,14 @@ def import_version(client: MlflowClient, name: str, folder: Path) -> tuple[int, 
     version = mlflow.register_model(uri, name, tags=record["tags"], await_registration_for=0)
     source = f"{origin}, run {record['run'][:8]}" if record["run"] else origin
     text = f"imported {roles.now():%Y-%m-%d %H:%M} from {source}\n\n"
-    text += DECISION.sub("", record["description"])
+    text += _renamed(DECISION.sub("", record["description"]), record["name"], name)
     client.update_model_version(name, str(version.version), description=text[:MAX_DESCRIPTION])
     return int(version.version), True
+
+
+def _renamed(card: str, old: str, new: str) -> str:
+    """With the title and the addresses of the model `new`."""
+    return re.sub(rf"((?<=\A# )|(?<=models:/)){re.escape(old)}(?=[\n/@])", lambda _: new, card)
 
 
 def _read(folder: Path) -> dict[str, Any]:
