@@ -157,7 +157,7 @@ def test_a_run_survives_a_stop_of_each_server(
             stack("stop", service)
             time.sleep(10)
             stack("start", service)
-        assert flow.wait(400) == 0, log.read_text()
+        assert flow.wait(900) == 0, log.read_text()
     finally:
         flow.kill()
         flow.wait()
