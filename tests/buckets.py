@@ -115,11 +115,13 @@ class Proxy:
         self.url = ""
         self.exchanges: list[Exchange]
         self.alter: Callable[[Exchange], object]
+        self.refuses: Callable[[], bool]
         self.dropped: str
         self.reset()
 
     def reset(self) -> None:
         self.exchanges, self.alter = [], lambda exchange: None
+        self.refuses = lambda: False  # answers 503 and forwards nothing
         self.dropped = ""  # a header that is not forwarded
 
     def gets(self, part: str = "") -> list[Exchange]:
@@ -150,12 +152,16 @@ class Proxy:
                 conditions = self.headers["Range"], self.headers["If-Match"]
                 exchange = Exchange(self.command, key, url.query, *conditions)
                 proxy.exchanges.append(exchange)
+                content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                if proxy.refuses():
+                    exchange.status = 503
+                    return self.respond(exchange)
                 upstream = http.client.HTTPConnection(proxy.server)
                 upstream.putrequest(self.command, self.path, skip_host=True)
                 for name, value in self.headers.items():
                     if name != proxy.dropped:
                         upstream.putheader(name, value)
-                upstream.endheaders(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+                upstream.endheaders(content)
                 response = upstream.getresponse()
                 exchange.status, exchange.body = response.status, response.read()
                 exchange.headers = dict(response.getheaders())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buckets import Exchange, Proxy, credentials, rclone
+from buckets import Proxy, credentials, rclone
 from flows import DVC_YAML, TRAIN, Copy, Environment, Flow, ran, run
 
 pytestmark = pytest.mark.faults
@@ -116,11 +116,7 @@ def refusing(project: Path, served: Environment, tmp_path: Path) -> Iterator[Ref
         aws = {k: v for k, v in credentials(proxy.url).items() if v != os.devnull}
         refusing = Refusing(served | aws | {"AWS_MAX_ATTEMPTS": "1"}, bucket)
 
-        def refuse(exchange: Exchange) -> None:
-            if time.monotonic() < refusing.end:
-                exchange.status, exchange.body, exchange.headers = 503, b"", {}
-
-        proxy.alter = refuse
+        proxy.refuses = lambda: time.monotonic() < refusing.end
         command(served, project, *DVC, "remote", "modify", "store", "url", "s3://dvc")
         command(served, project, "git", "commit", "-qam", "S3")
         command(refusing.environment, project, *DVC, "push", "-q")
