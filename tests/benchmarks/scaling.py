@@ -1,0 +1,86 @@
+"""What grows with photographs, runs and flow runs: DVC, the stages, MLflow, Prefect.
+
+    python -m benchmarks.scaling PART [--sizes N ...] [--limit SECONDS] [--folder FOLDER]
+
+PART is photographs, dvc, archives, mlflow or prefect. A million photographs take 20 GB in FOLDER,
+which must exist; they stay there, so that another part finds them.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import scaling_dvc, scaling_flows, scaling_photographs, scaling_runs
+from benchmarks.harness import Line, machine
+from benchmarks.scaling_photographs import Stages
+
+# Of `make bench`: minutes.
+PHOTOGRAPHS, RUNS, LIMIT = (1_000, 4_000), (100, 400), 60.0
+
+
+def run() -> Iterator[Line]:
+    """All parts, small."""
+    with TemporaryDirectory() as name:
+        for part, measure in PARTS.items():
+            sizes = RUNS if part in ("mlflow", "prefect") else PHOTOGRAPHS
+            yield from measure(Path(name), sizes, LIMIT)
+
+
+def photographs(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """The stages."""
+    for count in sizes:
+        data = scaling_photographs.written(folder, count)
+        stages = Stages(folder, count, limit)
+        yield stages.preprocess(data)
+        yield from stages.reference()
+        yield stages.train()
+        yield from stages.batches()
+        stages.delete()
+
+
+def dvc(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """DVC, with a file for each photograph."""
+    for count in sizes:
+        yield from scaling_dvc.run(folder, scaling_photographs.written(folder, count), count)
+
+
+def archives(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """DVC and preprocess, with the photographs in zips."""
+    for count in sizes:
+        zips = folder / f"zips-{count}"
+        scaling_photographs.pack(scaling_photographs.written(folder, count), zips, count)
+        yield from scaling_dvc.archives(folder, zips, count)
+        stages = Stages(folder, count, limit)
+        yield stages.preprocess(zips)
+        stages.delete()
+        shutil.rmtree(zips)
+
+
+PARTS: dict[str, Callable[[Path, tuple[int, ...], float], Iterator[Line]]] = {
+    "photographs": photographs,
+    "dvc": dvc,
+    "archives": archives,
+    "mlflow": scaling_runs.measure,
+    "prefect": scaling_flows.measure,
+}
+
+
+def main() -> None:
+    """Print a line as soon as it is measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--sizes", type=int, nargs="+", default=PHOTOGRAPHS)
+    parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    with TemporaryDirectory() as name:
+        folder = (options.folder or Path(name)).absolute()
+        for line in PARTS[options.part](folder, tuple(options.sizes), options.limit):
+            print(f"{line.name}: {line.ours}; {line.figure}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
