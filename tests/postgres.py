@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +43,29 @@ class Postgres:
             for statement in statements:
                 connection.execute(text(statement))
 
+    def scalar(self, query: str, database: str = "postgres") -> Any:
+        """The one value that a query returns."""
+        engine = sqlalchemy.create_engine(self.url(database), poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            return connection.scalar(text(query))
+
+    def copy_rows(
+        self, table: str, where: str, count: int, changes: Mapping[str, str], database: str
+    ) -> None:
+        """Insert copies of the rows that match.
+
+        Args:
+            count: copies of each row.
+            changes: column -> its value, in SQL; `i` is the number of the copy, from 1.
+        """
+        pairs = ", ".join(f"'{name}', {value}" for name, value in changes.items())
+        self.execute(
+            f"INSERT INTO {table} "
+            f"SELECT (jsonb_populate_record(t, jsonb_build_object({pairs}))).* "
+            f"FROM {table} t CROSS JOIN generate_series(1, {count}) AS i WHERE {where}",
+            database=database,
+        )
+
     def copy(self, source: str, target: str) -> None:
         """Replace database `target` with a copy of `source`; connections to both are closed."""
         for attempt in range(5):
@@ -61,11 +84,15 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start a server on the loopback interface, with a password; its data are deleted."""
+def postgres(installed: Path | None = None) -> Iterator[Postgres]:
+    """Start a server on the loopback interface, with a password; its data are deleted.
+
+    Args:
+        installed: a folder of PostgreSQL's programs, instead of the wheel's; these lack contrib.
+    """
     with tempfile.TemporaryDirectory(prefix="postgres-") as name:
         folder, account = Path(name), _account(Path(name))
-        programs = _programs(folder)
+        programs = installed or _programs(folder)
         (folder / "password").write_text(PASSWORD)
         options = ["--username", USER, "--pwfile", str(folder / "password"), "--no-sync"]
         options += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]

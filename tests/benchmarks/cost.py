@@ -1,20 +1,22 @@
-"""What a command costs: CPU and wall time, memory and bytes written, its child processes included."""
+"""What a command costs, its child processes included: time, memory, bytes written."""
 
 import os
 import re
 import signal
+import statistics
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import psutil
 
 from benchmarks.harness import Line
 
-POLL = 0.1  # seconds
+POLL = 0.3  # seconds
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Cost:
     """
     Attributes:
         cpu, wall: seconds, user and system together.
+        own: CPU seconds of the command's first process alone.
         memory: bytes of anonymous memory of all processes at their peak. Mapped files are not in
             it: the kernel drops their pages when memory is short.
         written: bytes handed to the disk, temporary files included.
@@ -31,6 +34,7 @@ class Cost:
 
     cpu: float = 0.0
     wall: float = 0.0
+    own: float = 0.0
     memory: int = 0
     written: int = 0
     progress: list[tuple[int, float, float]] = field(default_factory=list)
@@ -52,7 +56,8 @@ def run(
     cwd: Path | None = None,
     limit: float | None = None,
 ) -> Cost:
-    """Run a command to its end, or stop it by SIGTERM after `limit` seconds of CPU time.
+    """Run a command to its end, or stop it by SIGTERM when it has had `limit` seconds of CPU time
+    since its first line of progress.
 
     Raises:
         CalledProcessError: if it fails within the limit.
@@ -68,12 +73,13 @@ def run(
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         cost.memory = max(cost.memory, _memory(process.pid))
         _note_progress(cost, process.pid, log, time.monotonic() - began)
-        if limit is not None and not stopped and _cpu(process.pid) > limit:
+        begun = cost.progress[0][1] if cost.progress else inf
+        if limit and not stopped and _cpu(process.pid) > begun + limit:
             process.send_signal(signal.SIGTERM)
             stopped = True
         time.sleep(POLL)
     cost.wall = time.monotonic() - began
-    cost.written = _written(process.pid)
+    cost.own, cost.written = _own(process.pid), _written(process.pid)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     cost.cpu, cost.log = usage.ru_utime + usage.ru_stime, log.read_text(errors="replace")
@@ -86,6 +92,12 @@ def _family(pid: int) -> list[int]:
     with suppress(psutil.NoSuchProcess):
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     return [pid]
+
+
+def _own(pid: int) -> float:
+    """Also after the end, until the process is waited for."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(pid: int) -> int:
@@ -124,6 +136,38 @@ def _cpu(pid: int) -> float:
     return spent
 
 
+def of_call(call: Callable[[], object], warm: bool = True) -> Cost:
+    """The medians of three calls, or what a single first one costs if not `warm`.
+
+    CPU time is that of this process and of the servers that it started.
+
+    On a busy machine, the wall time says more about the machine.
+    """
+    if warm:
+        call()
+    spent = [_once(call) for _ in range(3 if warm else 1)]
+    cpu, wall = (statistics.median(times) for times in zip(*spent, strict=True))
+    return Cost(cpu, wall)
+
+
+def _once(call: Callable[[], object]) -> tuple[float, float]:
+    family = _family(os.getpid())
+    cpu, began = _exact_cpu(family), time.perf_counter()
+    call()
+    wall = time.perf_counter() - began
+    return _exact_cpu(family) - cpu, wall
+
+
+def _exact_cpu(pids: Iterable[int]) -> float:
+    """Seconds, in nanoseconds' resolution; `stat` counts in 10 ms."""
+    spent = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                spent += int(path.read_text().split()[0])
+    return spent / 1e9
+
+
 def line(name: str, cost: Cost, count: int, what: str = "image") -> Line:
     """Total, and for each of `count` files or images."""
     return Line(
@@ -131,7 +175,8 @@ def line(name: str, cost: Cost, count: int, what: str = "image") -> Line:
         f"{cost.cpu:,.1f} s CPU, {cost.wall:,.1f} s",
         "",
         f"{1e3 * cost.cpu / count:.3g} ms, {1e3 * cost.wall / count:.3g} ms and "
-        f"{cost.written / count:,.0f} B a {what}, {cost.memory / 1e6:,.0f} MB",
+        f"{cost.written / count:,.0f} B a {what}, {cost.memory / 1e6:,.0f} MB; "
+        f"{1e3 * cost.own / count:.2g} ms of the first process",
         "",
         True,
     )

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling PART [--sizes N ...] [--limit SECONDS] [--folder FOLDER]
 
-PART is photographs, dvc, archives, mlflow or prefect. A million photographs take 20 GB in FOLDER,
-which must exist; they stay there, so that another part finds them.
+PART is preprocess, training (after preprocess), dvc, archives, mlflow or prefect. FOLDER must
+exist; photographs and datasets stay there for other parts, 20 GB for a million.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import scaling_dvc, scaling_flows, scaling_photographs, scaling_runs
+from benchmarks import scaling_dvc, scaling_photographs
 from benchmarks.harness import Line, machine
 from benchmarks.scaling_photographs import Stages
 
@@ -28,16 +28,20 @@ def run() -> Iterator[Line]:
             yield from measure(Path(name), sizes, LIMIT)
 
 
-def photographs(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
-    """The stages."""
+def preprocess(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """`preprocess`, with a file for each photograph."""
     for count in sizes:
         data = scaling_photographs.written(folder, count)
+        yield Stages(folder, count, limit).preprocess(data)
+
+
+def training(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """`reference` and `train` on what `preprocess` wrote."""
+    for count in sizes:
         stages = Stages(folder, count, limit)
-        yield stages.preprocess(data)
-        yield from stages.reference()
-        yield stages.train()
         yield from stages.batches()
-        stages.delete()
+        yield stages.train()
+        yield from stages.reference()
 
 
 def dvc(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
@@ -52,18 +56,31 @@ def archives(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Lin
         zips = folder / f"zips-{count}"
         scaling_photographs.pack(scaling_photographs.written(folder, count), zips, count)
         yield from scaling_dvc.archives(folder, zips, count)
-        stages = Stages(folder, count, limit)
-        yield stages.preprocess(zips)
-        stages.delete()
+        yield Stages(folder, count, limit).preprocess(zips)
         shutil.rmtree(zips)
 
 
+def mlflow(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """MLflow's runs and versions."""
+    from benchmarks import scaling_runs  # as in __main__: processes that write runs import this
+
+    yield from scaling_runs.measure(folder, sizes)
+
+
+def prefect(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+    """Prefect's flow runs."""
+    from benchmarks import scaling_flows
+
+    yield from scaling_flows.measure(folder, sizes)
+
+
 PARTS: dict[str, Callable[[Path, tuple[int, ...], float], Iterator[Line]]] = {
-    "photographs": photographs,
+    "preprocess": preprocess,
+    "training": training,
     "dvc": dvc,
     "archives": archives,
-    "mlflow": scaling_runs.measure,
-    "prefect": scaling_flows.measure,
+    "mlflow": mlflow,
+    "prefect": prefect,
 }
 
 

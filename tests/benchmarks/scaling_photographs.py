@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ def written(folder: Path, count: int) -> Path:
 def write(folder: Path, count: int) -> None:
     """Write photographs 0 to `count` - 1 that are not there yet; the same bytes at each call."""
     folder.mkdir(parents=True, exist_ok=True)
-    lacking = range(len(os.listdir(folder)), count)
+    lacking = range(sum(1 for _ in folder.iterdir()), count)
     with ProcessPoolExecutor(cores()) as pool:
         list(pool.map(partial(_write, folder), lacking, chunksize=500))
 
@@ -99,7 +98,7 @@ class Stages:
 
     Args:
         folder: of what they write.
-        limit: CPU seconds after which `reference` and `train` are stopped; their preset is celeba64.
+        limit: CPU seconds that `reference` and `train` have after their first images.
     """
 
     def __init__(self, folder: Path, count: int, limit: float) -> None:
@@ -155,16 +154,12 @@ class Stages:
         Statistics.from_moments(moments, metadata).save(path)
         return path
 
-    def delete(self) -> None:
-        shutil.rmtree(self.dataset)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-
     def _run(
         self, stage: str, *paths: Path, params: Path | None = None, limit: float | None = None
     ) -> cost.Cost:
-        log = self.folder / f"{stage}.log"
+        log = self.folder / f"{stage}-{self.count}.log"
         command = [FACEGAN, stage, *paths, "--params", params or self.params]
-        environment = {"FACEGAN_CHECKPOINTS": str(self.folder / "checkpoints")}
+        environment = {"FACEGAN_CHECKPOINTS": str(self.folder / f"checkpoints-{self.count}")}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
         # Threads that wait for each other count as CPU time, the more the busier the machine is.
         environment |= {"OMP_NUM_THREADS": "1"}
