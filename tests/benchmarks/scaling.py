@@ -17,7 +17,7 @@ from benchmarks.harness import Line, machine
 from benchmarks.scaling_photographs import Stages
 
 # Of `make bench`: minutes.
-PHOTOGRAPHS, RUNS, LIMIT = (1_000, 4_000), (100, 400), 60.0
+PHOTOGRAPHS, RUNS, LIMIT = (1_000, 4_000), (100, 400), 20.0
 
 
 def run() -> Iterator[Line]:
@@ -28,14 +28,14 @@ def run() -> Iterator[Line]:
             yield from measure(Path(name), sizes, LIMIT)
 
 
-def preprocess(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def preprocess(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """`preprocess`, with a file for each photograph."""
     for count in sizes:
         data = scaling_photographs.written(folder, count)
         yield Stages(folder, count, limit).preprocess(data)
 
 
-def training(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def training(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """`reference` and `train` on what `preprocess` wrote."""
     for count in sizes:
         stages = Stages(folder, count, limit)
@@ -44,13 +44,13 @@ def training(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Lin
         yield from stages.reference()
 
 
-def dvc(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def dvc(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """DVC, with a file for each photograph."""
     for count in sizes:
         yield from scaling_dvc.run(folder, scaling_photographs.written(folder, count), count)
 
 
-def archives(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def archives(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """DVC and preprocess, with the photographs in zips."""
     for count in sizes:
         zips = folder / f"zips-{count}"
@@ -60,21 +60,21 @@ def archives(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Lin
         shutil.rmtree(zips)
 
 
-def mlflow(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def mlflow(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """MLflow's runs and versions."""
     from benchmarks import scaling_runs  # as in __main__: processes that write runs import this
 
     yield from scaling_runs.measure(folder, sizes)
 
 
-def prefect(folder: Path, sizes: tuple[int, ...], limit: float) -> Iterator[Line]:
+def prefect(folder: Path, sizes: tuple[int, ...], limit: float | None) -> Iterator[Line]:
     """Prefect's flow runs."""
     from benchmarks import scaling_flows
 
     yield from scaling_flows.measure(folder, sizes)
 
 
-PARTS: dict[str, Callable[[Path, tuple[int, ...], float], Iterator[Line]]] = {
+PARTS: dict[str, Callable[[Path, tuple[int, ...], float | None], Iterator[Line]]] = {
     "preprocess": preprocess,
     "training": training,
     "dvc": dvc,
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--sizes", type=int, nargs="+", default=PHOTOGRAPHS)
-    parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--limit", type=float, help="CPU seconds that each stage has; none: all")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     print(machine(), flush=True)

@@ -65,16 +65,17 @@ def _write_all(client: MlflowClient, experiment: str, count: int) -> None:
 
 def _copy(database: Postgres, done: int, count: int) -> None:
     """Make `count` runs, a multiple of those that there are, and versions likewise."""
-    own = {"run_uuid": "md5(run_uuid || i)"}
+    other = f"|| '-{count}-' || i"  # no other copy's, of these rows or of earlier ones
+    own = {"run_uuid": f"md5(run_uuid {other})"}
     versions = database.scalar("SELECT max(version) FROM model_versions", DATABASE)
     number = {"version": f"version + {versions} * i"}
     hashes = f"'{runs.FINGERPRINT}', '{registry.GENERATOR}', '{registry.DISCRIMINATOR}'"
-    value = {"value": f"CASE WHEN key IN ({hashes}) THEN md5(value || i) ELSE value END"}
+    value = {"value": f"CASE WHEN key IN ({hashes}) THEN md5(value {other}) ELSE value END"}
     fid = {"value": "value * (1 + 0.001 * i)"}
     for table, changes in {
         "runs": own | {"start_time": f"start_time + 3600000::bigint * {done} * i"},
         "params": own, "tags": own | value, "metrics": own | fid, "latest_metrics": own | fid,
-        "model_versions": number | {"run_id": "md5(run_id || i)"},
+        "model_versions": number | {"run_id": f"md5(run_id {other})"},
         "model_version_tags": number | value,
     }.items():  # fmt: skip
         database.copy_rows(table, "true", count // done - 1, changes, DATABASE)
