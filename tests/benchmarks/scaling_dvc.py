@@ -94,4 +94,4 @@ class Project:
     def _dvc(self, *words: str, environment: Mapping[str, str] | None = None) -> cost.Cost:
         command = [sys.executable, "-m", "dvc", *words, "--quiet"]
         log = self.folder / "log"
-        return cost.run(command, log, self.environment | (environment or {}), self.folder)
+        return cost.run(command, log, {**self.environment, **(environment or {})}, self.folder)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -86,7 +86,7 @@ async def _create(api: str, deployment: UUID, count: int) -> None:
 def _ask(api: str, found: UUID, count: int) -> Iterator[Line]:
     now = datetime.now(UTC)
     week = {"after_": str(now - timedelta(days=7)), "before_": str(now + timedelta(days=1))}
-    of_week = {"flow_runs": {"expected_start_time": week}}
+    of_week: dict[str, object] = {"flow_runs": {"expected_start_time": week}}
     history = {
         "history_start": week["after_"], "history_end": week["before_"],
         "history_interval_seconds": 8 * 86400 / 100,
@@ -95,7 +95,7 @@ def _ask(api: str, found: UUID, count: int) -> Iterator[Line]:
     newest = {"sort": "START_TIME_DESC", "limit": 50}
     with httpx.Client(base_url=api, timeout=120) as http, SyncPrefectClient(api) as client:
 
-        def post(path: str, body: dict[str, object]) -> object:
+        def post(path: str, body: Mapping[str, object]) -> object:
             return http.post(path, json=body).raise_for_status().json()
 
         nightly = client.read_deployment(found)

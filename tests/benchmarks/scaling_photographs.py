@@ -175,7 +175,7 @@ class Stages:
 
     def _run(self, stage: str, *paths: Path, params: Path | None = None) -> cost.Cost:
         log = self.folder / f"{stage}-{self.count}.log"
-        command = [FACEGAN, stage, *paths, "--params", params or self.params]
+        command: list[str | Path] = [FACEGAN, stage, *paths, "--params", params or self.params]
         environment = {"FACEGAN_CHECKPOINTS": str(self.folder / f"checkpoints-{self.count}")}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
         # Threads that wait for each other count as CPU time, the more the busier the machine is.
