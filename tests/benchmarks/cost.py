@@ -83,6 +83,8 @@ def run(
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     cost.cpu, cost.log = usage.ru_utime + usage.ru_stime, log.read_text(errors="replace")
+    if stopped and cost.progress:  # children that it did not wait for are not in its usage
+        cost.cpu = max(cost.cpu, cost.progress[-1][1])
     if process.returncode and not stopped:
         raise subprocess.CalledProcessError(process.returncode, process.args, cost.log)
     return cost

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from prefect.states import Completed
 
 from benchmarks import cost
 from benchmarks.cost import Cost
-from benchmarks.harness import Line, Skipped, seconds
+from benchmarks.harness import Line, Skipped
 from flows import prefect_server
 from pipelines import deployment
 from postgres import Postgres, postgres
@@ -49,8 +50,9 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> Iterator[Line]:
         with prefect_server(kept | own, home) as api:
             found, done = asyncio.run(_deploy(api)), 0
             for count in sizes:
-                spent = seconds(lambda: asyncio.run(_create(api, found, count - done)))  # noqa: B023
-                yield _line(f"{count - done:,} flow runs created", Cost(0, spent), count - done)
+                create = partial(_create, api, found, count - done)
+                spent = cost.of_call(lambda: asyncio.run(create()), warm=False)  # noqa: B023
+                yield _line(f"{count - done:,} flow runs created", spent, count - done)
                 done = count
                 database.execute("ANALYZE", database=DATABASE)
                 yield _size(database, count)
