@@ -64,7 +64,7 @@ def prefect_server(environment: Environment, folder: Path, **settings: str) -> I
             [*command, "--port", port], env=quiet | settings, stdout=log, stderr=log
         )
     try:
-        wait(lambda: answers(f"{url}/health"))
+        wait(lambda: answers(f"{url}/health"), 400)
         yield url
     finally:
         server.terminate()

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,29 @@ class Postgres:
         with engine.connect() as connection:
             for statement in statements:
                 connection.execute(text(statement))
+
+    def scalar(self, query: str, database: str = "postgres") -> Any:
+        """The one value that a query returns."""
+        engine = sqlalchemy.create_engine(self.url(database), poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            return connection.scalar(text(query))
+
+    def copy_rows(
+        self, table: str, where: str, count: int, changes: Mapping[str, str], database: str
+    ) -> None:
+        """Insert copies of the rows that match.
+
+        Args:
+            count: copies of each row.
+            changes: column -> its value, in SQL; `i` is the number of the copy, from 1.
+        """
+        pairs = ", ".join(f"'{name}', {value}" for name, value in changes.items())
+        self.execute(
+            f"INSERT INTO {table} "
+            f"SELECT (jsonb_populate_record(t, jsonb_build_object({pairs}))).* "
+            f"FROM {table} t CROSS JOIN generate_series(1, {count}) AS i WHERE {where}",
+            database=database,
+        )
 
     def copy(self, source: str, target: str) -> None:
         """Replace database `target` with a copy of `source`; connections to both are closed."""

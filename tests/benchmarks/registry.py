@@ -126,20 +126,20 @@ def _facegan(folder: Path, *arguments: str) -> None:
 def _compare(address: str) -> None:
     """What MLflow's page for the comparison of two runs asks the server."""
     api = f"{address}/ajax-api/2.0/mlflow"
-    experiment = _get(f"{api}/experiments/get-by-name", experiment_name=NAME)["experiment"]
+    experiment = get(f"{api}/experiments/get-by-name", experiment_name=NAME)["experiment"]
     body = {"experiment_ids": [experiment["experiment_id"]], "max_results": 2}
-    found = _get(f"{api}/runs/search", json.dumps(body).encode())["runs"]
+    found = get(f"{api}/runs/search", json.dumps(body).encode())["runs"]
     ids = [entry["info"]["run_id"] for entry in found]
     keys = set()
     for run_id in ids:
-        data = _get(f"{api}/runs/get", run_id=run_id)["run"]["data"]
+        data = get(f"{api}/runs/get", run_id=run_id)["run"]["data"]
         keys |= {metric["key"] for metric in data["metrics"]}
     for key in sorted(keys):
         query = urlencode([*(("run_ids", i) for i in ids), ("metric_key", key)])
-        _get(f"{api}/metrics/get-history-bulk-interval?{query}&max_results=320")
+        get(f"{api}/metrics/get-history-bulk-interval?{query}&max_results=320")
 
 
-def _get(url: str, body: bytes | None = None, **query: str) -> Any:
+def get(url: str, body: bytes | None = None, **query: str) -> Any:
     headers = {"Content-Type": "application/json"}
     if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
         pair = f"{user}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
@@ -171,13 +171,7 @@ def fill(database: Postgres, client: MlflowClient) -> None:
         ("model_versions", of_version, MANY_VERSIONS, number | with_stage),
         ("model_version_tags", of_version, MANY_VERSIONS, number | {"value": value}),
     ):
-        pairs = ", ".join(f"'{name}', {text}" for name, text in changes.items())
-        database.execute(
-            f"INSERT INTO {table} "
-            f"SELECT (jsonb_populate_record(t, jsonb_build_object({pairs}))).* "
-            f"FROM {table} t CROSS JOIN generate_series(1, {count}) AS i WHERE {where}",
-            database=stores.DATABASE,
-        )
+        database.copy_rows(table, where, count, changes, stores.DATABASE)
     database.execute("ANALYZE", database=stores.DATABASE)
 
 

@@ -118,6 +118,14 @@ def test_a_rollback_holds_until_a_better_version(two: Two) -> None:
         models("rollback", 9)
 
 
+def test_no_version_is_missed_on_a_further_page(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = two
+    whole = registry.read(client, NAME)
+    monkeypatch.setattr(registry, "PAGE", 1)
+    assert registry.read(client, NAME) == whole
+    assert len(whole.versions) > 1
+
+
 def test_history_has_promotions_that_are_no_longer_tags(two: Two) -> None:
     client, register = two
     register(3, fid=40.0)

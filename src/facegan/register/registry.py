@@ -39,6 +39,7 @@ FIXED = (GENERATOR, DISCRIMINATOR, FID, PROTOCOL, METRIC, DATA, SHAPE)
 # Tags of the registered model: this, the turn and the version.
 PROMOTION = "facegan.promotion"
 KEPT = 100  # promotions on record
+PAGE = 10_000  # versions of one answer of MLflow
 ROUNDS = 20  # of reading again what other processes write at the same time
 
 
@@ -184,9 +185,9 @@ def read(client: MlflowClient, name: str) -> Registry:
     It takes several requests: read again until nothing changes in between, because a promotion that
     is read half would look like one made by hand.
     """
-    model, versions_of = _model(client, name), connection.named(name)
+    model = _model(client, name)
     for _ in range(ROUNDS):
-        found = client.search_model_versions(versions_of) if model else []
+        found = _versions(client, name) if model else []
         again = _model(client, name)
         if model == again:
             break
@@ -201,6 +202,17 @@ def read(client: MlflowClient, name: str) -> Registry:
         {alias: int(number) for alias, number in aliases.items()},
         tuple(sorted(promotions, key=lambda entry: (entry.turn, entry.version))),
     )
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    found, query = list[ModelVersion](), connection.named(name)
+    order = ["version_number ASC"]  # which does not change from page to page
+    token: str | None = None
+    while token != "":
+        page = client.search_model_versions(query, PAGE, order, token)
+        found += page
+        token = page.token or ""
+    return found
 
 
 def _model(client: MlflowClient, name: str) -> tuple[dict[str, str], dict[str, Any]] | None:
