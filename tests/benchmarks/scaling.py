@@ -16,8 +16,8 @@ from benchmarks import scaling_dvc, scaling_photographs
 from benchmarks.harness import Line, machine
 from benchmarks.scaling_photographs import Stages
 
-# Of `make bench`: minutes.
-PHOTOGRAPHS, RUNS, LIMIT = (1_000, 4_000), (100, 400), 20.0
+# Of `make bench`.
+PHOTOGRAPHS, RUNS, LIMIT = (1_000, 2_000), (100, 200), 10.0
 
 
 def run() -> Iterator[Line]:
