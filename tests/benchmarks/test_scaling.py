@@ -27,7 +27,7 @@ def test_photographs_are_distinct_small_and_the_same_at_each_call(tmp_path: Path
 
 
 def test_a_cost_has_children_memory_and_bytes(tmp_path: Path) -> None:
-    child = "x = bytearray(b'1') * 200_000_000; sum(range(10**7))"
+    child = "import time; x = bytearray(b'1') * 200_000_000; sum(range(10**7)); time.sleep(2)"
     program = (
         f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); "
         "file = open('written', 'wb'); file.write(bytes(10**7)); file.flush(); os.fsync(file)"
