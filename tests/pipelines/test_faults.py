@@ -56,7 +56,7 @@ def test_a_disk_that_fills_up_in_a_training_costs_nothing(small_disk: Path, digi
     project = Project(small_disk / "project", digits, params)
     environment = project.environment | {"FACEGAN_DEVICE": "cpu"}
     with Flow(environment, project.folder) as full:
-        full.wait_for("train: 1,")
+        full.wait_for(" left  quick FID")
         fill(small_disk / "other people's file")
     assert full.process.returncode == 1 and "Traceback" not in full.log, full.log
     assert "No space left on device" in full.log

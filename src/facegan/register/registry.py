@@ -185,9 +185,9 @@ def read(client: MlflowClient, name: str) -> Registry:
     It takes several requests: read again until nothing changes in between, because a promotion that
     is read half would look like one made by hand.
     """
-    model = _model(client, name)
+    model, versions_of = _model(client, name), connection.named(name)
     for _ in range(ROUNDS):
-        found = _versions(client, name) if model else []
+        found = _versions(client, versions_of) if model else []
         again = _model(client, name)
         if model == again:
             break
@@ -204,8 +204,8 @@ def read(client: MlflowClient, name: str) -> Registry:
     )
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    found, query = list[ModelVersion](), connection.named(name)
+def _versions(client: MlflowClient, query: str) -> list[ModelVersion]:
+    found = list[ModelVersion]()
     order = ["version_number ASC"]  # which does not change from page to page
     token: str | None = None
     while token != "":
