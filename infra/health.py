@@ -1,16 +1,14 @@
 """Whether the servers of `make stack` run and answer."""
 
-import base64
-import json
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import xmlrpc.client
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from facegan.core.errors import FaceganError
 from pipelines.deployment import place
@@ -39,7 +37,7 @@ class Supervisor:
         """
         try:
             found = self.interface.getAllProcessInfo()
-        except OSError:
+        except (OSError, xmlrpc.client.Error):  # Error: it shuts down
             if self.process.poll() is not None:
                 raise self.failed("supervisord") from None
             return {}
@@ -54,7 +52,7 @@ class Supervisor:
         log = self.folder / f"{name}.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-        return FaceganError(f"{name} does not start ({last}); see {log}")
+        return FaceganError(f"{name} does not run ({last}); see {log}")
 
 
 def start(supervisor: Supervisor, clients: Mapping[str, str], programs: Path) -> None:
@@ -115,26 +113,22 @@ def postgres_answers(programs: Path, environment: Mapping[str, str]) -> bool:
 def status(url: str) -> int:
     """HTTP status of a GET request; 0 if there is no answer."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.HTTPError:
         return 0
 
 
 def worker_polls(clients: Mapping[str, str], started: datetime) -> bool:
     """Whether this project's schedule has asked the server for runs since `started`."""
-    login = base64.b64encode(clients["PREFECT_API_AUTH_STRING"].encode()).decode()
-    request = urllib.request.Request(
-        f"{clients['PREFECT_API_URL']}/deployments/filter",
-        data=json.dumps({"deployments": {"tags": {"all_": [place(ROOT)]}}}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Basic {login}"},
-    )
+    user, _, password = clients["PREFECT_API_AUTH_STRING"].partition(":")
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
-            found = json.loads(response.read())
-    except OSError:
+        answer = httpx.post(
+            f"{clients['PREFECT_API_URL']}/deployments/filter",
+            json={"deployments": {"tags": {"all_": [place(ROOT)]}}},
+            auth=(user, password),
+            timeout=5,
+        ).raise_for_status()
+    except httpx.HTTPError:
         return False
-    polled = [each["last_polled"] for each in found if each["last_polled"]]
+    polled = [each["last_polled"] for each in answer.json() if each["last_polled"]]
     return any(datetime.fromisoformat(each) > started for each in polled)

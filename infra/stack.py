@@ -23,10 +23,12 @@ import psutil
 from facegan.core.errors import FaceganError
 from infra import postgres
 from infra.health import Supervisor, start, watch
+from pipelines.cron import next_times
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 CONFIGURATION = HERE / "supervisord.conf"
+PORTS = {"s3": 9000, "mlflow": 5000, "prefect": 4200}
 BUCKETS = ("dvc", "mlflow", "photographs")
 USER = "facegan"
 # Of servers that this environment leads to, not of those that start here.
@@ -38,10 +40,21 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__)
     add = parser.add_argument
     add("--folder", type=Path, default=HERE.parent / ".stack", help="default: %(default)s")
-    add("--cron", help="of the worker's schedule; without, it waits for runs started in Prefect")
-    for name, port in (("s3", 9000), ("mlflow", 5000), ("prefect", 4200)):
+    add("--cron", help="of the worker's schedule, in UTC; default: runs are started in Prefect")
+    for name, port in PORTS.items():
         add(f"--{name}-port", type=int, default=port, help="default: %(default)s")
     return parser.parse_args()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise a FaceganError for a schedule that never fires, and for ports that cannot be used."""
+    if options.cron is not None:
+        next_times(options.cron, "UTC")
+    ports = {f"--{name}-port": getattr(options, f"{name}_port") for name in PORTS}
+    for option, port in ports.items():
+        if list(ports.values()).count(port) > 1:
+            raise FaceganError(f"{option} {port}: another server has it, too; name another")
+        check_port(option, port)
 
 
 def free_port() -> int:
@@ -52,13 +65,15 @@ def free_port() -> int:
 
 
 def check_port(option: str, port: int) -> None:
-    """Raise a FaceganError if something listens there."""
+    """Raise a FaceganError if there is no such port, or something listens there."""
+    if not 0 < port < 65536:
+        raise FaceganError(f"{option} {port}: valid: 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise FaceganError(f"--{option} {port}: {error.strerror}; name another") from None
+            raise FaceganError(f"{option} {port}: {error.strerror}; name another") from None
 
 
 def check_not_running(folder: Path) -> None:
@@ -96,7 +111,8 @@ def create_databases(programs: Path, folder: Path, password: str) -> None:
     except subprocess.CalledProcessError as error:
         raise FaceganError(f"{new}: {error.stderr.strip().splitlines()[-1]}") from None
     except PermissionError as error:
-        raise FaceganError(f"{new}: {error.strerror}") from None
+        reach = f"PostgreSQL does not run as root, and {postgres.ACCOUNT} cannot reach it"
+        raise FaceganError(f"{new}: {error.strerror}; {reach}; name another --folder") from None
     new.rename(folder / "postgres")
 
 
@@ -175,12 +191,11 @@ def run(options: argparse.Namespace) -> None:
     """Run the servers until Ctrl-C.
 
     Raises:
-        FaceganError: if a port is taken, or a server does not become healthy.
+        FaceganError: if an option is wrong, a stack runs in the folder, or a server does not run.
     """
     folder = options.folder.resolve()
     check_not_running(folder)
-    for name in ("s3_port", "mlflow_port", "prefect_port"):
-        check_port(name.replace("_", "-"), getattr(options, name))
+    check(options)
     programs, passwords = prepare(folder)
     environment = for_servers(folder, programs, passwords, options)
     clients = for_clients(passwords, options)

@@ -47,6 +47,10 @@ class Postgres:
         with engine.connect() as connection:
             return connection.scalar(text(query))
 
+    def size(self, database: str) -> int:
+        """Bytes of a database."""
+        return int(self.scalar(f"SELECT pg_database_size('{database}')"))
+
     def copy_rows(
         self, table: str, where: str, count: int, changes: Mapping[str, str], database: str
     ) -> None:

@@ -16,8 +16,10 @@ class Source:
 
 @cache
 def sources(root: Path) -> list[Source]:
-    """All Python files of src/ and pipelines/."""
-    paths = [path for folder in ("src", "pipelines") for path in (root / folder).rglob("*.py")]
+    """All Python files of src/, pipelines/ and infra/."""
+    paths = [
+        path for folder in ("src", "pipelines", "infra") for path in (root / folder).rglob("*.py")
+    ]
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in sorted(paths)}
     return [Source(path, text, ast.parse(text, path)) for path, text in texts.items()]
 

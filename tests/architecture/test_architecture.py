@@ -118,6 +118,7 @@ def test_import_contracts_hold() -> None:
         ("train/losses.py", "import prefect", "facegan imports neither Prefect"),
         ("cli/main.py", "from dvc import api", "facegan imports neither Prefect"),
         ("cli/main.py", "from pipelines import training", "facegan imports neither Prefect"),
+        ("doctor/servers.py", "from infra import health", "Nothing imports infra"),
         ("train/losses.py", "import mlflow", "Only tracking and register import MLflow"),
         ("register/gate.py", "import sqlalchemy", "Only tracking and register import MLflow"),
         ("train/losses.py", "import typer", "Only cli imports typer"),
@@ -130,7 +131,7 @@ def test_import_contracts_hold() -> None:
 def test_a_broken_import_contract_is_named(
     tmp_path: Path, file: str, line: str, contract: str
 ) -> None:
-    for name in ("src", "pipelines"):
+    for name in ("src", "pipelines", "infra"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     path = tmp_path / "src/facegan" / file

@@ -182,3 +182,15 @@ def line(name: str, cost: Cost, count: int, what: str = "image") -> Line:
         "",
         True,
     )
+
+
+def of_calls(name: str, cost: Cost, count: int = 1) -> Line:
+    """In milliseconds, for each of `count` calls."""
+    cpu, wall = f"{1e3 * cost.cpu / count:,.0f} ms CPU", f"{1e3 * cost.wall / count:,.0f} ms"
+    return Line(name, f"{cost.wall:.2f} s", "", f"{cpu}, {wall}", "", True)
+
+
+def of_size(name: str, size: int) -> Line:
+    """Of a database with `name`, in bytes."""
+    figure = f"{size / 1e6:,.0f} MB"
+    return Line(f"{name}: the database", figure, "", figure, "", True)

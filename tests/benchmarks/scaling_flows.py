@@ -21,7 +21,7 @@ from benchmarks.cost import Cost
 from benchmarks.harness import Line
 from flows import prefect_server
 from pipelines import deployment
-from postgres import Postgres, postgres
+from postgres import postgres
 
 DATABASE, FLOW, NAME = "prefect", "facegan-training", "nightly"
 AT_ONCE = 8
@@ -52,12 +52,12 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> Iterator[Line]:
             for count in sizes:
                 create = partial(_create, api, found, count - done)
                 spent = cost.of_call(lambda: asyncio.run(create()), warm=False)  # noqa: B023
-                yield _line(f"{count - done:,} flow runs created", spent, count - done)
+                yield cost.of_calls(f"{count - done:,} flow runs created", spent, count - done)
                 done = count
                 database.execute("ANALYZE", database=DATABASE)
-                yield _size(database, count)
+                yield cost.of_size(f"{count:,} flow runs", database.size(DATABASE))
                 yield from _ask(api, found, count)
-                yield _line(f"{count:,} flow runs: scheduler's loop", _schedule(kept | own))
+                yield cost.of_calls(f"{count:,} flow runs: scheduler's loop", _schedule(kept | own))
 
 
 async def _deploy(api: str) -> UUID:
@@ -106,7 +106,7 @@ def _ask(api: str, found: UUID, count: int) -> Iterator[Line]:
             "schedule: missed runs": lambda: deployment.skip_missed(client, nightly),
         }
         for name, call in calls.items():
-            yield _line(f"{count:,} flow runs: {name}", cost.of_call(call))
+            yield cost.of_calls(f"{count:,} flow runs: {name}", cost.of_call(call))
 
 
 def _schedule(environment: dict[str, str]) -> Cost:
@@ -114,14 +114,3 @@ def _schedule(environment: dict[str, str]) -> Cost:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     cpu, wall = map(float, result.stdout.split()[-2:])
     return Cost(cpu, wall)
-
-
-def _size(database: Postgres, count: int) -> Line:
-    size = database.scalar(f"SELECT pg_database_size('{DATABASE}')")
-    figure = f"{size / 1e6:,.0f} MB"
-    return Line(f"{count:,} flow runs: the database", figure, "", figure, "", True)
-
-
-def _line(name: str, spent: Cost, count: int = 1) -> Line:
-    cpu, wall = f"{1e3 * spent.cpu / count:,.0f} ms CPU", f"{1e3 * spent.wall / count:,.0f} ms"
-    return Line(name, f"{spent.wall:.2f} s", "", f"{cpu}, {wall}", "", True)

@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from benchmarks import cost
-from benchmarks.cost import Cost
 from benchmarks.harness import Line
 from benchmarks.registry import get
 from facegan.params import preset_text
@@ -48,11 +47,11 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> Iterator[Line]:
             # Straight to the database: the server would take as long again.
             with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": url}):
                 spent = cost.of_call(partial(_write_all, direct, experiment, done), warm=False)
-            yield _line(f"{done:,} runs written", spent, done)
+            yield cost.of_calls(f"{done:,} runs written", spent, done)
             for count in sizes:
                 _copy(database, done, count)
                 done = count
-                yield _size(database, count)
+                yield cost.of_size(f"{count:,} runs", database.size(DATABASE))
                 yield from _ask(server, project, experiment, count)
         finally:
             server.kill()
@@ -146,21 +145,10 @@ def _ask(server: MlflowServer, project: Path, experiment: str, count: int) -> It
         "register: all versions": lambda: registry.read(client, NAME),
     }
     for name, call in calls.items():
-        yield _line(f"{count:,} runs: {name}", cost.of_call(call))
+        yield cost.of_calls(f"{count:,} runs: {name}", cost.of_call(call))
     for command in (("models",), ("models", "history"), ("gc", "--runs")):
         program = Path(sys.executable).with_name("facegan")
         environment = {"MLFLOW_TRACKING_URI": server.url}
         spent = cost.run([program, *command], project / "log", environment, project)
         name = " ".join(("facegan", *command))
-        yield _line(f"{count:,} runs: {name}, its process", spent)
-
-
-def _size(database: Postgres, count: int) -> Line:
-    size = database.scalar(f"SELECT pg_database_size('{DATABASE}')")
-    figure = f"{size / 1e6:,.0f} MB"
-    return Line(f"{count:,} runs: the database", figure, "", figure, "", True)
-
-
-def _line(name: str, spent: Cost, count: int = 1) -> Line:
-    cpu, wall = f"{1e3 * spent.cpu / count:,.0f} ms CPU", f"{1e3 * spent.wall / count:,.0f} ms"
-    return Line(name, f"{spent.wall:.2f} s", "", f"{cpu}, {wall}", "", True)
+        yield cost.of_calls(f"{count:,} runs: {name}, its process", spent)

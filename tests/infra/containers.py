@@ -4,7 +4,6 @@ PostgreSQL's and rclone's images are built from packages, so that no registry of
 but for BASE_IMAGE.
 """
 
-import base64
 import os
 import re
 import secrets
@@ -12,12 +11,11 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from project import ROOT, Project
@@ -52,14 +50,10 @@ class Stack:
 
     def status(self, path: str, login: str = "") -> int:
         """HTTP status of MLflow's or Prefect's page; 0 if there is none."""
-        headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
-        request = urllib.request.Request(path, headers=headers if login else {})
+        auth = httpx.BasicAuth(*login.split(":")) if login else None
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return int(response.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
+            return httpx.get(path, auth=auth, timeout=10).status_code
+        except httpx.HTTPError:
             return 0
 
     def wait_until_healthy(self) -> None:

@@ -25,6 +25,9 @@ from stack import PARAMS, check_result, fetch, wait_for_progress
 pytestmark = pytest.mark.faults
 
 
+STACK = (sys.executable, "-m", "infra.stack")
+
+
 class Stack:
     """`python -m infra.stack` in a project, with what it prints.
 
@@ -40,7 +43,7 @@ class Stack:
         self.options = options
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.stack", *options],
+                [*STACK, *options],
                 cwd=project.folder,
                 env=project.environment,
                 stdout=log,
@@ -110,11 +113,22 @@ def test_a_run_survives_the_loss_of_each_server_and_the_stack_a_restart(
         fetch(project, digits, environment)
         lose_each_server_in_a_run(stack)
         models = check_result(project, environment)
+        done = project.try_run(*STACK, "--folder", str(folder))
+        assert done.returncode == 1 and f"{folder}: a stack runs here" in done.stderr
         assert not stack.interrupt()
+    passwords_are_secret(folder)
     with running(project, folder) as stack:
         assert project.run("facegan", "models", **stack.environment) == models
         shutil.rmtree(project.folder / ".dvc" / "cache")
         project.run("dvc", "pull", "--force", **stack.environment)
+
+
+def passwords_are_secret(folder: Path) -> None:
+    for name in ("environment", "passwords.json"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    secrets = re.findall(r'"(\w{40})"', (folder / "passwords.json").read_text())
+    logs = [path.read_text(errors="replace") for path in folder.glob("*.log")]
+    assert secrets and logs and not any(secret in log for secret in secrets for log in logs)
 
 
 def lose_each_server_in_a_run(stack: Stack) -> None:
@@ -151,17 +165,35 @@ def test_a_port_that_is_taken_is_one_line_and_nothing_starts(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        command = (sys.executable, "-m", "infra.stack", "--folder", str(tmp_path / "stack"))
-        done = project.try_run(*command, "--mlflow-port", port)
+        done = project.try_run(*STACK, "--folder", str(tmp_path / "new"), "--mlflow-port", port)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: --mlflow-port {port}: Address already in use; name another\n"
-    assert not (tmp_path / "stack").exists()
+    assert not (tmp_path / "new").exists()
 
 
-def test_passwords_are_readable_by_their_owner_only(folder: Path) -> None:
-    for name in ("environment", "passwords.json"):
-        assert (folder / name).stat().st_mode & 0o777 == 0o600
-    secrets = re.findall(r'"(\w{40})"', (folder / "passwords.json").read_text())
-    logs = "".join(path.read_text(errors="replace") for path in folder.glob("*.log"))
-    assert secrets and not any(secret in logs for secret in secrets)
-    assert os.listdir(folder / "s3" / "dvc")  # noqa: PTH208
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--s3-port", "70000"], "--s3-port 70000: valid: 1 to 65535"),
+        (["--s3-port", "4200"], "--s3-port 4200: another server has it, too; name another"),
+        (["--cron", "0 2 30 2 *"], "--cron '0 2 30 2 *': never fires"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_nothing_starts(
+    options: list[str], message: str, project: Project, tmp_path: Path
+) -> None:
+    done = project.try_run(*STACK, "--folder", str(tmp_path / "new"), *options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as its user, unless that is root")
+def test_a_folder_that_postgresqls_account_cannot_reach_is_one_line(
+    project: Project, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    ports = [f"--{name}-port={free_port()}" for name in ("s3", "mlflow", "prefect")]
+    done = project.try_run(*STACK, "--folder", str(tmp_path / "new"), *ports)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nobody cannot reach it" in done.stderr and done.stderr.count("\n") == 1
