@@ -176,7 +176,7 @@ def test_a_port_that_is_taken_is_one_line_and_nothing_starts(
     [
         (["--s3-port", "70000"], "--s3-port 70000: valid: 1 to 65535"),
         (["--s3-port", "4200"], "--s3-port 4200: another server has it, too; name another"),
-        (["--cron", "0 2 30 2 *"], "--cron '0 2 30 2 *': never fires"),
+        (["--cron", "0 2 30 2 *"], "--cron '0 2 30 2 *' never fires"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_starts(
