@@ -30,6 +30,9 @@ BIN = Path(sys.executable).parent
 CONFIGURATION = HERE / "supervisord.conf"
 PORTS = {"s3": 9000, "mlflow": 5000, "prefect": 4200}
 BUCKETS = ("dvc", "mlflow", "photographs")
+# Folders of DVC's remote. rclone fails where several first objects of a folder arrive at once, and
+# then waits for the body of a request whose client waits for "100 Continue": a push without end.
+DVC_FOLDERS = ("dvc/files/md5", "dvc/runs")
 USER = "facegan"
 # Of servers that this environment leads to, not of those that start here.
 FOREIGN = ("AWS_", "MLFLOW_", "PG", "PREFECT_", "RCLONE_")
@@ -87,8 +90,8 @@ def check_not_running(folder: Path) -> None:
 def prepare(folder: Path) -> tuple[Path, dict[str, str]]:
     """Create what a new folder lacks. Return PostgreSQL's programs and the passwords."""
     folder.mkdir(parents=True, exist_ok=True)
-    for bucket in BUCKETS:
-        (folder / "s3" / bucket).mkdir(parents=True, exist_ok=True)
+    for name in (*BUCKETS, *DVC_FOLDERS):
+        (folder / "s3" / name).mkdir(parents=True, exist_ok=True)
     (folder / "s3").chmod(0o700)
     file = folder / "passwords.json"
     if not file.exists():

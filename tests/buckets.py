@@ -22,6 +22,8 @@ from facegan.photos import s3
 KEY, SECRET = "AKIAFACEGAN", "not-to-be-shown"
 MAKE_CLIENT = s3._client.__wrapped__
 PROGRAMS = Path(sys.executable).parent
+# For tests that change objects on disk. Not for what uploads several at once: it makes rclone fail.
+UNREMEMBERED = ("--dir-cache-time", "1ms")
 
 
 def credentials(url: str) -> dict[str, str]:
@@ -55,10 +57,12 @@ def _client(environment: tuple[tuple[str, str | None], ...]) -> Any:
 
 
 @contextmanager
-def rclone(root: Path) -> Iterator[str]:
-    """rclone's S3 server; the folders in `root` are its buckets. Yields its URL."""
-    options = ["--auth-key", f"{KEY},{SECRET}", "--addr", "127.0.0.1:0"]
-    options += ["--dir-cache-time", "1ms"]  # with 0, rclone's idle loop takes a whole core
+def rclone(root: Path, *options: str) -> Iterator[str]:
+    """rclone's S3 server; the folders in `root` are its buckets. Yields its URL.
+
+    It remembers for five minutes what its folders hold, unless `options` are UNREMEMBERED.
+    """
+    options += ("--auth-key", f"{KEY},{SECRET}", "--addr", "127.0.0.1:0")
     command = [f"{PROGRAMS}/rclone", "serve", "s3", *options, "--config", os.devnull, str(root)]
     with _serving(command, root.parent / "rclone.log", "Starting s3 server on [") as url:
         yield url

@@ -280,9 +280,9 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(buckets: Path) -> "Iterator[Proxy]":
     """A proxy in front of rclone's S3 server."""
-    from buckets import Proxy, rclone
+    from buckets import UNREMEMBERED, Proxy, rclone
 
-    with rclone(buckets) as url, Proxy(url).running() as proxy:
+    with rclone(buckets, *UNREMEMBERED) as url, Proxy(url).running() as proxy:
         yield proxy
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks import cost, scaling_photographs
 from benchmarks.harness import Line
 from buckets import credentials, rclone
+from infra.stack import DVC_FOLDERS
 
 NEW = 100  # photographs added to those that DVC knows
 S3_LIMIT = 10_000  # files pushed to an S3 server: it takes a request and more for each
@@ -55,7 +56,8 @@ def archives(folder: Path, zips: Path, count: int) -> Iterator[Line]:
 
 def _push_to_s3(project: "Project", count: int) -> Iterator[Line]:
     buckets = project.folder / "s3" / "root"
-    (buckets / "dvc").mkdir(parents=True)
+    for name in DVC_FOLDERS:
+        (buckets / name).mkdir(parents=True)
     with rclone(buckets) as url:
         # Other profiles are of no account here, and DVC refuses an empty file of them.
         access = {k: v for k, v in credentials(url).items() if not k.endswith("_FILE")}

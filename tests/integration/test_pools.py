@@ -24,6 +24,7 @@ from buckets import credentials, rclone
 from conftest import make_params
 from facegan.register.registry import GENERATOR
 from flows import Api, Environment, prefect_server
+from infra.stack import DVC_FOLDERS
 from pipelines.pools import stages_on_worker
 from project import LONG_ENOUGH, ROOT, Project
 from servers import MlflowServer, wait
@@ -31,7 +32,8 @@ from small_extractor import PYTHONPATH
 
 pytestmark = pytest.mark.faults
 
-LONG = make_params(train=LONG_ENOUGH | {"epochs": 60, "eval_interval": 2700})
+INTERVAL = 2700  # images between checkpoints
+LONG = make_params(train=LONG_ENOUGH | {"epochs": 60, "eval_interval": INTERVAL})
 SILENCE = 60  # seconds without a heartbeat after which a run is lost
 
 
@@ -43,8 +45,9 @@ class Machine:
     log: Path
 
     def is_training(self) -> bool:
-        """Whether it is in the middle of a training, from its start or from a checkpoint."""
-        return bool(re.search(r"train: [\d,]+/[\d,]+ .* left ", self.log.read_text()))
+        """Whether it is in the middle of a training, and a checkpoint is there."""
+        lines = re.findall(r"train: ([\d,]+)/[\d,]+ .* left ", self.log.read_text())
+        return any(int(seen.replace(",", "")) > INTERVAL for seen in lines)
 
     def lose(self) -> None:
         """End all its processes at once, as a power failure does."""
@@ -121,7 +124,8 @@ def site(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("pipelines", "infra"):
         shutil.copytree(ROOT / name, project.folder / name, ignore=ignore)
-    (shared / "s3" / "dvc").mkdir(parents=True)
+    for name in DVC_FOLDERS:
+        (shared / "s3" / name).mkdir(parents=True)
     kept = {k: v for k, v in project.environment.items() if not k.startswith("PREFECT_")}
     home = tmp_path_factory.mktemp("prefect")
     with (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buckets import credentials, rclone
+from buckets import UNREMEMBERED, credentials, rclone
 from facegan.core.errors import FaceganError
 from flows import Copy, Environment, flow_runs, ran, serving
 from pipelines.photographs import Watched
@@ -70,7 +70,7 @@ def test_objects_below_an_imported_prefix_have_arrived(
     folder.mkdir(parents=True)
     (folder / "first").write_text("a face\n")
     root = copy()
-    with rclone(tmp_path / "root") as url:
+    with rclone(tmp_path / "root", *UNREMEMBERED) as url:
         # DVC reads no configuration from os.devnull.
         variables = {k: v for k, v in credentials(url).items() if v != os.devnull}
         reimport(root, environment | variables, "s3://bucket/faces")

@@ -13,6 +13,7 @@ import pytest
 
 from buckets import Proxy, credentials, rclone
 from flows import DVC_YAML, TRAIN, Copy, Environment, Flow, ran, run
+from infra.stack import DVC_FOLDERS
 
 pytestmark = pytest.mark.faults
 
@@ -110,7 +111,8 @@ class Refusing:
 @pytest.fixture
 def refusing(project: Path, served: Environment, tmp_path: Path) -> Iterator[Refusing]:
     bucket = tmp_path / "s3" / "dvc"
-    bucket.mkdir(parents=True)
+    for name in DVC_FOLDERS:
+        (bucket.parent / name).mkdir(parents=True)
     with rclone(bucket.parent) as server, Proxy(server).running() as proxy:
         # DVC reads no configuration from os.devnull.
         aws = {k: v for k, v in credentials(proxy.url).items() if v != os.devnull}
