@@ -96,6 +96,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{values['MLFLOW_PORT']}",
         "MLFLOW_TRACKING_USERNAME": values["MLFLOW_USER"],
         "MLFLOW_TRACKING_PASSWORD": values["MLFLOW_PASSWORD"],
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
         "PREFECT_API_URL": f"http://127.0.0.1:{values['PREFECT_PORT']}/api",
         "PREFECT_API_AUTH_STRING": f"{values['PREFECT_USER']}:{values['PREFECT_PASSWORD']}",
     })  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.stack import DVC_FOLDERS
 from project import ROOT
 
 EXAMPLE = (ROOT / "infra" / "env.example").read_text()
@@ -55,6 +56,13 @@ def test_servers_restart_check_their_health_and_have_few_rights(
         assert service["restart"] == "unless-stopped" and service["cap_drop"] == ["ALL"]
         assert "healthcheck" in service or name == "worker"
     assert all(services[name]["read_only"] for name in ("s3", "mlflow", "prefect"))
+
+
+def test_folders_of_the_remote_are_there_before_the_first_push(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    command = " ".join(services["s3-volume"]["command"])
+    assert all(f" /data/{folder} " in command for folder in DVC_FOLDERS), command
 
 
 def test_images_are_variables_and_ours_run_as_a_user(services: dict[str, dict[str, Any]]) -> None:

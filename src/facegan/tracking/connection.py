@@ -20,8 +20,10 @@ __all__ = ["connect", "has_store", "insist", "named", "tracking_uri", "translate
 
 # Seconds within which a server must accept a connection and answer its first request.
 FIRST_ANSWER = 5
-# MLflow's defaults of 120 s and 7 retries take minutes.
+# MLflow's defaults of 120 s and 7 retries take minutes. A server with artifacts in S3 sends clients
+# there to download, by its own address of S3, which others may not reach.
 SETTINGS = {
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
