@@ -320,10 +320,11 @@ def test_what_file_managers_write_is_neither_fetched_nor_a_change(
 def test_a_source_that_is_itself_a_link_is_followed(
     kind: str, source: Path, out: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "link").symlink_to(source if kind == "folder" else source / "a.jpg")
-    assert fetch(str(tmp_path / "link"), out) == (4 if kind == "folder" else 1)
-    assert json.loads((out / "source.json").read_text())["source"] == "link"
-    assert ("a.jpg" if kind == "folder" else "link") in tree(out)
+    link = tmp_path / "link.jpg"
+    link.symlink_to(source if kind == "folder" else source / "a.jpg")
+    assert fetch(str(link), out) == (4 if kind == "folder" else 1)
+    assert json.loads((out / "source.json").read_text())["source"] == "link.jpg"
+    assert ("a.jpg" if kind == "folder" else "link.jpg") in tree(out)
     assert not [path for path in out.rglob("*") if path.is_symlink()]
 
 
@@ -559,6 +560,7 @@ def test_files_with_any_name_are_copied(
     # Names that are escaped alike are refused, as tested above.
     assume(len({safe_name(os.fsdecode(name)) for name in names}) == len(names))
     folder = tmp_path_factory.mktemp("names")
+    names = names | {b"a photograph.jpg"}  # without one, nothing is fetched
     write(folder / "source", *names)
     fetch(str(folder / "source"), folder / "out")
     fetched = tree(folder / "out")

@@ -82,11 +82,17 @@ def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
         folder.mkdir(exist_ok=True)
         skipped = {**source.skipped, **source.copy_to(folder, on_event)}
         note = _skipped_note(skipped)
-        count, broken = check.count_inputs(Folder(folder))
+        found = check.look(Folder(folder))
+        count, broken = found.count, found.broken
         if count == 0:
             raise FaceganError(f"{public(address)}: contains no files{note and f'; {note}'}")
         if broken and (count == len(broken) or len(source.files) == 1):
             raise FaceganError(f"{public(address)}: {broken[0]}; {out} is unchanged")
+        if found.others:
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.others.items())
+            raise FaceganError(
+                f"{public(address)}: no photographs that can be read ({kinds}); {out} is unchanged"
+            )
         for line in broken:
             on_event(Message(line))
         _write_manifest(folder, address, [*source.files, *source.skipped], skipped)
