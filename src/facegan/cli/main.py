@@ -89,5 +89,7 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
         path = f"{error.filename}: " if error.filename else ""
-        print(f"facegan: {path}{error.strerror or error}", file=sys.stderr)
+        # Pillow's errors have no number, and with a filename no text other than their argument.
+        reason = error.strerror or next(iter(error.args), type(error).__name__)
+        print(f"facegan: {path}{reason}", file=sys.stderr)
         sys.exit(1)
