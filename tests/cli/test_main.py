@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -105,6 +106,18 @@ def test_a_disk_without_space_ends_with_one_line_that_names_the_path(tmp_path: P
     lines = [line for line in done.stderr.splitlines() if not line.startswith("sample: ")]
     assert lines == [f"facegan: {tmp_path / 'out.png'}: File too large"]
     assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
+
+
+@pytest.mark.parametrize("filename", [None, "out.png"])
+def test_an_error_without_a_number_keeps_its_text(
+    filename: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError("encoder error -2 when writing image file")  # as Pillow's
+    error.filename = filename
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=error))
+    (line,) = error_lines(invoke("preset", "digits", cwd=tmp_path))
+    path = f"{filename}: " if filename else ""
+    assert line == f"{path}encoder error -2 when writing image file"
 
 
 def test_every_invalid_parameter_has_its_own_line(tmp_path: Path) -> None:
