@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from facegan.core.atomic import replacing
@@ -24,6 +17,8 @@ from facegan.core.paths import require_file
 PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
+# Octal and sexagesimal in YAML 1.1 only; DVC, which reads 1.2, would record other numbers.
+AMBIGUOUS = re.compile(r"[-+]?(0[0-7_]+$|[0-9_]+:)")
 
 INCEPTION_SIZE = 299
 # The fewest images that scores can be computed from: KID compares halves, and precision and recall
@@ -181,11 +176,22 @@ class Params(_Section):
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Rejects duplicate keys, of which YAML silently takes the last."""
+    """Rejects duplicate keys, of which YAML silently takes the last, and ambiguous numbers."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        text, kind = str(node.value)[:40], node.tag.rpartition(":")[2]
+        try:
+            if kind in ("int", "float") and AMBIGUOUS.match(text):
+                raise ValueError
+            return super().construct_object(node, deep)
+        except (AttributeError, IndexError, OverflowError, ValueError):
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: {text} is not a plain {kind}") from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
+        own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]
+        keys = [self.construct_object(key) for key, _ in own]
+        for (key_node, _), key in zip(own, keys, strict=True):
             if keys.count(key) > 1:
                 line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"line {line}: duplicate key {key}")
@@ -205,7 +211,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
     except OSError as error:
         raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FaceganError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise FaceganError(f"{path}: expected a mapping; valid keys: {', '.join(_keys(Params))}")
@@ -275,11 +281,7 @@ def preset_text(name: str) -> str:
 
 
 def write_preset(name: str, path: Path, force: bool) -> None:
-    """Write a preset to `path`. A file that is not an unmodified preset is kept, unless `force`.
-
-    Raises:
-        FaceganError: if there is no such preset, or the file at `path` is kept.
-    """
+    """`write_params` with the text of a preset."""
     write_params(preset_text(name), path, force)
 
 
@@ -291,7 +293,7 @@ def write_params(text: str, path: Path, force: bool) -> None:
     """
     require_file(path, "a file to write, such as params.yaml")
     if path.exists() and not force:
-        existing = path.read_text("utf-8")
+        existing = path.read_text("utf-8", "replace")
         if existing not in {preset_text(preset) for preset in PRESETS}:
             raise FaceganError(f"{path}: differs from every preset; --force overwrites it")
     with replacing(path) as temporary:
