@@ -419,6 +419,18 @@ def test_files_without_permission_are_skipped(as_nobody: Path) -> None:
     assert messages(events)[0].startswith("2 skipped, the first closed.jpg (no-permission)")
 
 
+def test_a_path_that_gets_too_long_is_skipped(source: Path, tmp_path: Path) -> None:
+    deep = tmp_path
+    while len(str(deep)) < 3700:
+        deep /= "d" * 99
+    write(source, b"/".join([b"e" * 200] * 2) + b"/a.jpg", b"z.jpg")
+    events: list[Any] = []
+    fetch(str(source), deep / "data", events.append)
+    assert "z.jpg" in tree(deep / "data")
+    assert list(notes(deep / "data")["skipped"].values()) == ["path-too-long"]
+    assert messages(events)[0].startswith("1 skipped, the first eee")
+
+
 def test_a_source_without_permission_is_refused(as_nobody: Path) -> None:
     source = as_nobody / "source"
     write(source, b"a.jpg")

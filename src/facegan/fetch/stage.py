@@ -22,13 +22,14 @@ from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown
 SHOWN = 5
 
 # Path relative to the source -> why it is skipped: link, not-a-file, no-permission, repository,
-# vanished, name-conflict, in-glacier.
+# vanished, name-conflict, path-too-long, in-glacier.
 Skipped = Mapping[str, str]
 # Errors of opening, or of reading on a network drive, when a file is deleted or replaced.
 STATUSES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "vanished"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "no-permission"),
     errno.ELOOP: "link",
+    errno.ENAMETOOLONG: "path-too-long",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -206,6 +207,8 @@ def _copy(file: Path, target: Path) -> str | None:
             if error.errno == errno.ESTALE:
                 target.unlink(missing_ok=True)
                 return "vanished"
+            if error.errno == errno.ENAMETOOLONG:  # longer than that of `file`
+                return "path-too-long"
             if error.errno in FULL:  # not the fault of `file`
                 raise
             raise FaceganError(f"{file}: cannot be copied ({error.strerror})") from None
