@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from commands import error_lines, facegan, invoke
 from facegan.cli.main import app
+from facegan.core.errors import FaceganError
 from facegan.models.files import save_network
 from facegan.params import preset_text, write_preset
 from networks import CONFIG, small_generator
@@ -106,6 +107,37 @@ def test_a_disk_without_space_ends_with_one_line_that_names_the_path(tmp_path: P
     lines = [line for line in done.stderr.splitlines() if not line.startswith("sample: ")]
     assert lines == [f"facegan: {tmp_path / 'out.png'}: File too large"]
     assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["preprocess", "ADDRESS", "out"],
+        ["trace", "ADDRESS"],
+        ["film", "ADDRESS", "out.gif"],
+        ["train", "ADDRESS", "quick.safetensors", "out"],
+        ["sample", "ADDRESS", "out.png"],
+        ["sample", "out.png", "--params", "ADDRESS"],
+        ["preprocess", "data", "out", "--params", "ADDRESS"],
+    ],
+)
+def test_an_address_in_place_of_a_path_is_shown_without_credentials(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    write_preset("digits", tmp_path / "params.yaml", force=False)
+    address = "https://me:secret@example.org/faces?token=secret"
+    given = [address if name == "ADDRESS" else name for name in arguments]
+    (line,) = error_lines(invoke(*given, cwd=tmp_path))
+    assert "secret" not in line
+    assert line.replace("//", "/").startswith("https:/***@example.org/faces?***")
+
+
+def test_an_address_without_credentials_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "http://127.0.0.1:5000: no answer; try models:/faces@champion, me@example.org?"
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=FaceganError(line)))
+    assert error_lines(invoke("preset", "digits", cwd=tmp_path)) == [line]
 
 
 @pytest.mark.parametrize("filename", [None, "out.png"])

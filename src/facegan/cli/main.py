@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
 import os
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -26,6 +27,10 @@ from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError, Interrupted
+
+# Of an address that was given for a path, which shortens its // to /.
+USER = re.compile(r"(https?:/+)[^\s@]+(?=@)")
+QUERY = re.compile(r"(https?:/[^\s?]+\?)[^\s:]+")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +73,11 @@ def _show_traceback(error: BaseException) -> None:
     sys.stderr.write(public_text("".join(traceback.format_exception(error))))
 
 
+def _without_credentials(text: str) -> str:
+    """A message about a path that is an address: without user, password and query."""
+    return QUERY.sub(r"\1***", USER.sub(r"\1***", text))
+
+
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1; tracebacks are for bugs.
 
@@ -84,12 +94,12 @@ def main() -> None:
     except FaceganError as error:
         _show_traceback(error)
         for line in str(error).splitlines():
-            print(f"facegan: {line}", file=sys.stderr)
+            print(f"facegan: {_without_credentials(line)}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
         path = f"{error.filename}: " if error.filename else ""
         # Pillow's errors have no number, and with a filename no text other than their argument.
         reason = error.strerror or next(iter(error.args), type(error).__name__)
-        print(f"facegan: {path}{reason}", file=sys.stderr)
+        print(f"facegan: {_without_credentials(f'{path}{reason}')}", file=sys.stderr)
         sys.exit(1)
