@@ -302,6 +302,14 @@ def test_a_file_that_is_an_archive_only_by_name_is_unreadable(
     assert read(name, content, tmp_path) == {name: "unreadable"}
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.tgz", "a.tar.gz", "a.tar"])
+def test_an_archive_of_nothing_but_zeros_is_unreadable(name: str, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {name: bytes(20480)})
+    assert [(item.path, item.status) for item in discovery.find(Folder(data))] == [
+        (name, "unreadable")
+    ]
+
+
 def test_an_empty_archive_has_no_inputs(tmp_path: Path) -> None:
     for name, content in {
         "a.zip": zipped({}),

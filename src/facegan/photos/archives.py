@@ -1,6 +1,7 @@
 """Zip and tar archives, read in place: nothing is unpacked to disk."""
 
 import gzip
+import os
 import re
 import tarfile
 import zipfile
@@ -20,6 +21,8 @@ MAX_BYTES = 2**29
 LONG_NAMES, MAX_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
 # What `frombuf` raises for an empty block; typeshed lacks it.
 EndBlock: type[tarfile.HeaderError] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+# Bytes of a tar without members, as tars are padded.
+EMPTY_TAR = tarfile.RECORDSIZE
 # A larger stated size is invalid: tarfile would search for the member's end forever.
 MAX_MEMBER = 2**36
 
@@ -53,7 +56,10 @@ def members(root: Root, file: str) -> Iterator[Input]:
     try:
         with root.open(file) as stream:
             head = stream.read(formats.HEAD)
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(0)
+            if head and not any(head) and not (file.lower().endswith(".tar") and size <= EMPTY_TAR):
+                raise Unusable("unreadable")  # a download that wrote nothing into its file
             if head.startswith(b"\x1f\x8b"):
                 yield from _tar_members(stream, file, is_gzipped=True)
             elif _is_tar(head):
