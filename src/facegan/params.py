@@ -25,7 +25,7 @@ INCEPTION_SIZE = 299
 # use the third nearest neighbour.
 MIN_IMAGES = 8
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 Dtype = Literal["bfloat16", "float32"]
 
 
@@ -81,7 +81,7 @@ class Extractor(_Section):
 class Reference(_Section):
     quick: Extractor
     official: Extractor
-    subset: Annotated[int, Field(ge=MIN_IMAGES)]
+    subset: Annotated[Positive, Field(ge=MIN_IMAGES)]
 
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -93,10 +93,10 @@ Augmentation = Literal["brightness", "saturation", "contrast", "translation", "a
 
 class Train(_Section):
     architecture: Literal["dcgan", "resnet", "deep-resnet", "residual", "stylegan2"]
-    latent_dim: Positive
-    base_channels: Positive
+    latent_dim: Annotated[int, Field(ge=1, le=2**16)]
+    base_channels: Annotated[int, Field(ge=1, le=2**16)]
     init_from: str | None
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[Positive, Field(ge=2)]
     epochs: Positive
     loss: Literal["bce", "hinge", "relativistic"]
     lr: Rate
@@ -114,7 +114,7 @@ class Train(_Section):
     ema_half_life: Positive
     dtype: Dtype
     eval_interval: Positive
-    quick_num_samples: Annotated[int, Field(ge=2)]
+    quick_num_samples: Annotated[Positive, Field(ge=2)]
     patience: Positive | None
     on_collapse: Literal["warn", "stop"]
 
@@ -142,7 +142,7 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    num_samples: Annotated[int, Field(ge=MIN_IMAGES)]
+    num_samples: Annotated[Positive, Field(ge=MIN_IMAGES)]
 
 
 class Policy(_Section):
