@@ -140,6 +140,23 @@ def test_an_address_without_credentials_is_shown_as_it_is(
     assert error_lines(invoke("preset", "digits", cwd=tmp_path)) == [line]
 
 
+def test_an_interrupt_that_a_library_turned_into_an_error_ends_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed")  # noqa: B904
+
+    monkeypatch.setattr("facegan.cli.main.app", lambda **_: load())
+    result = invoke("preset", "digits", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (130, "")
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=ImportError("a bug")))
+    with pytest.raises(ImportError):
+        invoke("preset", "digits", cwd=tmp_path)
+
+
 @pytest.mark.parametrize("filename", [None, "out.png"])
 def test_an_error_without_a_number_keeps_its_text(
     filename: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

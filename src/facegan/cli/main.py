@@ -5,8 +5,10 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 
 import os
 import re
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -62,14 +64,20 @@ app.add_typer(doctor.app)
 app.add_typer(models.app, name="models")
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that led to it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _show_traceback(error: BaseException) -> None:
     """Print the traceback with `--debug`, and those of the exceptions that led to it."""
     if os.environ.get("FACEGAN_DEBUG") != "1":
         return
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         cause.__suppress_context__ = False  # undoes `raise ... from None`
-        cause = cause.__cause__ or cause.__context__
     sys.stderr.write(public_text("".join(traceback.format_exception(error))))
 
 
@@ -103,3 +111,9 @@ def main() -> None:
         reason = error.strerror or next(iter(error.args), type(error).__name__)
         print(f"facegan: {_without_credentials(f'{path}{reason}')}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        # Libraries turn Ctrl-C during their import into other exceptions.
+        if not any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            raise
+        _show_traceback(error)
+        sys.exit(128 + signal.SIGINT)
