@@ -8,8 +8,10 @@ from typing import Any, get_args
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
+from commands import error_lines, invoke
 from conftest import make_params
 from facegan.core.errors import FaceganError
 from facegan.params import PRESETS, load_params, preset_text, write_preset
@@ -144,6 +146,8 @@ def test_a_number_out_of_range_is_named_with_its_key(key: str, path: Path) -> No
     out_of_range += [1.01] if is_share else []
     out_of_range += [256] if key == "preprocess.background" else []
     out_of_range += [33] if key == "preprocess.near_duplicates" else []
+    out_of_range += [10**21] if key not in FLOATS else []
+    out_of_range += [10**6] if key in ("train.base_channels", "train.latent_dim") else []
     for value in out_of_range:
         (line,) = errors(path, changed(key, value))
         assert line.startswith(f"{key}: {value!r}")
@@ -258,6 +262,41 @@ def test_a_binary_file_gives_one_line(path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        *(("2024-13-45", "timestamp"), ("!!timestamp x", "timestamp"), ("!!int ''", "int")),
+        *(("9" * 5000, "int"), ("!!float ''", "float"), ("0b_", "int")),
+        # DVC would read and record 10, 10 and "1:30".
+        *(("010", "int"), ("-010", "int"), ("1:30", "int"), ("1:30.5", "float")),
+    ],
+)
+def test_a_value_that_is_not_plainly_of_its_kind_is_named_with_its_line(
+    value: str, kind: str, path: Path
+) -> None:
+    (line,) = errors(path, f"a: 1\nseed: {value}\n")
+    assert line.startswith("invalid YAML: line 2: ") and line.endswith(f" is not a plain {kind}")
+    assert len(line) < 100
+
+
+@pytest.mark.parametrize("text", ["seed: " + "[" * 5000, "{a: " * 5000])
+def test_a_file_nested_too_deeply_gives_one_line(text: str, path: Path) -> None:
+    (line,) = errors(path, text)
+    assert line.startswith("invalid YAML: ")
+
+
+def test_anchors_aliases_and_merged_mappings_are_read(path: Path) -> None:
+    text = preset_text("digits").replace("lr: 0.001 ", "lr: &lr 0.001 ")
+    text = text.replace("discriminator_lr: null", "discriminator_lr: *lr")
+    quick = "  quick: &quick "
+    text = re.sub(r"  quick: .*?\n", f"{quick}\n", text, count=1)
+    text = re.sub(r"(  official: .*?\n)(    .*\n)+", "  official:\n    <<: *quick\n", text)
+    path.write_text(text)
+    params = load_params(path)
+    assert params.train.discriminator_lr == 0.001
+    assert params.reference.official == params.reference.quick
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "42", "text"])
 def test_a_file_without_keys_gives_one_line_with_the_valid_keys(text: str, path: Path) -> None:
     (line,) = errors(path, text)
@@ -296,6 +335,18 @@ def test_a_modified_preset_is_kept_unless_forced(path: Path) -> None:
     assert path.read_text() == modified
     write_preset("mnist", path, force=True)
     assert path.read_text() == preset_text("mnist")
+
+
+@pytest.mark.parametrize("preset", ["digits", "auto"])
+def test_a_file_that_is_not_utf8_is_kept_unless_forced(preset: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"terms: caf\xe9\n")
+    (tmp_path / "data").mkdir()
+    for number in range(8):
+        Image.effect_noise((64, 64), 10 * number + 10).save(tmp_path / f"data/{number}.png")
+    (line,) = error_lines(invoke("preset", preset, cwd=tmp_path))
+    assert line == "params.yaml: differs from every preset; --force overwrites it"
+    assert path.read_bytes() == b"terms: caf\xe9\n"
 
 
 @pytest.mark.parametrize("name", ["", "celeba", "../digits", "digits.yaml"])

@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from facegan.core.atomic import replacing
@@ -24,13 +17,15 @@ from facegan.core.paths import require_file
 PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 
 VERSION = re.compile(r"models:/[^/@]+/\d+")
+# Octal and sexagesimal in YAML 1.1 only; DVC, which reads 1.2, would record other numbers.
+AMBIGUOUS = re.compile(r"[-+]?(0[0-7_]+$|[0-9_]+:)")
 
 INCEPTION_SIZE = 299
 # The fewest images that scores can be computed from: KID compares halves, and precision and recall
 # use the third nearest neighbour.
 MIN_IMAGES = 8
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 Dtype = Literal["bfloat16", "float32"]
 
 
@@ -86,7 +81,7 @@ class Extractor(_Section):
 class Reference(_Section):
     quick: Extractor
     official: Extractor
-    subset: Annotated[int, Field(ge=MIN_IMAGES)]
+    subset: Annotated[Positive, Field(ge=MIN_IMAGES)]
 
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -98,10 +93,10 @@ Augmentation = Literal["brightness", "saturation", "contrast", "translation", "a
 
 class Train(_Section):
     architecture: Literal["dcgan", "resnet", "deep-resnet", "residual", "stylegan2"]
-    latent_dim: Positive
-    base_channels: Positive
+    latent_dim: Annotated[int, Field(ge=1, le=2**16)]
+    base_channels: Annotated[int, Field(ge=1, le=2**16)]
     init_from: str | None
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[Positive, Field(ge=2)]
     epochs: Positive
     loss: Literal["bce", "hinge", "relativistic"]
     lr: Rate
@@ -119,7 +114,7 @@ class Train(_Section):
     ema_half_life: Positive
     dtype: Dtype
     eval_interval: Positive
-    quick_num_samples: Annotated[int, Field(ge=2)]
+    quick_num_samples: Annotated[Positive, Field(ge=2)]
     patience: Positive | None
     on_collapse: Literal["warn", "stop"]
 
@@ -147,7 +142,7 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    num_samples: Annotated[int, Field(ge=MIN_IMAGES)]
+    num_samples: Annotated[Positive, Field(ge=MIN_IMAGES)]
 
 
 class Policy(_Section):
@@ -181,11 +176,22 @@ class Params(_Section):
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Rejects duplicate keys, of which YAML silently takes the last."""
+    """Rejects duplicate keys, of which YAML silently takes the last, and ambiguous numbers."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        text, kind = str(node.value)[:40], node.tag.rpartition(":")[2]
+        try:
+            if kind in ("int", "float") and AMBIGUOUS.match(text):
+                raise ValueError
+            return super().construct_object(node, deep)
+        except (AttributeError, IndexError, OverflowError, ValueError):
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: {text} is not a plain {kind}") from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
+        own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]
+        keys = [self.construct_object(key) for key, _ in own]
+        for (key_node, _), key in zip(own, keys, strict=True):
             if keys.count(key) > 1:
                 line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"line {line}: duplicate key {key}")
@@ -205,7 +211,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise FaceganError(f"{path}: not found; write one with: facegan preset digits") from None
     except OSError as error:
         raise FaceganError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FaceganError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise FaceganError(f"{path}: expected a mapping; valid keys: {', '.join(_keys(Params))}")
@@ -275,11 +281,7 @@ def preset_text(name: str) -> str:
 
 
 def write_preset(name: str, path: Path, force: bool) -> None:
-    """Write a preset to `path`. A file that is not an unmodified preset is kept, unless `force`.
-
-    Raises:
-        FaceganError: if there is no such preset, or the file at `path` is kept.
-    """
+    """`write_params` with the text of a preset."""
     write_params(preset_text(name), path, force)
 
 
@@ -291,7 +293,7 @@ def write_params(text: str, path: Path, force: bool) -> None:
     """
     require_file(path, "a file to write, such as params.yaml")
     if path.exists() and not force:
-        existing = path.read_text("utf-8")
+        existing = path.read_text("utf-8", "replace")
         if existing not in {preset_text(preset) for preset in PRESETS}:
             raise FaceganError(f"{path}: differs from every preset; --force overwrites it")
     with replacing(path) as temporary:

@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands import COLUMNS, error_lines, invoke
+from commands import COLUMNS, error_lines, facegan, invoke
 from conftest import make_params
 from facegan.cli.main import app
 from facegan.core.digests import file_sha256
@@ -24,7 +27,7 @@ from facegan.core.errors import FaceganError
 from facegan.models.architectures import build_generator
 from facegan.models.dcgan import initialise
 from facegan.models.files import save_network
-from facegan.sample import metadata
+from facegan.sample import metadata, writing
 
 CONFIG: dict[str, Any] = {
     "architecture": "dcgan",
@@ -33,6 +36,21 @@ CONFIG: dict[str, Any] = {
     "latent_dim": 6,
     "base_channels": 4,
 }
+
+
+# More seeds than the comment of a JPEG can name.
+SCATTERED = ",".join(str(4_000_000_000 + 2 * n) for n in range(6000))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "facegan-test", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -175,19 +193,51 @@ def test_a_grid_has_the_requested_columns_and_a_caption(generator: Path, tmp_pat
         (("faces.npy", "--columns", "3"), "--caption and --columns are for a grid"),
         (("faces.png", "--count", "10001"), "a grid has at most 10,000 images"),
         (("faces.png", "--seeds", "1,1"), "twice"),
+        (("faces.png", "--columns", "1000000000"), "--columns 1000000000: valid: at most 10,000"),
+        (("faces.jpg", "--seeds", SCATTERED), "too many seeds for a JPEG's comment; name a .png"),
+        (("-",), "standard output is closed; add > faces.raw"),
         (("faces.npy", "--count", "10000001"), "10,000,001 seeds: valid: at most 10,000,000"),
         (("/proc/faces.png",), "/proc: cannot be written to"),
         (("faces.png", "--seed", "4294967295"), "seeds 4294967295 to 4294967358"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_generator_is_loaded(
-    arguments: tuple[str, ...], line: str, tmp_path: Path
+    arguments: tuple[str, ...], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taken").write_text("x")
     (tmp_path / "folder.png").mkdir()
+    if arguments == ("-",):
+        monkeypatch.setattr(writing, "sys", SimpleNamespace(stdout=None))
     (found,) = error_lines(invoke("sample", "absent.safetensors", *arguments, cwd=tmp_path))
     assert line in found
     assert (tmp_path / "taken").read_text() == "x"
+
+
+def test_a_grid_too_wide_for_a_jpeg_is_one_line(generator: Path, tmp_path: Path) -> None:
+    options = ("--count", "1", "--columns", "2100")
+    done = invoke("sample", generator, "faces.jpg", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1].removeprefix("facegan: ")
+    assert line.startswith("faces.jpg: a grid of 67,200 x 32 pixels; a JPEG has at most 65,500")
+    assert [path.name for path in tmp_path.iterdir()] == [generator.name]
+
+
+@pytest.mark.parametrize("out", ["faces.png", "faces.zip", "faces.npy", "faces", "morph.gif"])
+def test_a_full_disk_is_one_line(out: str, generator: Path, small_disk: Path) -> None:
+    command, *options = ("interpolate", "--size", "512") if "gif" in out else ("sample",)
+    options += ["--count", "400" if command == "sample" else "2"]
+    done = facegan(command, generator, out, *options, cwd=small_disk)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].endswith(f"{out}: No space left on device")
+    assert not list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("name", ["https://me:secret@example.org/g.safetensors?key=secret"])
+def test_an_address_that_cannot_be_read_is_shown_without_credentials(
+    name: str, tmp_path: Path
+) -> None:
+    (line,) = error_lines(invoke("sample", name, "faces.png", cwd=tmp_path))
+    assert line.startswith("https://***@example.org/g.safetensors?***: this kind of address")
 
 
 def test_a_failure_leaves_nothing(generator: Path, tmp_path: Path) -> None:
@@ -266,6 +316,8 @@ def test_project_finds_an_image_that_the_generator_drew(generator: Path, tmp_pat
         (("photo.png", "x.png", "--latent", "z.txt"), "z.txt: unknown kind of file; valid: .npy"),
         (("photo.png", "folder.png"), "folder.png: is a folder; name a file"),
         (("absent.png", "x.png"), "absent.png: not found; expected a photograph"),
+        (("photo.png", "./photo.png"), "photo.png: is the photograph, which would be lost"),
+        (("photo.png", "link.png"), "link.png: is the photograph, which would be lost"),
         (("photo.txt", "x.png"), "photo.txt: not-an-image; expected a photograph"),
         (("small.png", "x.png"), "small.png: 4x4 pixels; preprocess.min_side is 8"),
     ],
@@ -279,6 +331,7 @@ def test_a_photograph_that_cannot_be_projected_is_one_line(
     (tmp_path / "photo.txt").write_text("no photograph")
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
     Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
+    (tmp_path / "link.png").hardlink_to(tmp_path / "photo.png")
     lines = error_lines(invoke("project", generator, *arguments, cwd=tmp_path))
     assert lines[-1].startswith(line)
 
@@ -291,6 +344,8 @@ def test_a_photograph_that_cannot_be_projected_is_one_line(
         (b"GIF89a", "not a PNG or JPEG"),
         ("plain", "names no generator; either facegan did not write it, or its text was removed"),
         ("cut", "cannot be read"),
+        ("huge", "20000x20000 pixels, too many to read"),
+        ("nested", "names no generator"),
     ],
 )
 def test_a_picture_without_a_trace_is_one_line(
@@ -303,5 +358,21 @@ def test_a_picture_without_a_trace_is_one_line(
         Image.effect_noise((64, 64), 100).save(path)
         if content == "cut":
             path.write_bytes(path.read_bytes()[:500])
+        elif content == "huge":
+            Image.new("1", (20_000, 20_000)).save(path)
+        elif content == "nested":
+            Image.new("L", (9, 9)).save(path, "JPEG", comment=b"[" * 60_000)
     (line,) = error_lines(invoke("trace", "face.png", cwd=tmp_path))
     assert line.startswith("face.png: ") and reason in line
+
+
+def test_a_large_picture_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "face.png")
+    (line,) = error_lines(facegan("trace", "face.png", cwd=tmp_path))
+    assert line.startswith("face.png: names no generator")
+
+
+def test_what_a_picture_says_is_shown_on_one_line(tmp_path: Path) -> None:
+    said = {metadata.GENERATOR: "ab", metadata.SEEDS: "1\n\x1b[2Jfacegan: all is well"}
+    Image.new("L", (9, 9)).save(tmp_path / "face.png", pnginfo=metadata.png_info(said))
+    assert metadata.read(tmp_path / "face.png")[metadata.SEEDS].isprintable()

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from commands import error_lines, facegan, invoke
 from facegan.cli.main import app
+from facegan.core.errors import FaceganError
 from facegan.models.files import save_network
 from facegan.params import preset_text, write_preset
 from networks import CONFIG, small_generator
@@ -105,6 +107,66 @@ def test_a_disk_without_space_ends_with_one_line_that_names_the_path(tmp_path: P
     lines = [line for line in done.stderr.splitlines() if not line.startswith("sample: ")]
     assert lines == [f"facegan: {tmp_path / 'out.png'}: File too large"]
     assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["preprocess", "ADDRESS", "out"],
+        ["trace", "ADDRESS"],
+        ["film", "ADDRESS", "out.gif"],
+        ["train", "ADDRESS", "quick.safetensors", "out"],
+        ["sample", "ADDRESS", "out.png"],
+        ["sample", "out.png", "--params", "ADDRESS"],
+        ["preprocess", "data", "out", "--params", "ADDRESS"],
+    ],
+)
+def test_an_address_in_place_of_a_path_is_shown_without_credentials(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    write_preset("digits", tmp_path / "params.yaml", force=False)
+    address = "https://me:secret@example.org/faces?token=secret"
+    given = [address if name == "ADDRESS" else name for name in arguments]
+    (line,) = error_lines(invoke(*given, cwd=tmp_path))
+    assert "secret" not in line
+    assert line.replace("//", "/").startswith("https:/***@example.org/faces?***")
+
+
+def test_an_address_without_credentials_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "http://127.0.0.1:5000: no answer; try models:/faces@champion, me@example.org?"
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=FaceganError(line)))
+    assert error_lines(invoke("preset", "digits", cwd=tmp_path)) == [line]
+
+
+def test_an_interrupt_that_a_library_turned_into_an_error_ends_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed")  # noqa: B904
+
+    monkeypatch.setattr("facegan.cli.main.app", lambda **_: load())
+    result = invoke("preset", "digits", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (130, "")
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=ImportError("a bug")))
+    with pytest.raises(ImportError):
+        invoke("preset", "digits", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("filename", [None, "out.png"])
+def test_an_error_without_a_number_keeps_its_text(
+    filename: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError("encoder error -2 when writing image file")  # as Pillow's
+    error.filename = filename
+    monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=error))
+    (line,) = error_lines(invoke("preset", "digits", cwd=tmp_path))
+    path = f"{filename}: " if filename else ""
+    assert line == f"{path}encoder error -2 when writing image file"
 
 
 def test_every_invalid_parameter_has_its_own_line(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_a_preset_that_cannot_be_chosen_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_in_place_of_the_parameter_file_says_what_was_expected(tmp_path: Path) -> None:
+    (line,) = error_lines(invoke("preset", "digits", "--params", ".", cwd=tmp_path))
+    assert line == ".: is a folder; expected a file to write, such as params.yaml"
+
+
 def test_missing_photographs_suggest_fetch(tmp_path: Path) -> None:
     write_preset("digits", tmp_path / "params.yaml", force=False)
     (line,) = error_lines(invoke("preprocess", "data", "artifacts/dataset", cwd=tmp_path))

@@ -142,11 +142,11 @@ def sizes(folder: Path) -> Iterator[int]:
 
 
 def kill_during_a_long_object(proxy: Proxy, url: str, out: Path, start: Any) -> None:
-    """Kill a fetch after the first MiB of the object long.bin."""
+    """Kill a fetch after the first MiB of the object long.jpg."""
     killed = Event()
 
     def hang(exchange: Exchange) -> None:
-        if exchange.method == "GET" and "long.bin" in exchange.key:
+        if exchange.method == "GET" and "long.jpg" in exchange.key:
             exchange.cut, exchange.wait = MIB, lambda: killed.wait(60)
 
     proxy.alter = hang
@@ -162,7 +162,7 @@ def kill_during_a_long_object(proxy: Proxy, url: str, out: Path, start: Any) -> 
 
 @pytest.fixture
 def long(bucket: Path) -> Path:
-    path = bucket / "long.bin"
+    path = bucket / "long.jpg"
     path.write_bytes(os.urandom(3 * MIB + 7))
     return path
 
@@ -170,11 +170,11 @@ def long(bucket: Path) -> Path:
 def test_a_partially_downloaded_object_is_downloaded_again(
     proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
 ) -> None:
-    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.jpg", out, start)
     assert tree(out.with_name(".data.fetch") / "files") == {}
-    fetch(f"s3://{bucket.name}/long.bin", out)
-    assert [get.range for get in proxy.gets("long.bin")] == [None]
-    assert photographs(out) == {"long.bin": long.read_bytes()}
+    fetch(f"s3://{bucket.name}/long.jpg", out)
+    assert [get.range for get in proxy.gets("long.jpg")] == [None]
+    assert photographs(out) == {"long.jpg": long.read_bytes()}
     assert [path.name for path in out.parent.iterdir()] == ["data"]
 
 
@@ -186,13 +186,13 @@ def test_a_large_object_is_downloaded_in_parts_of_one_version(
     monkeypatch.setattr(s3_download, "PART", MIB)
     content = os.urandom(2 * MIB + 7)
     s3.client().create_bucket(Bucket="large")
-    s3.client().put_object(Bucket="large", Key="a.bin", Body=content)
-    fetch("s3://large/a.bin", out)
-    assert photographs(out) == {"a.bin": content}
+    s3.client().put_object(Bucket="large", Key="a.jpg", Body=content)
+    fetch("s3://large/a.jpg", out)
+    assert photographs(out) == {"a.jpg": content}
     ranges = ["bytes=0-1048575", "bytes=1048576-2097151", "bytes=2097152-"]
-    assert sorted(str(get.range) for get in proxy.gets("a.bin")) == ranges
+    assert sorted(str(get.range) for get in proxy.gets("a.jpg")) == ranges
     etag = f'"{hashlib.md5(content).hexdigest()}"'
-    assert {get.if_match for get in proxy.gets("a.bin")} == {etag}
+    assert {get.if_match for get in proxy.gets("a.jpg")} == {etag}
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
@@ -203,20 +203,20 @@ def test_a_large_object_that_changes_between_parts_is_downloaded_again(
     monkeypatch.setattr(s3_download, "PART", MIB)
     old, new = bytes(15 * MIB), os.urandom(15 * MIB)
     s3.client().create_bucket(Bucket="versions")
-    s3.client().put_object(Bucket="versions", Key="a.bin", Body=old)
+    s3.client().put_object(Bucket="versions", Key="a.jpg", Body=old)
 
     changed = Event()
 
     def change(exchange: Exchange) -> None:
         if exchange.range == "bytes=0-1048575" and not changed.is_set():
-            s3.client().put_object(Bucket="versions", Key="a.bin", Body=new)
+            s3.client().put_object(Bucket="versions", Key="a.jpg", Body=new)
             changed.set()
         if exchange.range:  # the first ten parts are old, the others are requested later
             assert changed.wait(60)
 
     proxy.alter = change
-    fetch("s3://versions/a.bin", out)
-    assert photographs(out) == {"a.bin": new}
+    fetch("s3://versions/a.jpg", out)
+    assert photographs(out) == {"a.jpg": new}
 
 
 def test_a_truncated_body_is_requested_again(proxy: Proxy, bucket: Path, out: Path) -> None:
@@ -254,11 +254,11 @@ def test_names_may_be_as_long_as_file_systems_allow(upload: Any, cloud: Proxy, o
 def test_an_object_that_changed_since_an_interruption_is_downloaded_again(
     proxy: Proxy, bucket: Path, long: Path, out: Path, start: Any
 ) -> None:
-    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.bin", out, start)
+    kill_during_a_long_object(proxy, f"s3://{bucket.name}/long.jpg", out, start)
     long.write_bytes(os.urandom(3 * MIB + 7))
-    fetch(f"s3://{bucket.name}/long.bin", out)
-    assert [get.range for get in proxy.gets("long.bin")] == [None]
-    assert photographs(out) == {"long.bin": long.read_bytes()}
+    fetch(f"s3://{bucket.name}/long.jpg", out)
+    assert [get.range for get in proxy.gets("long.jpg")] == [None]
+    assert photographs(out) == {"long.jpg": long.read_bytes()}
 
 
 @pytest.mark.parametrize("kind", ["proxy", "cloud"])  # rclone ignores If-Match
@@ -286,14 +286,14 @@ def test_progress_counts_an_object_downloaded_again_once(
     new = os.urandom(2 * MIB)
 
     def change(exchange: Exchange) -> None:
-        if len(proxy.gets("long.bin")) == 1:
+        if len(proxy.gets("long.jpg")) == 1:
             exchange.cut = MIB
             long.write_bytes(new)
 
     proxy.alter = change
     events: list[Any] = []
-    fetch(f"s3://{bucket.name}/long.bin", out, events.append)
-    assert photographs(out) == {"long.bin": new}
+    fetch(f"s3://{bucket.name}/long.jpg", out, events.append)
+    assert photographs(out) == {"long.jpg": new}
     assert events[-1] == Progress(len(new), len(new))
 
 
@@ -550,9 +550,9 @@ def test_an_object_uploaded_in_parts_is_fetched_completely(
     sizes: tuple[int, ...], upload: Any, cloud: Proxy, out: Path
 ) -> None:
     content = os.urandom(sum(sizes))
-    upload("a.bin", content, *sizes)
+    upload("a.jpg", content, *sizes)
     assert next(s3.list_objects("s3://faces")).etag.endswith(f"-{len(sizes)}")
-    assert fetched(out) == ({"a.bin": content}, [])
+    assert fetched(out) == ({"a.jpg": content}, [])
 
 
 @pytest.mark.parametrize("etag", ["v1", "", "a-b"])

@@ -320,10 +320,11 @@ def test_what_file_managers_write_is_neither_fetched_nor_a_change(
 def test_a_source_that_is_itself_a_link_is_followed(
     kind: str, source: Path, out: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "link").symlink_to(source if kind == "folder" else source / "a.jpg")
-    assert fetch(str(tmp_path / "link"), out) == (4 if kind == "folder" else 1)
-    assert json.loads((out / "source.json").read_text())["source"] == "link"
-    assert ("a.jpg" if kind == "folder" else "link") in tree(out)
+    link = tmp_path / "link.jpg"
+    link.symlink_to(source if kind == "folder" else source / "a.jpg")
+    assert fetch(str(link), out) == (4 if kind == "folder" else 1)
+    assert json.loads((out / "source.json").read_text())["source"] == "link.jpg"
+    assert ("a.jpg" if kind == "folder" else "link.jpg") in tree(out)
     assert not [path for path in out.rglob("*") if path.is_symlink()]
 
 
@@ -416,6 +417,18 @@ def test_files_without_permission_are_skipped(as_nobody: Path) -> None:
     assert sorted(tree(out)) == ["a.jpg", "source.json", "z.jpg"]
     assert notes(out) == {"skipped": {"closed.jpg": "no-permission", "room": "no-permission"}}
     assert messages(events)[0].startswith("2 skipped, the first closed.jpg (no-permission)")
+
+
+def test_a_path_that_gets_too_long_is_skipped(source: Path, tmp_path: Path) -> None:
+    deep = tmp_path
+    while len(str(deep)) < 3700:
+        deep /= "d" * 99
+    write(source, b"/".join([b"e" * 200] * 2) + b"/a.jpg", b"z.jpg")
+    events: list[Any] = []
+    fetch(str(source), deep / "data", events.append)
+    assert "z.jpg" in tree(deep / "data")
+    assert list(notes(deep / "data")["skipped"].values()) == ["path-too-long"]
+    assert messages(events)[0].startswith("1 skipped, the first eee")
 
 
 def test_a_source_without_permission_is_refused(as_nobody: Path) -> None:
@@ -559,6 +572,7 @@ def test_files_with_any_name_are_copied(
     # Names that are escaped alike are refused, as tested above.
     assume(len({safe_name(os.fsdecode(name)) for name in names}) == len(names))
     folder = tmp_path_factory.mktemp("names")
+    names = names | {b"a photograph.jpg"}  # without one, nothing is fetched
     write(folder / "source", *names)
     fetch(str(folder / "source"), folder / "out")
     fetched = tree(folder / "out")

@@ -302,6 +302,14 @@ def test_a_file_that_is_an_archive_only_by_name_is_unreadable(
     assert read(name, content, tmp_path) == {name: "unreadable"}
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.tgz", "a.tar.gz", "a.tar"])
+def test_an_archive_of_nothing_but_zeros_is_unreadable(name: str, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {name: bytes(20480)})
+    assert [(item.path, item.status) for item in discovery.find(Folder(data))] == [
+        (name, "unreadable")
+    ]
+
+
 def test_an_empty_archive_has_no_inputs(tmp_path: Path) -> None:
     for name, content in {
         "a.zip": zipped({}),
@@ -521,3 +529,25 @@ def test_an_unreachable_bucket_is_an_error_and_not_a_corrupt_archive(name: str) 
 
     with pytest.raises(FaceganError, match="no valid response"):
         list(discovery.find(Bucket()))
+
+
+@pytest.mark.parametrize(
+    "name", ["photos", "photos.zip (1)", "photos.zip.part", "photos.ZIP.bak", ".photos"]
+)
+def test_a_renamed_archive_is_read(name: str, tmp_path: Path) -> None:
+    for content in (zipped({"a.jpg": b"a"}), tarred({"a.jpg": b"a"})):
+        data = fill(tmp_path / "data", {name: content})
+        assert [item.path for item in discovery.find(Folder(data))] == [f"{name}/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["photos.tgz.part", "photos.tar.gz (1)"])
+def test_a_renamed_compressed_tar_is_read(name: str, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {name: tarred({"a.jpg": b"a"}, "w:gz")})
+    assert [item.path for item in discovery.find(Folder(data))] == [f"{name}/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.epub", "a.cbz", "a.zip.001", "a.zip.json"])
+def test_a_document_or_a_part_of_a_zip_is_not_read_as_an_archive(name: str, tmp_path: Path) -> None:
+    content = b"{}" if name.endswith("json") else zipped({"word/media/a.jpg": b"a"})
+    data = fill(tmp_path / "data", {name: content})
+    assert [item.path for item in discovery.find(Folder(data))] == [name]

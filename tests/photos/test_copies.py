@@ -26,6 +26,19 @@ from samples import fill, zipped
         "Lightroom/Previews.lrdata/a.jpg",
         "MISC/IMG_0001.THM",
         ".picasaoriginals/a.jpg",
+        "SYNOFILE_THUMB_M.jpg",
+        ".cache/thumbnails/large/1a.png",
+        "home/.local/share/Trash/files/a.jpg",
+        "Photos Library.photoslibrary/resources/derivatives/1/a.jpeg",
+        "iPhoto Library.photolibrary/Thumbnails/2010/a.jpg",
+        "Aperture.aplibrary/Previews/a.jpg",
+        "CaptureOne/Cache/Proxies/a.jpg",
+        "appdata_oc1x/preview/1/2/256-256.jpg",
+        "me/files_trashbin/files/a.jpg",
+        ".snapshots/1/snapshot/a.jpg",
+        "~snapshot/daily/a.jpg",
+        ".zfs/snapshot/daily/a.jpg",
+        "Network Trash Folder/a.jpg",
     ],
 )
 def test_copies_by_programs_are_recognised(path: str) -> None:
@@ -34,7 +47,19 @@ def test_copies_by_programs_are_recognised(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["a.jpg", "thumbnails128x128/00000.png", "trash/a.jpg", "eaDir/a.jpg", "@eaDir", "x.thm.jpg"],
+    [
+        *(
+            "a.jpg",
+            "thumbnails128x128/00000.png",
+            "trash/a.jpg",
+            "eaDir/a.jpg",
+            "@eaDir",
+            "x.thm.jpg",
+        ),
+        *("Photos Library.photoslibrary/originals/1/a.jpeg", "resources/a.jpg", "previews/a.jpg"),
+        *("iPhoto Library.photolibrary/Masters/a.jpg", "cache/a.jpg", ".cache/faces/a.jpg"),
+        *("CaptureOne/a.jpg", "x.cocatalog/Originals/a.jpg", "snapshots/a.jpg"),
+    ],
 )
 def test_other_names_are_those_of_photographs(path: str) -> None:
     assert not is_machine_made(path)

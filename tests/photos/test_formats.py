@@ -38,9 +38,31 @@ UNREAD = {
     "tga": ("unsupported-tga", b"\0\0\x02" + bytes(99)),
     "ppm.gz": ("unsupported-gzip", b"\x1f\x8b\x08"),
     "ppm.bz2": ("unsupported-bzip2", b"BZh9"),
+    "tar.lz4": ("unsupported-lz4", b"\x04\x22\x4d\x18"),
+    "tar.lz": ("unsupported-lzip", b"LZIP\x01"),
+    "tar.z": ("unsupported-compress", b"\x1f\x9d\x90"),
+    "tzst": ("unsupported-zstd", b"\x28\xb5\x2f\xfd"),
+    "tbz": ("unsupported-bzip2", b"BZh9"),
+    "iso": ("unsupported-iso", bytes(4096)),
+    "zip.001": ("unsupported-split-archive", b"PK\x03\x04"),
+    "zip.002": ("unsupported-split-archive", b"\x01\x02"),
+    "7z.001": ("unsupported-split-archive", b"7z\xbc\xaf\x27\x1c"),
+    "z01": ("unsupported-split-archive", b"PK\x07\x08PK\x03\x04"),
+    "r00": ("unsupported-split-archive", b"Rar!\x1a\x07"),
+    "tar.gz.aa": ("unsupported-split-archive", b"\x1f\x8b\x08"),
+    "dpx": ("unsupported-dpx", b"SDPX"),
+    "cin": ("unsupported-cineon", b"\x80\x2a\x5f\xd7"),
+    "mng": ("unsupported-mng", b"\x8aMNG\r\n\x1a\n"),
+    "ari": ("unsupported-camera-raw", b"ARRI\x12\x34\x56\x78"),
+    "kc2": ("unsupported-camera-raw", b"II*\0"),
     "7z": ("unsupported-7z", b"7z\xbc\xaf\x27\x1c"),
     "jpg": ("git-lfs-pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
 }
+# Known by the suffix.
+BY_SUFFIX = (
+    *("tga", "ppm.gz", "ppm.bz2", "tar.lz4", "tar.lz", "tar.z", "tzst", "tbz", "iso", "zip.001"),
+    *("zip.002", "7z.001", "z01", "r00", "tar.gz.aa", "kc2"),
+)
 VIDEOS = {
     "mp4": ftyp(b"mp42", b"isom"),
     "mov": b"\0\0\0\x08wide\0\0\0\0mdat",
@@ -58,7 +80,7 @@ VIDEOS = {
 def test_a_format_that_is_not_read_is_named(suffix: str) -> None:
     status, head = UNREAD[suffix]
     assert status_of_unread(head, f"a.{suffix}") == status
-    if suffix not in ("tga", "ppm.gz", "ppm.bz2"):  # known by the suffix
+    if suffix not in BY_SUFFIX:
         assert status_of_unread(head, "a.jpg") == status
 
 

@@ -60,6 +60,15 @@ def test_pictures_that_are_gone_are_left_out(tmp_path: Path) -> None:
         Film(folder, 9, False, None)
 
 
+@pytest.mark.parametrize("content", [b"", b"x", None])
+def test_a_damaged_picture_is_named(content: bytes | None, tmp_path: Path) -> None:
+    training(tmp_path, 3)
+    path = tmp_path / "samples" / "2.png"
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    with pytest.raises(FaceganError, match=r"2\.png: cannot be read"):
+        list(Film(tmp_path, 9, caption=False, size=None).frames())
+
+
 def test_a_folder_without_a_history_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FaceganError, match=r"history\.jsonl: cannot read the training history"):
         Film(tmp_path, 9, False, None)

@@ -159,7 +159,7 @@ def project(
     from facegan.sample import photograph, projection, projection_output
 
     name, (photo, out) = split(where, "PHOTO", "OUT")
-    projection_output.check(Path(out), latent)
+    projection_output.check(Path(photo), Path(out), latent)
     opened = open_named(name, params, "project")
     pixels = photograph.read_photograph(Path(photo), load_params(params).preprocess, opened.network)
     with Reporter("project") as report:

@@ -4,8 +4,11 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
 import os
+import re
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -26,6 +29,10 @@ from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError, Interrupted
+
+# Of an address that was given for a path, which shortens its // to /.
+USER = re.compile(r"(https?:/+)[^\s@]+(?=@)")
+QUERY = re.compile(r"(https?:/[^\s?]+\?)[^\s:]+")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,15 +64,26 @@ app.add_typer(doctor.app)
 app.add_typer(models.app, name="models")
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that led to it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _show_traceback(error: BaseException) -> None:
     """Print the traceback with `--debug`, and those of the exceptions that led to it."""
     if os.environ.get("FACEGAN_DEBUG") != "1":
         return
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         cause.__suppress_context__ = False  # undoes `raise ... from None`
-        cause = cause.__cause__ or cause.__context__
     sys.stderr.write(public_text("".join(traceback.format_exception(error))))
+
+
+def _without_credentials(text: str) -> str:
+    """A message about a path that is an address: without user, password and query."""
+    return QUERY.sub(r"\1***", USER.sub(r"\1***", text))
 
 
 def main() -> None:
@@ -84,10 +102,18 @@ def main() -> None:
     except FaceganError as error:
         _show_traceback(error)
         for line in str(error).splitlines():
-            print(f"facegan: {line}", file=sys.stderr)
+            print(f"facegan: {_without_credentials(line)}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
         path = f"{error.filename}: " if error.filename else ""
-        print(f"facegan: {path}{error.strerror or error}", file=sys.stderr)
+        # Pillow's errors have no number, and with a filename no text other than their argument.
+        reason = error.strerror or next(iter(error.args), type(error).__name__)
+        print(f"facegan: {_without_credentials(f'{path}{reason}')}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        # Libraries turn Ctrl-C during their import into other exceptions.
+        if not any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            raise
+        _show_traceback(error)
+        sys.exit(128 + signal.SIGINT)

@@ -22,13 +22,14 @@ from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown
 SHOWN = 5
 
 # Path relative to the source -> why it is skipped: link, not-a-file, no-permission, repository,
-# vanished, name-conflict, in-glacier.
+# vanished, name-conflict, path-too-long, in-glacier.
 Skipped = Mapping[str, str]
 # Errors of opening, or of reading on a network drive, when a file is deleted or replaced.
 STATUSES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "vanished"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "no-permission"),
     errno.ELOOP: "link",
+    errno.ENAMETOOLONG: "path-too-long",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -82,11 +83,17 @@ def fetch(address: str, out: Path, on_event: OnEvent = silent) -> int:
         folder.mkdir(exist_ok=True)
         skipped = {**source.skipped, **source.copy_to(folder, on_event)}
         note = _skipped_note(skipped)
-        count, broken = check.count_inputs(Folder(folder))
+        found = check.look(Folder(folder))
+        count, broken = found.count, found.broken
         if count == 0:
             raise FaceganError(f"{public(address)}: contains no files{note and f'; {note}'}")
         if broken and (count == len(broken) or len(source.files) == 1):
             raise FaceganError(f"{public(address)}: {broken[0]}; {out} is unchanged")
+        if found.others:
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.others.items())
+            raise FaceganError(
+                f"{public(address)}: no photographs that can be read ({kinds}); {out} is unchanged"
+            )
         for line in broken:
             on_event(Message(line))
         _write_manifest(folder, address, [*source.files, *source.skipped], skipped)
@@ -200,6 +207,8 @@ def _copy(file: Path, target: Path) -> str | None:
             if error.errno == errno.ESTALE:
                 target.unlink(missing_ok=True)
                 return "vanished"
+            if error.errno == errno.ENAMETOOLONG:  # longer than that of `file`
+                return "path-too-long"
             if error.errno in FULL:  # not the fault of `file`
                 raise
             raise FaceganError(f"{file}: cannot be copied ({error.strerror})") from None

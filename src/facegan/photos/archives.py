@@ -1,6 +1,8 @@
 """Zip and tar archives, read in place: nothing is unpacked to disk."""
 
 import gzip
+import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -11,18 +13,39 @@ from facegan.photos import formats, zips
 from facegan.photos.inputs import Input, Root, Span, Unusable, safe_name
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+# Names without a suffix, or with one after that of an archive: photos.zip (1), photos.tgz.part.
+RENAMED = re.compile(r"^\.?[^.]+$|\.(zip|tar|tgz)\b")
 # Bytes of one encoded photograph; anything larger is treated as a decompression bomb.
 MAX_BYTES = 2**29
 # Types of tar headers that carry the next member's name, and the limit of their bytes.
 LONG_NAMES, MAX_NAME = (b"L", b"K", b"x", b"g", b"X"), 2**20
 # What `frombuf` raises for an empty block; typeshed lacks it.
 EndBlock: type[tarfile.HeaderError] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+# Bytes of a tar without members, as tars are padded.
+EMPTY_TAR = tarfile.RECORDSIZE
 # A larger stated size is invalid: tarfile would search for the member's end forever.
 MAX_MEMBER = 2**36
 
 
 def is_archive(file: str) -> bool:
     return file.lower().endswith(SUFFIXES)
+
+
+def is_renamed(root: Root, file: str) -> bool:
+    """Whether a file is an archive by its first bytes, and its name does not contradict.
+
+    Other names are not looked at, because many documents are zips.
+    """
+    name = file.lower().rpartition("/")[2]
+    if RENAMED.search(name) is None or formats.SPLIT.search(name):
+        return False
+    try:
+        with root.open(file) as stream:
+            head = stream.read(formats.HEAD)
+    except OSError:
+        return False
+    is_gzipped = head.startswith(b"\x1f\x8b") and "." in name
+    return is_gzipped or head.startswith(b"PK\x03\x04") or head[257:262] == b"ustar"
 
 
 def members(root: Root, file: str) -> Iterator[Input]:
@@ -33,7 +56,10 @@ def members(root: Root, file: str) -> Iterator[Input]:
     try:
         with root.open(file) as stream:
             head = stream.read(formats.HEAD)
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(0)
+            if head and not any(head) and not (file.lower().endswith(".tar") and size <= EMPTY_TAR):
+                raise Unusable("unreadable")  # a download that wrote nothing into its file
             if head.startswith(b"\x1f\x8b"):
                 yield from _tar_members(stream, file, is_gzipped=True)
             elif _is_tar(head):

@@ -1,5 +1,7 @@
 """Copies of photographs that programs make: thumbnails, previews, trash. They are not inputs."""
 
+import re
+
 # Folders, in lower case, by who makes them.
 FOLDERS = frozenset(
     {
@@ -7,16 +9,28 @@ FOLDERS = frozenset(
         *("@recycle", ".@__thumb", "@recently-snapshot", ".@upload_cache"),  # QNAP
         *(".thumbnails", ".thumbcache", ".trashbin", ".globaltrash", ".imagecache"),  # Android
         *("__macosx", ".trashes", ".trash", ".appledouble", ".temporaryitems"),  # macOS
+        *(".documentrevisions-v100", ".mobilebackups", "network trash folder", "temporary items"),
         *("$recycle.bin", "recycler", "recycled", "system volume information"),  # Windows
         *(".thumb", ".thumbs", ".xvpics", ".tmb", ".dtrash", ".sh_thumbnails"),  # Linux
         *(".stversions", ".sync", ".dropbox.cache", ".tmp.drivedownload"),  # synchronisation
+        *(".snapshot", ".snapshots", "~snapshot", ".zfs", "files_trashbin"),  # file servers
         *(".picasaoriginals", ".ipynb_checkpoints", "lost+found"),
     }
 )
 # Linux's trash on a mounted disk, with the user's number; Lightroom's previews.
 FOLDER_START, FOLDER_END = ".trash-", ".lrdata"
+# Folders in a certain folder: caches and trash of Linux and Nextcloud, and what Apple's programs
+# and Capture One keep beside the originals.
+WITHIN = re.compile(
+    r"(^|/)(\.cache/thumbnails|\.local/share/trash|appdata_[^/]+/preview"
+    r"|[^/]+\.(photoslibrary|photolibrary|aplibrary)/(resources|previews|thumbnails)"
+    r"|(captureone|[^/]+\.cocatalog)/cache)/"
+)
 # Android's trash and unfinished photographs; Synology's thumbnails; cameras' thumbnails of videos.
-FILE_STARTS, FILE_END = (".trashed-", ".pending-", "synophoto_thumb_"), ".thm"
+FILE_STARTS, FILE_END = (
+    (".trashed-", ".pending-", *("synophoto_", "synofile_", "synovideo_")),
+    ".thm",
+)
 
 
 def is_machine_made(path: str) -> bool:
@@ -31,4 +45,5 @@ def is_machine_made(path: str) -> bool:
         or name.endswith(FILE_END)
         or not FOLDERS.isdisjoint(folders)
         or any(f.startswith(FOLDER_START) or f.endswith(FOLDER_END) for f in folders)
+        or WITHIN.search(path.lower()) is not None
     )

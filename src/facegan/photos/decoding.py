@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from facegan.core.errors import FaceganError
-from facegan.photos import colour, formats, png_metadata, tiffs
+from facegan.photos import colour, formats, jpegs, png_metadata, tiffs
 from facegan.photos.inputs import Input, Unusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -152,10 +152,14 @@ def _without_end(path: str, content: bytes, *options: Any) -> Decoded:
 
 def _status_of_unidentified(content: bytes, path: str) -> str:
     status = formats.status_of_unread(content[: formats.HEAD], path)
-    is_tiff = formats.decoded_format(content) == "tiff"
-    if status in ("unreadable", "not-an-image") and is_tiff and tiffs.is_unsupported(content):
-        return "unsupported-tiff"
-    return status
+    return _unsupported(content) or status if status in ("unreadable", "not-an-image") else status
+
+
+def _unsupported(content: bytes) -> str | None:
+    """The status of a photograph that is intact, but of an unusual kind; None for others."""
+    kind = formats.decoded_format(content)
+    check = {"jpeg": jpegs.is_unsupported, "tiff": tiffs.is_unsupported}.get(kind or "")
+    return f"unsupported-{kind}" if check and check(content) else None
 
 
 def _status_of_error(message: str, content: bytes, path: str) -> str:
@@ -167,7 +171,7 @@ def _status_of_error(message: str, content: bytes, path: str) -> str:
     kind = formats.decoded_format(content)
     if kind and any(word in message for word in UNSUPPORTED):
         return f"unsupported-{kind}"
-    return "unreadable"
+    return _unsupported(content) or "unreadable"
 
 
 def _orientation(image: Image.Image) -> int:

@@ -30,7 +30,7 @@ def _find(root: Root) -> Iterator[Input]:
             continue
         if status is not None:
             yield Input(safe_name(file), file, status=status)
-        elif archives.is_archive(file):
+        elif archives.is_archive(file) or archives.is_renamed(root, file):
             yield from archives.members(root, file)
         elif not file.lower().endswith(formats.ENCODED) and idx.is_idx(root, file):
             yield from idx.images(root, file)

@@ -1,5 +1,7 @@
 """What a file is, by its first bytes and its suffix: the status of inputs that are not decoded."""
 
+import re
+
 # Bytes that `status_of_unread` needs.
 HEAD = 4096
 # Formats that are decoded. Files with these suffixes are not probed for IDX.
@@ -12,20 +14,36 @@ CAMERA_RAW = (
     *(".3fr", ".arw", ".bay", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".eip"),
     *(".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef"),
     *(".nrw", ".orf", ".ori", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2"),
-    *(".srf", ".srw", ".x3f"),
+    *(
+        ".srf",
+        ".srw",
+        ".x3f",
+        ".ari",
+        ".bmq",
+        ".cs1",
+        ".dc2",
+        ".kc2",
+        ".pxn",
+        ".qtk",
+        ".rdc",
+        ".sti",
+    ),
 )
 OTHERS = (
     *(".heic", ".heif", ".hif", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     *(".jxl", ".jxr", ".wdp", ".hdp", ".psd", ".psb", ".exr", ".hdr", ".tga", ".pcx", ".pcd"),
     *(".sgi", ".ras", ".xcf", ".pam", ".pfm", ".qoi", ".dds", ".bpg", ".flif", ".dcm", ".fits"),
+    *(".dpx", ".cin", ".mng", ".jng", ".iso", ".lha", ".tzst", ".tbz", ".tb2", ".tlz"),
     *(".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst", ".7z", ".rar", ".lzh"),
 )
 # Formats without a signature at their start.
-UNSIGNED = (".tga", ".pcx", ".pcd", ".lzh")
+UNSIGNED = (".tga", ".pcx", ".pcd", ".lzh", ".lha", ".iso")
+# Parts of a file that a program, or `split`, has cut.
+SPLIT = re.compile(r"\.((zip|7z|rar|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)\.(\d{2,3}|a[a-z])|[rz]\d\d)$")
 VIDEO = (
     *(".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".3gp", ".3g2", ".mts", ".m2ts"),
     *(".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", ".insv"),
-    *(".lrv", ".mjpeg"),
+    *(".lrv", ".mjpeg", ".braw", ".r3d", ".cine"),
 )
 # First bytes of formats that are decoded; WebP's and PNM's are not constant.
 DECODED = {
@@ -67,6 +85,10 @@ PHOTOGRAPHS = {
     (0, b"\x59\xa6\x6a\x95"): "sun-raster",
     (128, b"DICM"): "dicom",
     (0, b"SIMPLE  ="): "fits",
+    **dict.fromkeys([(0, b"SDPX"), (0, b"XPDS")], "dpx"),
+    (0, b"\x80\x2a\x5f\xd7"): "cineon",
+    (0, b"\x8aMNG\r\n\x1a\n"): "mng",
+    (0, b"\x8bJNG\r\n\x1a\n"): "jng",
     (0, b"7z\xbc\xaf\x27\x1c"): "7z",
     (0, b"Rar!\x1a\x07"): "rar",
 }
@@ -81,6 +103,9 @@ COMPRESSED = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"LZIP": "lzip",
+    b"\x1f\x9d": "compress",
 }
 # What stands for a photograph that is elsewhere.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -101,6 +126,8 @@ def status_of_unread(head: bytes, path: str) -> str:
         return "git-lfs-pointer"
     if name.startswith(".") and name.endswith(".icloud"):
         return "not-downloaded"
+    if SPLIT.search(name) and head:
+        return "unsupported-split-archive"
     if found := _format(head, name):
         return found
     if name.startswith("._"):  # macOS adds one beside each photograph; it contains no image

@@ -74,7 +74,7 @@ def auto_preset(photographs: Photographs) -> str:
 
 def is_auto(path: Path) -> bool:
     """Whether the file at `path` is what `auto_preset` returned, unmodified."""
-    text = path.read_text("utf-8") if path.exists() else ""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
     header = HEADER.match(text)
     return header is not None and header[1] == _digest(text.partition("\n")[2])
 

@@ -25,7 +25,8 @@ class Film:
         caption: whether a frame says how many images had been seen, with the quick FID so far.
         size: pixels of the longer side, without the caption; None keeps it.
     Raises:
-        FaceganError: if `folder` has no history, or no picture that it names is there.
+        FaceganError: if `folder` has no history, or no picture that it names is there; also
+            while the frames are read, if one is damaged.
     """
 
     def __init__(self, folder: Path, most: int, caption: bool, size: int | None) -> None:
@@ -56,8 +57,12 @@ class Film:
             yield frame
 
     def _pixels(self, name: str) -> NDArray[np.uint8]:
-        with Image.open(self.folder / name) as picture:
-            pixels = np.asarray(picture)
+        path = self.folder / name
+        try:
+            with Image.open(path) as picture:
+                pixels = np.asarray(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise FaceganError(f"{path}: cannot be read ({error})") from None
         return resized(pixels[..., None] if pixels.ndim == 2 else pixels, self.size)
 
 

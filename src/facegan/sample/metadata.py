@@ -8,6 +8,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from facegan.core.errors import FaceganError
 from facegan.core.paths import require_file
+from facegan.photos.decoding import MAX_PIXELS
+from facegan.photos.inputs import shown
 from facegan.sample.latents import runs
 from facegan.sample.opening import Opened
 
@@ -56,8 +58,11 @@ def read(path: Path) -> dict[str, str]:
         FaceganError: if it is no picture, or says nothing.
     """
     require_file(path, "a picture that facegan wrote")
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that of a large grid
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise FaceganError(f"{path}: {image.width}x{image.height} pixels, too many to read")
             image.load()  # text may follow the pixels
             found = dict(getattr(image, "text", {})) or _of_comment(image.info.get("comment"))
     except FileNotFoundError:
@@ -66,7 +71,8 @@ def read(path: Path) -> dict[str, str]:
         raise FaceganError(f"{path}: not a PNG or JPEG; expected one that facegan wrote") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise FaceganError(f"{path}: cannot be read ({error})") from None
-    found = {key: str(value) for key, value in found.items() if key.startswith("facegan.")}
+    # Anybody may have written it: always on one line, without control characters.
+    found = {key: shown(str(value)) for key, value in found.items() if key.startswith("facegan.")}
     if GENERATOR not in found:
         raise FaceganError(
             f"{path}: names no generator; either facegan did not write it, or its text was removed"
@@ -77,6 +83,6 @@ def read(path: Path) -> dict[str, str]:
 def _of_comment(comment: object) -> dict[str, str]:
     try:
         found = json.loads(comment) if isinstance(comment, bytes) else {}
-    except ValueError:  # another program's
+    except (ValueError, RecursionError):  # another program's
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from facegan.core.addresses import SCHEME, public
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent
@@ -77,6 +78,9 @@ def open_generator(name: str, device: torch.device, on_event: OnEvent) -> Opened
     """
     if name.startswith(URI):
         return _open_version(name, device)
+    if SCHEME.match(name):
+        valid = f"valid: {URI}NAME/VERSION, a .safetensors file, or a folder with one"
+        raise FaceganError(f"{public(name)}: this kind of address cannot be read; {valid}")
     with exported(Path(name), on_event) as path:
         file = path / WEIGHTS if path.is_dir() else path
         return Opened(load_generator(file, device), file_sha256(file))

@@ -15,11 +15,13 @@ from facegan.sample.projection import Projection, course
 FPS = 25.0
 
 
-def check(out: Path, latent: Path | None) -> None:
+def check(photo: Path, out: Path, latent: Path | None) -> None:
     """
     Raises:
-        FaceganError: if nothing can be written there.
+        FaceganError: if nothing can be written there, or the photograph would be replaced.
     """
+    if photo.exists() and out.exists() and out.samefile(photo):
+        raise FaceganError(f"{out}: is the photograph, which would be lost; name another file")
     if out.suffix.lower() in SUFFIXES:
         check_output(out, FPS)
     elif out.suffix.lower() not in FORMATS:

@@ -4,6 +4,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from facegan.core.events import OnEvent, Progress
 from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS, grid, to_picture
 from facegan.sample.caption import add_caption
-from facegan.sample.metadata import jpeg_comment, png_info
+from facegan.sample.metadata import format_seeds, jpeg_comment, png_info
 
 Pixels = NDArray[np.uint8]
 Batches = Iterator[Pixels]
@@ -24,6 +25,8 @@ Describe = Callable[[list[int]], dict[str, str]]
 
 # A grid of more images is larger than viewers open.
 MAX_GRID = 10_000
+# Of a JPEG: pixels of a side by libjpeg; characters of seeds, with room for what else it says.
+MAX_JPEG_SIDE, MAX_JPEG_SEEDS = 65_500, 64_000
 # Of a PNG's deflate; the default level, 6, takes several times as long.
 COMPRESSION = 1
 STDOUT = "-"
@@ -69,6 +72,13 @@ class Output:
                 f"{name}: a grid has at most {MAX_GRID:,} images; for more, name a folder, a .zip "
                 "or a .npy"
             )
+        if self.columns and self.columns > MAX_GRID:
+            raise FaceganError(f"--columns {self.columns}: valid: at most {MAX_GRID:,}")
+        is_jpeg = self.kind == "grid" and FORMATS[self.path.suffix.lower()][0] == "JPEG"
+        if is_jpeg and len(format_seeds(self.seeds)) > MAX_JPEG_SEEDS:
+            raise FaceganError(f"{name}: too many seeds for a JPEG's comment; name a .png")
+        if self.kind == "raw" and sys.stdout is None:
+            raise FaceganError("standard output is closed; add > faces.raw")
         if self.kind == "raw" and sys.stdout.isatty():
             raise FaceganError("raw bytes would go to this terminal; add > faces.raw")
         if self.kind != "raw":
@@ -105,6 +115,12 @@ class Output:
         if self.has_caption:
             pixels = add_caption(pixels, self.caption)
         kind, options = FORMATS[self.path.suffix.lower()]
+        height, width = pixels.shape[:2]
+        if kind == "JPEG" and max(height, width) > MAX_JPEG_SIDE:
+            raise FaceganError(
+                f"{self.path}: a grid of {width:,} x {height:,} pixels; a JPEG has at most "
+                f"{MAX_JPEG_SIDE:,} on a side; name a .png, or change --columns"
+            )
         text = self.describe(self.seeds)
         if kind == "PNG":
             to_picture(pixels).save(path, kind, pnginfo=png_info(text), **options)
@@ -135,9 +151,8 @@ class Output:
     def _write_npy(self, path: Path, batches: Batches) -> None:
         first = next(batches)
         shape = (len(self.seeds), *first.shape[1:])
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-        array[: len(first)], done = first, len(first)
-        for batch in batches:
-            array[done : done + len(batch)] = batch
-            done += len(batch)
-        array.flush()
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with path.open("wb") as file:  # not mapped: a full disk would kill the process
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in chain([first], batches):
+                file.write(batch.tobytes())
