@@ -2,6 +2,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -244,6 +246,62 @@ def test_a_writer_killed_at_any_step_loses_neither_old_nor_new_content(
         shutil.rmtree(path)
     assert count > 3 and code == 0 and read(path) == "new"
     assert seen == ({True} if how == "swaps" else {True, False})
+
+
+# Writes half of the folder `out`, and waits.
+SLOW = """
+import sys
+from pathlib import Path
+from facegan.core.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.mkdir()
+    print("writing", flush=True)
+    sys.stdin.readline()
+    (temporary / "below").mkdir()
+    (temporary / "below" / "file").write_text("first")
+"""
+
+
+@pytest.fixture
+def slow_writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", SLOW, str(tmp_path / "out")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+        yield writer
+        writer.kill()
+
+
+def test_a_second_process_does_not_touch_what_the_first_is_writing(
+    slow_writer: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "PATIENCE", 0.2)
+    busy = pytest.raises(FaceganError, match="out: another process is writing it")
+    with busy, replacing(tmp_path / "out"):
+        raise AssertionError("both are writing")
+    slow_writer.communicate("go on\n")
+    assert slow_writer.returncode == 0
+    assert read(tmp_path / "out") == "first" and names(tmp_path) == ["out"]
+
+
+def test_a_second_process_waits_for_a_short_while(
+    slow_writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    threading.Timer(0.3, slow_writer.communicate, ("go on\n",)).start()
+    with replacing(tmp_path / "out") as temporary:
+        assert read(tmp_path / "out") == "first"
+        write(temporary, "second", folder=True)
+    assert read(tmp_path / "out") == "second" and names(tmp_path) == ["out"]
+
+
+def test_a_killed_process_blocks_no_other(
+    slow_writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    slow_writer.kill()
+    slow_writer.wait()
+    with replacing(tmp_path / "out") as temporary:
+        write(temporary, "second", folder=True)
+    assert read(tmp_path / "out") == "second" and names(tmp_path) == ["out"]
 
 
 def test_an_error_between_the_renames_restores_the_old_content(

@@ -1,8 +1,10 @@
 """Atomic writes: an output is complete or absent, and no write goes through a link."""
 
 import ctypes
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ from facegan.core.errors import FaceganError
 
 # Of Linux's renameat2(2): paths relative to the working directory; swap both paths.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+# Seconds to wait for another process that writes the same output.
+PATIENCE = 10.0
 
 
 @contextmanager
@@ -20,21 +24,28 @@ def replacing(path: Path) -> Iterator[Path]:
     What is written there replaces `path` if the block succeeds, and is removed if it raises. A link
     is replaced by what was written; its target is unchanged. A kill at any time leaves the old or
     the new content at `path`, or the old one in `.NAME.old`, from where the next call restores it.
+    Meanwhile `.NAME.lock` is locked; a second process waits for up to 10 s.
 
     >>> with replacing(Path("metrics.json")) as temporary:
     ...     temporary.write_text("{}")
 
     Raises:
-        FaceganError: if the parent cannot be created, or a file would replace a folder or a
-            folder a file.
+        FaceganError: if the parent cannot be created, another process is writing `path`, or a
+            file would replace a folder or a folder a file.
         FileNotFoundError: if the block wrote nothing.
     """
     path = path.absolute()  # not resolved: a link into DVC's cache has to be replaced
-    temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FaceganError(f"{path.parent}: cannot be created ({error.strerror})") from None
+    with _locked(path), _replacing(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     _restore(old, path)
     _remove(temporary)
     try:
@@ -50,6 +61,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         _restore(old, path)
         _remove(temporary)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time write `path`. A process that dies releases the lock."""
+    lock = path.with_name(f".{path.name}.lock")
+    end = time.monotonic() + PATIENCE
+    while (descriptor := _try_lock(lock, path)) is None:
+        if time.monotonic() > end:
+            raise FaceganError(f"{path}: another process is writing it; wait for it or stop it")
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before the next one can lock it
+        os.close(descriptor)
+
+
+def _try_lock(lock: Path, path: Path) -> int | None:
+    """A descriptor of the locked file, or None if another process has it."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The last owner may have removed the file that was opened.
+        if lock.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # a file system without locks
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextmanager

@@ -14,20 +14,8 @@ CAMERA_RAW = (
     *(".3fr", ".arw", ".bay", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".eip"),
     *(".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef"),
     *(".nrw", ".orf", ".ori", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".rwz", ".sr2"),
-    *(
-        ".srf",
-        ".srw",
-        ".x3f",
-        ".ari",
-        ".bmq",
-        ".cs1",
-        ".dc2",
-        ".kc2",
-        ".pxn",
-        ".qtk",
-        ".rdc",
-        ".sti",
-    ),
+    *(".sti", ".srf", ".srw", ".x3f"),
+    *(".ari", ".bmq", ".cs1", ".dc2", ".kc2", ".pxn", ".qtk", ".rdc"),
 )
 OTHERS = (
     *(".heic", ".heif", ".hif", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
