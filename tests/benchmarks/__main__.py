@@ -12,7 +12,7 @@ from benchmarks.harness import Line, Skipped, machine
 # command, must not wait for torch.
 BENCHMARKS = (
     *("agreement", "scoring", "behaviour", "photographs", "training", "registry", "drawing"),
-    *("app", "browser", "scaling"),
+    *("app", "browser", "scaling", "flow"),
     "gpu",
 )
 
