@@ -287,7 +287,8 @@ def test_a_second_process_does_not_touch_what_the_first_is_writing(
 def test_a_second_process_waits_for_a_short_while(
     slow_writer: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    threading.Timer(0.3, slow_writer.communicate, ("go on\n",)).start()
+    options = {"file": slow_writer.stdin, "flush": True}
+    threading.Timer(0.3, print, ("go on",), options).start()
     with replacing(tmp_path / "out") as temporary:
         assert read(tmp_path / "out") == "first"
         write(temporary, "second", folder=True)

@@ -33,7 +33,7 @@ from small_extractor import PYTHONPATH
 pytestmark = pytest.mark.faults
 
 INTERVAL = 2700  # images between checkpoints
-LONG = make_params(train=LONG_ENOUGH | {"epochs": 60, "eval_interval": INTERVAL})
+LONG = make_params(train=LONG_ENOUGH | {"epochs": 40, "eval_interval": INTERVAL})
 SILENCE = 60  # seconds without a heartbeat after which a run is lost
 
 
