@@ -318,13 +318,14 @@ def test_the_documented_examples_run() -> None:
     assert result.failed == 0
 
 
-def test_saved_statistics_load_unchanged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [Path, str])
+def test_saved_statistics_load_unchanged(named: type[Path | str], tmp_path: Path) -> None:
     path = tmp_path / "below" / "reference.safetensors"
     metadata = {"count": 50, "floor": 0.1, "shape": [2]}
     kept = features(4, 6, 1).float(), torch.tensor([3, 0, 7, 1]), features(2, 6, 2).float()
     before = Statistics.from_moments(moments(features(50, 6, 0)), metadata, *kept)
     before.save(path)
-    after = Statistics.load(path)
+    after = Statistics.load(named(path))
     for name in ("mean", "covariance", "covariance_sqrt", "subset", "train_indices", "holdout"):
         one, other = getattr(before, name), getattr(after, name)
         assert one.dtype == other.dtype

@@ -19,7 +19,10 @@ from servers import answers, wait
 
 pytestmark = pytest.mark.faults
 WAYS = ("## Five ways to use it", "## Your own photographs")  # of the README: from, to
-ALERTS = "from prefect.blocks.notifications import SlackWebhook; SlackWebhook(url='https://example.com').save('alerts')"
+ALERTS = (
+    "from prefect.blocks.notifications import SlackWebhook; "
+    "SlackWebhook(url='https://example.com').save('alerts')"
+)
 # What a guide takes for granted -> commands that provide it.
 GUIDES = {
     "README.md": (),
@@ -31,7 +34,7 @@ GUIDES = {
         "export PREFECT_API_URL=http://127.0.0.1:4200/api",
         f'python -c "{ALERTS}"',
     ),
-    "docs/photographs.md": ("cp -r data photographs", "rm photographs/*7.png"),
+    "docs/photographs.md": ("facegan sample photographs --count 400",),
     "docs/scores.md": (
         "facegan sample samples.zip --count 64",
         "facegan sample samples --count 64",

@@ -192,12 +192,13 @@ class Statistics:
             temporary.write_bytes(content)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; tensors are on the CPU.
 
         Raises:
             FaceganError: if the file is missing or holds no statistics.
         """
+        path = Path(path)
         require_file(path, "statistics that facegan reference wrote, a .safetensors file")
         try:
             with safe_open(path, "pt") as file:
