@@ -70,7 +70,9 @@ def test_without_a_champion_a_sound_version_passes() -> None:
     [
         ({"fid": float("nan")}, "sound", "fid2k_x nan ± 1.0 is not finite"),
         ({"spread": float("inf")}, "sound", "50.0 ± inf is not finite"),
-        ({"untrained": float("nan")}, "sound", "is not finite"),
+        ({"untrained": float("nan")}, "sound", "nan before the first step, or its spread, is not"),
+        ({"untrained_variance": float("nan")}, "sound", "or its spread, is not finite"),
+        ({"fid": -2.0}, "sound", "fid2k_x -2 is negative, which no FID is"),
         ({"collapse": "all alike"}, "sound", "collapsed at 100 images seen: all alike"),
         ({"images_seen": 0}, "sound", "the best snapshot is the network before the first step"),
         ({"untrained": 51.0}, "sound", "50 is not better than 51 before the first step"),
@@ -236,6 +238,7 @@ CONTENT: dict[str, Any] = {
 def make_trained(tmp_path: Path) -> Path:
     """A training that had collapsed at its second and at its third score."""
     events = [
+        {"event": "start", "train": {}},
         {"event": "score", "images_seen": 20},
         {"event": "collapse", "images_seen": 20, "reason": "all alike"},
         {"event": "collapse", "images_seen": 40},
@@ -264,8 +267,10 @@ def test_a_collapse_counts_at_the_snapshot_alone(seen: int, collapse: str, train
     assert read_candidate(CONTENT | {"images_seen": seen}, trained).collapse == collapse
 
 
-def test_metrics_without_a_score_are_one_line(trained: Path) -> None:
-    content = {key: value for key, value in CONTENT.items() if key != "untrained"}
+@pytest.mark.parametrize("text", ["", "5\n", '{"event": "start"}\n', '{"event": "score"}\n'])
+def test_what_is_not_the_history_of_a_training_is_one_line(text: str, trained: Path) -> None:
+    path = trained / "history.jsonl"
+    path.write_text(text)
     with pytest.raises(FaceganError) as caught:
-        read_candidate(content, trained)
-    assert str(caught.value) == "metrics.json: KeyError('untrained'); run: dvc repro evaluate"
+        read_candidate(CONTENT, trained)
+    assert str(caught.value) == f"{path}: not the history of a training; run: dvc repro train"

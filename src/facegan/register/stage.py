@@ -17,6 +17,7 @@ from facegan.core.errors import FaceganError
 from facegan.params import Register
 from facegan.register import card, files, promotion, registry, roles
 from facegan.register.gate import read_candidate
+from facegan.register.metrics import read_metrics
 from facegan.register.promotion import Trial
 from facegan.register.registry import (
     BY_HAND,
@@ -30,7 +31,7 @@ from facegan.register.registry import (
     Registry,
     Version,
 )
-from facegan.register.scores import WEIGHTS, Scores, read_metrics
+from facegan.register.scores import WEIGHTS, Scores
 from facegan.tracking import connection, runs
 
 if TYPE_CHECKING:  # registering again needs no torch
