@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, Val
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register.scores import COMPANIONS, WEIGHTS, Share
+from facegan.register.validation import first_error
 
 ADVICE = "run: dvc repro evaluate"
 MAX_STEP = 2**63  # of MLflow's database
@@ -61,7 +62,7 @@ def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
     try:
         content = _parse(path.read_text("utf-8"))
     except ValidationError as error:
-        raise FaceganError(f"{path}: no scores ({_explain(error)}); {ADVICE}") from None
+        raise FaceganError(f"{path}: no scores ({first_error(error)}); {ADVICE}") from None
     except (OSError, ValueError) as error:
         raise FaceganError(f"{path}: no scores ({error}); {ADVICE}") from None
     if content["generator"] != file_sha256(trained / WEIGHTS):
@@ -83,12 +84,3 @@ def _parse(text: str) -> dict[str, Any]:
     shares = {key: value for key, value in content.items() if key.startswith(COMPANIONS)}
     _SHARES.validate_python(shares, strict=True)
     return content
-
-
-def _explain(error: ValidationError) -> str:
-    """The first of its errors: the key and what is wrong with it."""
-    detail = error.errors(include_url=False)[0]
-    key = ".".join(map(str, detail["loc"]))
-    if detail["type"] == "missing" or detail["input"] is None:
-        return f"{key} is missing"
-    return f"{key} {str(detail['input'])[:40]!r}: {detail['msg']}" if key else detail["msg"]
