@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegan.core.errors import FaceganError
-from facegan.core.history import NAME, read_history
+from facegan.core.history import NAME
 from facegan.params import Policy
 from facegan.register.scores import Scores
+from facegan.tracking.events import read_events
 
 # An honest generator exceeds the limit of memorised samples by chance once in so many times.
 CHANCE = 1000
@@ -214,25 +214,19 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
     Raises:
         FaceganError: if the training's history cannot be read.
     """
-    seen, path = content["images_seen"], trained / NAME
-    events = read_history(path)
-    try:
-        parameters = events[0]["train"]
-        collapses = (
-            str(event.get("reason", "collapse"))
-            for event in events
-            if event["event"] == "collapse" and event["images_seen"] == seen
-        )
-        collapse = next(collapses, "")
-        pretrained = parameters.get("init_from") is not None
-    except (LookupError, TypeError, AttributeError):
-        text = f"{path}: not the history of a training; run: dvc repro train"
-        raise FaceganError(text) from None
+    seen = content["images_seen"]
+    events = read_events(trained / NAME)
+    collapses = (
+        event["reason"]
+        for event in events
+        if event["event"] == "collapse" and event["images_seen"] == seen
+    )
+    pretrained = events[0]["train"].get("init_from") is not None
     scores = Scores.from_metrics(content)
     # From one set of latents, unless it is close to the trained one's.
     count = len(content.get("untrained_fids", [None]))
     spread = content.get("untrained_spread", scores.spread)
     return Candidate(
-        scores, content["untrained"], spread * spread / count, pretrained, seen, collapse,
-        content["protocol"]["dtype"],
+        scores, content["untrained"], spread * spread / count, pretrained, seen,
+        next(collapses, ""), content["protocol"]["dtype"],
     )  # fmt: skip
