@@ -35,5 +35,5 @@ def key_and_value(text: str) -> tuple[str, Any]:
         raise ValueError(text)
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value

@@ -41,3 +41,4 @@ def test_values_of_the_command_line_are_json_or_else_text() -> None:
     assert key_and_value("register.name=faces=1") == ("register.name", "faces=1")
     with pytest.raises(ValueError, match=r"train\.lr"):
         key_and_value("train.lr")
+    assert key_and_value("train.lr=" + "[" * 100_000)[1].startswith("[[[")
