@@ -1,8 +1,10 @@
 """Imports that fail; test_catalog.py has those that succeed."""
 
 import json
+import shutil
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -55,3 +57,16 @@ def test_an_empty_name_is_not_the_default(two: Two, tmp_path: Path) -> None:
     for name in ("", " "):
         (line,) = error_lines(invoke("models", "rollback", "2", "--name", name, cwd=tmp_path))
         assert line.startswith("--name is empty; ")
+
+
+def test_a_full_disk_is_named_and_leaves_no_folder(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(uri: str, dst_path: str) -> None:
+        (Path(dst_path) / "MLmodel").touch()
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    (line,) = error_lines(invoke("models", "export", "1", "out", cwd=tmp_path))
+    assert line == "out: No space left on device; free some"
+    assert not list(tmp_path.glob("*out*"))

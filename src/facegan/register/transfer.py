@@ -1,6 +1,8 @@
 """Moves versions between servers, and uploads lost files again."""
 
 import contextlib
+import errno
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +58,12 @@ def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
         folder.mkdir()
         target = folder / MODEL
         target.mkdir()
-        mlflow.artifacts.download_artifacts(version.uri, dst_path=str(target))
+        try:
+            mlflow.artifacts.download_artifacts(version.uri, dst_path=str(target))
+        except OSError as error:  # of shutil, without the path and number of its causes
+            if (full := os.strerror(errno.ENOSPC)) in str(error):
+                raise FaceganError(f"{out}: {full}; free some") from None
+            raise
         require_networks(target, record.tags, version.uri)
         for path in contents(target):
             record.sha256[path.relative_to(target).as_posix()] = file_sha256(path)
