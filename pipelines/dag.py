@@ -73,8 +73,10 @@ def read_dag(repository: Path) -> Dag:
 
     Raises:
         DvcException: if there is no DVC repository or no valid `dvc.yaml`.
-        OSError: if `repository` is not a directory.
+        FaceganError: if `repository` is not a directory, or has no `dvc.yaml`.
     """
+    if not (repository / PROJECT_FILE).is_file():
+        raise FaceganError(f"{repository}: no {PROJECT_FILE}; name a project: --repository FOLDER")
     with chdir(repository), Repo() as repo:  # a stage's address is relative to the directory
         graph = get_active_graph(repo.index.graph)
         plan = plan_repro(graph, repo.stage.collect(PROJECT_FILE))

@@ -40,8 +40,9 @@ def default_name(root: Path) -> str:
 
 def check_name(name: str) -> None:
     """Raise a FaceganError unless this can be the name of a deployment."""
-    if not re.fullmatch(r"[\w. -]+", name):
-        raise FaceganError(f"--name {name!r}: valid: letters, digits, spaces, '.', '_' and '-'")
+    if not re.fullmatch(r"\w([\w. -]*[\w.-])?", name):  # `.` alone would be a part of an address
+        valid = "letters, digits, spaces, '.', '_' and '-', of which a letter or digit is first"
+        raise FaceganError(f"--name {name!r}: valid: {valid}")
 
 
 def find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:

@@ -1,6 +1,7 @@
 """Parameters of one run that differ from params.yaml, by dotted key."""
 
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,11 +30,15 @@ def override(params: Params, overrides: Mapping[str, Any]) -> Params:
 
 
 def key_and_value(text: str) -> tuple[str, Any]:
-    """Split `train.lr=0.0001`; what is not JSON is a string."""
+    """Split `train.lr=0.0001`; what is not JSON is a string.
+
+    Raises:
+        ArgumentTypeError: if there is no `=`.
+    """
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text!r}: valid: KEY=VALUE, such as train.lr=0.0001")
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value

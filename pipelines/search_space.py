@@ -113,12 +113,12 @@ def _domain(key: str, text: str, params: Params) -> Choices | Range:
 def _choices(key: str, text: str) -> Choices:
     try:
         values = json.loads(f"[{text}]")
-    except ValueError:  # words
+    except (ValueError, RecursionError):  # words
         values = [key_and_value(f"{key}={part.strip()}")[1] for part in text.split(",")]
-    texts = [json.dumps(value) for value in values]
-    if repeated := next((item for item in texts if texts.count(item) > 1), None):
-        raise FaceganError(f"{key}: {repeated}: listed twice")
-    return Choices(tuple(texts))
+    for value in values:
+        if values.count(value) > 1:  # 1 and 1.0, too
+            raise FaceganError(f"{key}: {json.dumps(value)}: listed twice")
+    return Choices(tuple(json.dumps(value) for value in values))
 
 
 def _range(key: str, found: re.Match[str], params: Params) -> Range:
@@ -133,7 +133,8 @@ def _range(key: str, found: re.Match[str], params: Params) -> Range:
 
 
 def _number(text: str) -> int | float:
-    return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+    # An integer that Python does not parse, of 4,301 digits, is infinite as a float.
+    return int(text) if re.fullmatch(r"[-+]?\d{1,4000}", text) else float(text)
 
 
 def _takes_fractions(key: str, low: float, params: Params) -> bool:

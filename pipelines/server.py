@@ -42,6 +42,9 @@ def check_server(advice: str) -> None:
     try:
         with get_client(sync_client=True) as client:
             client.api_version()  # unlike its health, it needs the password
+    except httpx.InvalidURL:  # whose text can have a part of a password
+        reason = "not an address; write / ? # @ and : of a password as %2F %3F %23 %40 and %3A"
+        raise FaceganError(f"no Prefect server at {public(url)} ({reason}); {advice}") from None
     except (httpx.HTTPError, ValueError) as error:  # ValueError: not an address, or not an API
         reason = public_text(str(error)).partition("\n")[0] or type(error).__name__
         raise FaceganError(f"no Prefect server at {public(url)} ({reason}); {advice}") from error

@@ -74,3 +74,10 @@ def test_no_line_has_users_or_queries_of_addresses() -> None:
 def test_what_is_too_short_for_a_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USE_KEYS", "1")
     assert redact("1 file") == "1 file"
+
+
+def test_an_address_in_a_sentence_is_shown_with_its_port() -> None:
+    text = "http://127.0.0.1:9000: no answer; see http://host:42/api, (or https://host:7)."
+    assert redact(text) == text
+    assert redact("http://me:secret@host:9: no answer") == "http://***@host:9: no answer"
+    assert redact("http://me:secret: no answer") == "http://***: no answer"

@@ -1,4 +1,6 @@
+import base64
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,6 +97,40 @@ def test_the_address_of_prefects_profile_counts(
     (tmp_path / "profiles.toml").write_text(profile)
     finding = servers.prefect()
     assert finding.status == "problem" and url in finding.found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "no.such.host.invalid"])
+def test_no_password_of_prefects_address_is_shown(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the address has no port, urllib's error takes the password for one."""
+    monkeypatch.setenv("PREFECT_API_URL", f"http://ada:not-to-be-told@{host}/api")
+    ((_, finding),) = findings.run({"prefect": servers.prefect})
+    assert finding.status == "problem"
+    assert "not-to-be-told" not in finding.found + finding.advice
+    assert host in finding.found
+
+
+def test_the_login_of_prefects_address_is_used(
+    prefect_server: dict[str, tuple[int, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefect_server["login"] = (200, "Basic " + base64.b64encode(b"ada:p@ss").decode())
+    url = os.environ["PREFECT_API_URL"].replace("//", "//ada:p%40ss@")
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    assert servers.prefect().status == "ok"
+
+
+@pytest.mark.parametrize("text", ["profiles = []", "[profiles]\nlocal = 5", "active = []"])
+def test_a_damaged_file_of_profiles_is_named(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    path = tmp_path / "profiles.toml"
+    path.write_text(text if "active" in text else f'active = "local"\n{text}')
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(path))
+    ((_, finding),) = findings.run({"prefect": servers.prefect})
+    assert finding.found == f"{path}: no profiles of Prefect"
+    assert finding.advice == "correct or delete it"
 
 
 def test_mlflows_local_store_need_not_exist_and_none_is_created(

@@ -1,4 +1,6 @@
+import contextlib
 import re
+import zoneinfo
 
 import pytest
 
@@ -14,6 +16,8 @@ from pipelines.cron import next_times, shown
         ("0 0 30 2 *", "UTC", "'0 0 30 2 *' never fires"),
         ("0 0 31 2,4 *", "UTC", "never fires"),
         ("0 0 1 1 * 0 2020", "UTC", "never fires"),
+        ("0 2 * * *", "localtime", "'localtime' is not a time zone; valid: "),
+        ("0 2 * * *", "Factory", "'Factory' is not a time zone; valid: "),
         ("0 2 * * *", "Europe/Zurch", "not a time zone; valid: Europe/Zurich, "),
     ],
 )
@@ -38,3 +42,10 @@ def test_times_are_in_the_time_zone_before_and_after_its_clocks_change() -> None
 
 def test_a_schedule_may_fire_once() -> None:
     assert len(next_times("0 0 1 1 * 0 2050", "UTC")) == 1
+
+
+def test_each_time_zone_that_is_valid_has_times() -> None:
+    """Python's list of zones is another one than that of Prefect's croniter."""
+    for timezone in zoneinfo.available_timezones():
+        with contextlib.suppress(FaceganError):
+            assert next_times("0 2 1 1 *", timezone)

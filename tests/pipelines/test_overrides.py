@@ -1,4 +1,5 @@
 import re
+from argparse import ArgumentTypeError
 from typing import Any
 
 import pytest
@@ -39,5 +40,6 @@ def test_values_of_the_command_line_are_json_or_else_text() -> None:
     assert key_and_value("train.lr=2e-4") == ("train.lr", 0.0002)
     assert key_and_value("train.init_from=null") == ("train.init_from", None)
     assert key_and_value("register.name=faces=1") == ("register.name", "faces=1")
-    with pytest.raises(ValueError, match=r"train\.lr"):
+    with pytest.raises(ArgumentTypeError, match=r"'train\.lr': valid: KEY=VALUE, such as "):
         key_and_value("train.lr")
+    assert key_and_value("train.lr=" + "[" * 100_000)[1].startswith("[[[")

@@ -142,7 +142,6 @@ def test_a_stale_server_address_is_one_line(environment: Environment, url: str) 
 def test_directory_without_stages_is_one_clear_line(served: Environment, tmp_path: Path) -> None:
     result = run(served, "pipelines.training", "--repository", tmp_path)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith(
-        "error: you are not inside of a DVC repository"
-    )
+    text = f"error: {tmp_path}: no dvc.yaml; name a project: --repository FOLDER"
+    assert text in result.stderr.splitlines()
     assert "Traceback" not in result.stderr

@@ -328,3 +328,20 @@ def test_saw_names_the_versions_that_trained_on_a_photograph(two: Two, tmp_path:
     for text in ("a", "z" * 64, "a" * 65, "sha256:aaaaaaaa"):
         with pytest.raises(FaceganError, match=f"'{text}': not a sha256"):
             models("saw", text, *option)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\0\0", b"sha256\nabcdef0123\n", b"path,sha256,status\n\xff,1,2\n",
+        b"path,sha256,status\n" + b"x" * 200_000 + b",1,2\n",
+    ],
+)  # fmt: skip
+def test_a_damaged_index_does_not_pass_for_one_without_the_photograph(
+    content: bytes, two: Two, tmp_path: Path
+) -> None:
+    data = two[0].get_model_version(NAME, "1").tags[registry.DATA]
+    (tmp_path / "dataset.json").write_text(json.dumps({"sha256": data}))
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(FaceganError, match=r"index\.csv: not the index of a packed dataset \("):
+        models("saw", "abcdef01", "--dataset", tmp_path)

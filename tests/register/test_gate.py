@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from conftest import make_params
-from facegan.core.errors import FaceganError
 from facegan.register.gate import Candidate, Champion, Decision, Rule, decide, read_candidate
 from facegan.register.scores import Scores
+from facegan.tracking.events import KEYS
 
 SCORES = Scores(
     protocol="p1", metric="fid2k_x", fid=50.0, spread=1.0, latents=3, images=2000, held_out=500,
@@ -70,7 +70,9 @@ def test_without_a_champion_a_sound_version_passes() -> None:
     [
         ({"fid": float("nan")}, "sound", "fid2k_x nan ± 1.0 is not finite"),
         ({"spread": float("inf")}, "sound", "50.0 ± inf is not finite"),
-        ({"untrained": float("nan")}, "sound", "is not finite"),
+        ({"untrained": float("nan")}, "sound", "nan before the first step, or its spread, is not"),
+        ({"untrained_variance": float("nan")}, "sound", "or its spread, is not finite"),
+        ({"fid": -2.0}, "sound", "fid2k_x -2 is negative, which no FID is"),
         ({"collapse": "all alike"}, "sound", "collapsed at 100 images seen: all alike"),
         ({"images_seen": 0}, "sound", "the best snapshot is the network before the first step"),
         ({"untrained": 51.0}, "sound", "50 is not better than 51 before the first step"),
@@ -236,10 +238,11 @@ CONTENT: dict[str, Any] = {
 def make_trained(tmp_path: Path) -> Path:
     """A training that had collapsed at its second and at its third score."""
     events = [
-        {"event": "score", "images_seen": 20},
+        {**dict.fromkeys(KEYS["start"]), "event": "start", "train": {}},
+        {"event": "score", "images_seen": 20, "quick_fid": 9.0},
         {"event": "collapse", "images_seen": 20, "reason": "all alike"},
-        {"event": "collapse", "images_seen": 40},
-        {"event": "score", "images_seen": 60},
+        {"event": "collapse", "images_seen": 40, "reason": "saturated"},
+        {"event": "score", "images_seen": 60, "quick_fid": 9.0},
     ]
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
     return tmp_path
@@ -258,14 +261,7 @@ def test_the_untrained_network_is_compared_by_all_its_latents(trained: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("seen", "collapse"), [(0, ""), (20, "all alike"), (40, "collapse"), (60, "")]
+    ("seen", "collapse"), [(0, ""), (20, "all alike"), (40, "saturated"), (60, "")]
 )
 def test_a_collapse_counts_at_the_snapshot_alone(seen: int, collapse: str, trained: Path) -> None:
     assert read_candidate(CONTENT | {"images_seen": seen}, trained).collapse == collapse
-
-
-def test_metrics_without_a_score_are_one_line(trained: Path) -> None:
-    content = {key: value for key, value in CONTENT.items() if key != "untrained"}
-    with pytest.raises(FaceganError) as caught:
-        read_candidate(content, trained)
-    assert str(caught.value) == "metrics.json: KeyError('untrained'); run: dvc repro evaluate"

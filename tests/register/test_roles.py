@@ -112,6 +112,8 @@ def test_an_alias_moved_by_hand_is_respected(two: Two) -> None:
     (line,) = register(1, fid=50.0).messages
     assert line.startswith("version 2 was made champion by hand (alias @champion)")
     assert roles(client) == {1: ("Archived", ("previous",)), 2: ("Production", ("champion",))}
+    reign = registry.read(client, NAME).reign
+    assert reign is not None and "version 2 over version 1, by hand, run" in reign.line
 
 
 @pytest.mark.parametrize("seconds", [0, 3600])

@@ -315,7 +315,7 @@ def test_a_missing_score_file_is_one_line(two: Two) -> None:
     (two[1].folder / "train-1" / "metrics.json").write_text("{}")
     result = facegan("register", *FILES, cwd=two[1].folder)
     assert result.returncode == 1
-    assert "no scores ('generator' is missing); run: dvc repro evaluate" in result.stderr
+    assert "no scores (generator is missing); run: dvc repro evaluate" in result.stderr
 
 
 def test_the_registered_version_of_a_generator_is_found(two: Two) -> None:

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from facegan.core.errors import FaceganError
 from facegan.register.summary import summary
 
 NAME = "fid60_x"
@@ -69,3 +72,13 @@ def test_the_fid_against_held_out_photographs_is_shown(store: Path, trained: Pat
     scores = {f"{NAME}_{name}": value for name, value in fids.items()}
     shown = dict(rows(trained, heldout_metrics={"photographs": 517}, **scores))
     assert shown["held-out"].startswith("118.8, FID against 517 photographs never trained on")
+
+
+@pytest.mark.parametrize("key", ["untrained", "floor", "omitted", "warnings", "protocol", NAME])
+@pytest.mark.parametrize("change", ["deleted", "a list"])
+def test_edited_scores_are_one_line(key: str, change: str, store: Path, trained: Path) -> None:
+    content = {name: value for name, value in SCORES.items() if name != key}
+    metrics = trained.with_name("metrics.json")
+    metrics.write_text(json.dumps(content if change == "deleted" else [content]))
+    with pytest.raises(FaceganError, match=r"metrics.json: no scores \(.*\); run: dvc repro$"):
+        summary(trained, metrics, Path("evaluation"), "facegan-test")

@@ -43,6 +43,11 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
     ("error", "line"),
     [
         (OSError(errno.ENOSPC, "No space left", "/data/x"), "/data/x: No space left"),
+        (
+            OSError(errno.ENOSPC, "No space left", "/data/x", None, "/tmp/x"),
+            "/tmp/x: No space left",
+        ),
+        (OSError(errno.EACCES, "Denied", "/data/x", None, "/tmp/x"), "/data/x: Denied"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied"),
         (
             OperationalError("INSERT", {}, Exception("database or disk is full")),

@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
+import errno
 import os
 import re
 import signal
@@ -106,7 +107,9 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
-        path = f"{error.filename}: " if error.filename else ""
+        # A copy names what it reads first; of a full disk, what it writes says where.
+        name = (error.errno == errno.ENOSPC and error.filename2) or error.filename
+        path = f"{name}: " if name else ""
         # Pillow's errors have no number, and with a filename no text other than their argument.
         reason = error.strerror or next(iter(error.args), type(error).__name__)
         print(f"facegan: {_without_credentials(f'{path}{reason}')}", file=sys.stderr)

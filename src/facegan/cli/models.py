@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facegan.cli.stages import PARAMS, ParamsFile
+from facegan.core.errors import FaceganError
 
 app = typer.Typer()
 
@@ -27,7 +28,10 @@ def _registry(name: str | None, params: Path, create: bool = False) -> Iterator[
     from facegan.params import load_params
     from facegan.tracking import connection
 
-    name = name or load_params(params).register_.name
+    if name is None:
+        name = load_params(params).register_.name
+    elif not name.strip():
+        raise FaceganError("--name is empty; name a registered model, or leave the option out")
     client = connection.connect(create)
     with connection.translate_errors():
         yield client, name

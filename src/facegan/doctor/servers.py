@@ -10,7 +10,9 @@ import urllib.request
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from facegan.core.errors import FaceganError
 from facegan.doctor.findings import Finding, ok, problem, warning
 
 TIMEOUT = 5.0  # seconds
@@ -32,13 +34,13 @@ def mlflow() -> Finding:
 
 def prefect() -> Finding:
     """Whether Prefect's server answers, takes our credentials and is of our version."""
-    url = (_prefect_setting("PREFECT_API_URL") or "").rstrip("/")
+    url, login = _split((_prefect_setting("PREFECT_API_URL") or "").rstrip("/"))
     if not url:
         return ok(NO_PREFECT)
     try:
         if _get(f"{url}/health") is not True:
             return problem(f"{url}: no Prefect API", "PREFECT_API_URL ends in /api")
-        theirs = str(_get(f"{url}/admin/version", _prefect_credentials()))
+        theirs = str(_get(f"{url}/admin/version", _prefect_credentials(login)))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             advice = "set PREFECT_API_AUTH_STRING=USER:PASSWORD, or PREFECT_API_KEY"
@@ -72,12 +74,27 @@ def _prefect_setting(name: str) -> str | None:
     except (OSError, ValueError):
         return None
     active = os.environ.get("PREFECT_PROFILE", content.get("active"))
-    value = content.get("profiles", {}).get(active, {}).get(name)
+    try:
+        value = content.get("profiles", {}).get(active, {}).get(name)
+    except (AttributeError, TypeError):
+        raise FaceganError(f"{path}: no profiles of Prefect; correct or delete it") from None
     return None if value is None else str(value)
 
 
-def _prefect_credentials() -> dict[str, str]:
-    if login := _prefect_setting("PREFECT_API_AUTH_STRING"):
+def _split(url: str) -> tuple[str, str]:
+    """An address without its USER:PASSWORD, and these: errors of urllib repeat them as a port."""
+    start, slashes, rest = url.partition("://")
+    login, at, rest = rest.rpartition("@")
+    return (f"{start}{slashes}{rest}", unquote(login)) if at else (url, "")
+
+
+def _prefect_credentials(login: str) -> dict[str, str]:
+    """As Prefect: its own setting first, then the address's.
+
+    Args:
+        login: USER:PASSWORD of the address; empty if it has none.
+    """
+    if login := _prefect_setting("PREFECT_API_AUTH_STRING") or login:
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     if key := _prefect_setting("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}

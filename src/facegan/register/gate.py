@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegan.core.errors import FaceganError
-from facegan.core.history import NAME, read_history
+from facegan.core.history import NAME
 from facegan.params import Policy
 from facegan.register.scores import Scores
+from facegan.tracking.events import read_events
 
 # An honest generator exceeds the limit of memorised samples by chance once in so many times.
 CHANCE = 1000
+# An FID of 0 can come out as negative as this; hundredths were never seen.
+ROUNDING = 0.1
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,16 @@ def _sound(candidate: Candidate, policy: Policy) -> Rule:
     latents, and its images stay noise: the least progress is a share of its FID.
     """
     scores, seen = candidate.scores, f"at {candidate.images_seen:,} images seen"
-    numbers = (scores.fid, scores.spread, candidate.untrained)
+    before = candidate.untrained + candidate.untrained_variance
     noise = policy.noise * math.sqrt(scores.variance + candidate.untrained_variance)
     least = 0.0 if candidate.pretrained else policy.min_progress * candidate.untrained
     text = ""
-    if not all(math.isfinite(number) for number in numbers):
+    if not math.isfinite(scores.fid + scores.variance):
         text = f"{scores.metric} {scores.fid} ± {scores.spread} is not finite"
+    elif not math.isfinite(before):
+        text = f"{candidate.untrained} before the first step, or its spread, is not finite"
+    elif scores.fid < -ROUNDING:
+        text = f"{scores.metric} {scores.fid:g} is negative, which no FID is"
     elif candidate.collapse:
         text = f"the training had collapsed {seen}: {candidate.collapse}"
     elif candidate.images_seen == 0:
@@ -203,28 +209,24 @@ def _notes(candidate: Candidate) -> Iterator[str]:
 
 
 def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
-    """The gate's view of `metrics.json` and of the training in the folder `trained`.
+    """The gate's view of what `read_metrics` returns, and of the training in the folder `trained`.
 
     Raises:
         FaceganError: if the training's history cannot be read.
     """
     seen = content["images_seen"]
-    events = read_history(trained / NAME)
-    parameters = next(iter(events), {}).get("train", {})
+    events = read_events(trained / NAME)
     collapses = (
-        str(event.get("reason", "collapse"))
+        event["reason"]
         for event in events
         if event["event"] == "collapse" and event["images_seen"] == seen
     )
-    try:
-        scores = Scores.from_metrics(content)
-        # From one set of latents, unless it is close to the trained one's.
-        count = len(content.get("untrained_fids", [None]))
-        spread = float(content.get("untrained_spread", scores.spread))
-        return Candidate(
-            scores, float(content["untrained"]), spread**2 / count,
-            parameters.get("init_from") is not None, int(seen), next(collapses, ""),
-            str(content["protocol"]["dtype"]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise FaceganError(f"metrics.json: {error!r}; run: dvc repro evaluate") from None
+    pretrained = events[0]["train"].get("init_from") is not None
+    scores = Scores.from_metrics(content)
+    # From one set of latents, unless it is close to the trained one's.
+    count = len(content.get("untrained_fids", [None]))
+    spread = content.get("untrained_spread", scores.spread)
+    return Candidate(
+        scores, content["untrained"], spread * spread / count, pretrained, seen,
+        next(collapses, ""), content["protocol"]["dtype"],
+    )  # fmt: skip

@@ -16,6 +16,8 @@ from facegan.register.registry import Registry, Version
 # A sha256, or the beginning of it that finds one photograph among millions.
 SHA256 = re.compile(r"[0-9a-fA-F]{8,64}")
 INDEX, RECORD = "index.csv", "dataset.json"  # files of the packed dataset
+COLUMNS = ("path", "sha256", "status")  # of the index
+MEANINGS = {"kept": "trained on it", "held-out": "held out: scored against it"}
 
 
 def saw(
@@ -68,10 +70,20 @@ def _cached_index(client: MlflowClient, version: Version) -> Path | None:
 
 
 def _status(index: Path, sha256: str) -> str:
-    """What the dataset's index says of a photograph; empty if it is not in it."""
-    with index.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["sha256"].startswith(sha256):
-                trained = {"kept": "trained on it", "held-out": "held out: scored against it"}
-                return f"{row['path']}: {trained.get(row['status'], row['status'])}"
+    """What the dataset's index says of a photograph; empty if it is not in it.
+
+    Raises:
+        FaceganError: if it is not the index of a packed dataset.
+    """
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, strict=True)
+            if not set(COLUMNS) <= set(rows.fieldnames or ()):
+                raise ValueError(f"its first line does not name {', '.join(COLUMNS)}")
+            for row in rows:
+                path, found, status = (row[column] or "" for column in COLUMNS)
+                if found.startswith(sha256):
+                    return f"{path}: {MEANINGS.get(status, status)}"
+    except (ValueError, csv.Error) as error:
+        raise FaceganError(f"{index}: not the index of a packed dataset ({error})") from None
     return ""

@@ -266,3 +266,17 @@ def no_version(registry: Registry, number: int) -> str:
     """The message that a version does not exist, with those that do."""
     found = ", ".join(map(str, list(registry.versions)[-10:])) or "none"
     return f"{registry.name} has no version {number}; the last ones: {found}"
+
+
+def require_shape(registry: Registry, shape: str) -> None:
+    """
+    Raises:
+        FaceganError: if another version generates images of another shape.
+    """
+    for version in reversed(list(registry.versions.values())):
+        other = version.tags.get(SHAPE, shape)
+        if other != shape:
+            raise FaceganError(
+                f"{registry.name} has generators of {other} images (version {version.number}), "
+                f"and this one makes {shape}; set register.name to another name"
+            )

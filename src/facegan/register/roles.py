@@ -101,7 +101,7 @@ def adopt(client: MlflowClient, registry: Registry) -> list[str]:
         return []
     if registry.promotions:
         why = f"version {chosen} was made champion by hand ({how}); it stays until a better one"
-        promotion = promote(client, registry, chosen, "person", why, "by hand")
+        promotion = promote(client, registry, chosen, "person", why, "hand")
     else:
         why = f"version {chosen} was champion before promotions were recorded"
         promotion = promote(client, registry, chosen, "found", why, "unknown")

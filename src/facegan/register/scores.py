@@ -1,16 +1,13 @@
 """A version's scores under one protocol, as the gate compares them."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
-
-from facegan.core.digests import file_sha256
-from facegan.core.errors import FaceganError
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 WEIGHTS = "generator.safetensors"
+COMPANIONS = ("precision", "recall", "memorised")
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,17 @@ class Scores:
     metric: str
     fid: FiniteFloat
     spread: FiniteFloat
-    latents: int
-    images: int
-    held_out: int
-    precision: FiniteFloat | None
-    recall: FiniteFloat | None
-    memorised: FiniteFloat | None
+    latents: PositiveInt
+    images: NonNegativeInt
+    held_out: NonNegativeInt
+    precision: Share | None
+    recall: Share | None
+    memorised: Share | None
 
     @property
     def variance(self) -> float:
         """Squared standard error of `fid`."""
-        return self.spread**2 / self.latents
+        return self.spread * self.spread / self.latents  # `**` raises OverflowError
 
     def comparable_with(self, other: "Scores") -> bool:
         return (self.protocol, self.images) == (other.protocol, other.images)
@@ -78,27 +75,3 @@ class Scores:
 
 
 _SCORES = TypeAdapter(Scores)
-
-
-def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
-    """Read `metrics.json`, and check that it has the scores of the generator in `trained`.
-
-    Args:
-        official: the statistics that they must have been computed with.
-    Raises:
-        FaceganError: if it cannot be read, or belongs to another generator or other statistics.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        scored = content["generator"]
-        Scores.from_metrics(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise FaceganError(f"{path}: no scores ({reason}); run: dvc repro evaluate") from None
-    if scored != file_sha256(trained / WEIGHTS):
-        raise FaceganError(f"{path}: computed for another generator; run: dvc repro evaluate")
-    if "reference" in content and content["reference"] != file_sha256(official):
-        raise FaceganError(
-            f"{path}: computed with other statistics than {official}; run: dvc repro evaluate"
-        )
-    return content

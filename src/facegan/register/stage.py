@@ -13,10 +13,10 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from facegan.core.digests import file_sha256
-from facegan.core.errors import FaceganError
 from facegan.params import Register
 from facegan.register import card, files, promotion, registry, roles
 from facegan.register.gate import read_candidate
+from facegan.register.metrics import read_metrics
 from facegan.register.promotion import Trial
 from facegan.register.registry import (
     BY_HAND,
@@ -30,7 +30,7 @@ from facegan.register.registry import (
     Registry,
     Version,
 )
-from facegan.register.scores import WEIGHTS, Scores, read_metrics
+from facegan.register.scores import WEIGHTS, Scores
 from facegan.tracking import connection, runs
 
 if TYPE_CHECKING:  # registering again needs no torch
@@ -88,7 +88,7 @@ def register(
     candidate = read_candidate(content, trained)
     with connection.translate_errors():
         found, messages = repair(client, registry.read(client, name))
-        _require_shape(found, content)
+        registry.require_shape(found, _shape(content))
         run = runs.mirror(client, trained, name)
         own = None
         if existing := found.of_generator(sha256):
@@ -124,7 +124,7 @@ def preview(
     client, candidate = connection.connect(create=False), read_candidate(content, trained)
     with connection.translate_errors():
         found = registry.read(client, settings.name)
-        _require_shape(found, content)
+        registry.require_shape(found, _shape(content))
         trial = Trial(client, settings, candidate, content, official, choose_device, "")
         existing = found.of_generator(file_sha256(trained / WEIGHTS))
         if existing and promotion.is_decided(existing[0]):
@@ -157,21 +157,6 @@ def _promoted(before: Registry, after: Registry, number: int) -> tuple[str, ...]
     if reign is None or reign == before.reign or (reign.version, reign.by) != (number, "gate"):
         return ()
     return (f"promoted: {reign.line}",)
-
-
-def _require_shape(found: Registry, content: dict[str, Any]) -> None:
-    """
-    Raises:
-        FaceganError: if another version generates images of another shape.
-    """
-    shape = _shape(content)
-    for version in reversed(list(found.versions.values())):
-        other = version.tags.get(SHAPE, shape)
-        if other != shape:
-            raise FaceganError(
-                f"{found.name} has generators of {other} images (version {version.number}), and "
-                f"this one makes {shape}; set register.name to another name"
-            )
 
 
 def _shape(content: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
@@ -17,9 +18,22 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
         FaceganError: if there are no scores, or MLflow cannot be reached.
     """
     try:
-        scores = json.loads(metrics.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FaceganError(f"{metrics}: no scores ({error}); run: dvc repro") from None
+        rows = _score_rows(json.loads(metrics.read_text("utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FaceganError(f"{metrics}: no scores ({reason}); run: dvc repro") from None
+    version = find_registered(name, file_sha256(trained / WEIGHTS))
+    if version is None:
+        rows.append(("registered", "not yet; run: dvc repro --single-item --force register"))
+    else:
+        rows.append(("registered", f"{name} version {version.version}, {version.roles}"))
+        rows += [("gate", version.reason), ("champion", version.champion), ("run", version.run)]
+    pictures = (evaluation / "samples.png", trained / "evolution.gif", trained / "samples")
+    rows.append(("pictures", "  ".join(map(str, pictures))))
+    return rows
+
+
+def _score_rows(scores: dict[str, Any]) -> list[tuple[str, str]]:
     protocol = scores["protocol"]
     metric = protocol["name"]
     rows = [
@@ -34,12 +48,4 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     ]  # fmt: skip
     if note := protocol["comparability_note"]:
         rows.insert(1, ("", note))
-    version = find_registered(name, file_sha256(trained / WEIGHTS))
-    if version is None:
-        rows.append(("registered", "not yet; run: dvc repro --single-item --force register"))
-    else:
-        rows.append(("registered", f"{name} version {version.version}, {version.roles}"))
-        rows += [("gate", version.reason), ("champion", version.champion), ("run", version.run)]
-    pictures = (evaluation / "samples.png", trained / "evolution.gif", trained / "samples")
-    rows.append(("pictures", "  ".join(map(str, pictures))))
     return rows

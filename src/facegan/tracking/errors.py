@@ -1,6 +1,7 @@
 """What goes wrong between FaceGAN and MLflow, as one line without secrets."""
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -84,7 +85,9 @@ def explain(error: BaseException, uri: str = "") -> str:
     texts = f"{error} {reason}"
     storage = [e for e in chain if type(e).__module__.partition(".")[0] in STORAGE]
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
-        place, reason = str(cause.filename), cause.strerror
+        # A copy names what it reads first; of a full disk, what it writes says where.
+        full = cause.errno == errno.ENOSPC
+        place, reason = str((full and cause.filename2) or cause.filename), cause.strerror
     elif found := [rest for pattern, *rest in FILES if re.search(f"(?i){pattern}", texts)]:
         reason, advice = found[0]
     elif storage:
