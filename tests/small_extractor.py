@@ -17,8 +17,10 @@ from facegan.features import extractors
 NAME = "efficientnet-lite0"
 SIDE = 8
 HERE = Path(__file__).parent
-# With it, processes import `sitecustomize` at their start, which installs the extractor.
-PYTHONPATH = f"{HERE / 'child_processes'}{os.pathsep}{HERE}"
+SRC = Path(extractors.__file__).parents[2]  # of a copy, in `make mutants`
+# With it, processes import the code that is tested, and at their start `sitecustomize`, which
+# installs the extractor.
+PYTHONPATH = os.pathsep.join(map(str, (HERE / "child_processes", HERE, SRC)))
 
 
 class SmallExtractor(extractors.EfficientNetLite0):
