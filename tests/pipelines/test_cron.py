@@ -46,6 +46,8 @@ def test_a_schedule_may_fire_once() -> None:
 
 def test_each_time_zone_that_is_valid_has_times() -> None:
     """Python's list of zones is another one than that of Prefect's croniter."""
-    for timezone in zoneinfo.available_timezones():
+    zones = sorted(zoneinfo.available_timezones())
+    unusual = [zone for zone in zones if "/" not in zone]
+    for timezone in {*unusual, *zones[::10]}:
         with contextlib.suppress(FaceganError):
             assert next_times("0 2 1 1 *", timezone)

@@ -191,7 +191,7 @@ def test_out_of_memory_names_the_params_to_lower(
     run: Callable[..., Any],
 ) -> None:
     with pytest.raises(FaceganError, match=r"out of memory .*; lower train\.batch_size or train"):
-        run(base_channels=10_000_000)
+        run(base_channels=65_536)
 
 
 def test_another_runtime_error_is_not_out_of_memory(
