@@ -12,7 +12,8 @@ from project import LONG_ENOUGH, Project
 from servers import wait
 
 # A slow training that prints its progress often.
-PARAMS = make_params(train=LONG_ENOUGH | {"base_channels": 32, "epochs": 8, "eval_interval": 270})
+TRAIN = LONG_ENOUGH | {"base_channels": 32, "epochs": 8, "eval_interval": 270}
+PARAMS = make_params(train=TRAIN)
 LOAD = """
 import mlflow, numpy
 model = mlflow.pyfunc.load_model("models:/facegan-test/Production")

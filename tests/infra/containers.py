@@ -18,9 +18,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from conftest import make_params
 from project import ROOT, Project
 from servers import free_port, wait
-from stack import LOAD, PARAMS, check_result, fetch, wait_for_progress
+from stack import LOAD, TRAIN, check_result, fetch, wait_for_progress
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def build(base: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return Project(tmp_path_factory.mktemp("project"), digits, PARAMS)
+    params = make_params(train=TRAIN | {"epochs": 24})  # while four containers stop and start
+    return Project(tmp_path_factory.mktemp("project"), digits, params)
 
 
 def test_nobody_gets_in_without_a_password(stack: Stack) -> None:
