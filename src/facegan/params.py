@@ -281,7 +281,7 @@ def preset_text(name: str) -> str:
 
 
 def write_preset(name: str, path: Path, force: bool) -> None:
-    """`write_params` with the text of a preset."""
+    """Write a preset's text to `path`; errors are those of `write_params`."""
     write_params(preset_text(name), path, force)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -21,6 +20,7 @@ from typer.testing import CliRunner
 
 from commands import COLUMNS, error_lines, facegan, invoke
 from conftest import make_params
+from disks import small_disk
 from facegan.cli.main import app
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
@@ -42,15 +42,10 @@ CONFIG: dict[str, Any] = {
 SCATTERED = ",".join(str(4_000_000_000 + 2 * n) for n in range(6000))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "facegan-test", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+@pytest.fixture(name="small_disk")
+def make_small_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 @pytest.fixture

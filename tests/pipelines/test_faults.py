@@ -1,6 +1,5 @@
 """Flows that lose their process in each stage, or the space in their workspace."""
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import make_params
+from disks import small_disk
 from facegan.register.registry import GENERATOR
 from flows import DVC_YAML, Copy, Environment, Flow, ran
 from project import LONG_ENOUGH, Project
@@ -40,15 +40,10 @@ def test_a_flow_killed_in_any_stage_goes_on_with_that_stage(
     assert ran(root) == STAGES
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200m", "facegan-test", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+@pytest.fixture(name="small_disk")
+def make_small_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "200m") as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_in_a_training_costs_nothing(small_disk: Path, digits: Path) -> None:

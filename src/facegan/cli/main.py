@@ -5,7 +5,6 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 
 import errno
 import os
-import re
 import signal
 import sys
 import traceback
@@ -30,10 +29,6 @@ from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError, Interrupted
-
-# Of an address that was given for a path, which shortens its // to /.
-USER = re.compile(r"(https?:/+)[^\s@]+(?=@)")
-QUERY = re.compile(r"(https?:/[^\s?]+\?)[^\s:]+")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,11 +77,6 @@ def _show_traceback(error: BaseException) -> None:
     sys.stderr.write(public_text("".join(traceback.format_exception(error))))
 
 
-def _without_credentials(text: str) -> str:
-    """A message about a path that is an address: without user, password and query."""
-    return QUERY.sub(r"\1***", USER.sub(r"\1***", text))
-
-
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1; tracebacks are for bugs.
 
@@ -103,7 +93,7 @@ def main() -> None:
     except FaceganError as error:
         _show_traceback(error)
         for line in str(error).splitlines():
-            print(f"facegan: {_without_credentials(line)}", file=sys.stderr)
+            print(f"facegan: {public_text(line)}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
@@ -112,7 +102,7 @@ def main() -> None:
         path = f"{name}: " if name else ""
         # Pillow's errors have no number, and with a filename no text other than their argument.
         reason = error.strerror or next(iter(error.args), type(error).__name__)
-        print(f"facegan: {_without_credentials(f'{path}{reason}')}", file=sys.stderr)
+        print(f"facegan: {public_text(f'{path}{reason}')}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         # Libraries turn Ctrl-C during their import into other exceptions.

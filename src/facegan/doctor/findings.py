@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from facegan.core.addresses import SCHEME, public
+from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError
 
 # Seconds after which a check hangs. Requests and commands have limits of their own, but importing
@@ -16,8 +16,6 @@ from facegan.core.errors import FaceganError
 TIMEOUT = 60.0
 # Names of environment variables whose values no line may have.
 SECRET = re.compile(r"(?i)pass|secret|token|key|auth|credential")
-# In a sentence: without the punctuation that follows it, which would look like a port's.
-ADDRESS = re.compile(rf"{SCHEME.pattern}\S+?(?=[:;,.)]*(?:\s|$))")
 SHORTEST_SECRET = 4  # a shorter value, such as `1`, would be replaced in ordinary words
 
 
@@ -97,4 +95,4 @@ def redact(text: str) -> str:
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, "***")
-    return ADDRESS.sub(lambda match: public(match.group()), text)
+    return public_text(text)

@@ -27,10 +27,8 @@ WITHIN = re.compile(
     r"|(captureone|[^/]+\.cocatalog)/cache)/"
 )
 # Android's trash and unfinished photographs; Synology's thumbnails; cameras' thumbnails of videos.
-FILE_STARTS, FILE_END = (
-    (".trashed-", ".pending-", *("synophoto_", "synofile_", "synovideo_")),
-    ".thm",
-)
+FILE_STARTS = (".trashed-", ".pending-", "synophoto_", "synofile_", "synovideo_")
+FILE_END = ".thm"
 
 
 def is_machine_made(path: str) -> bool:

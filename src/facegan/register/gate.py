@@ -17,7 +17,7 @@ from facegan.tracking.events import read_events
 
 # An honest generator exceeds the limit of memorised samples by chance once in so many times.
 CHANCE = 1000
-# An FID of 0 can come out as negative as this; hundredths were never seen.
+# An FID of 0 comes out slightly negative; of what is more negative than this, none is.
 ROUNDING = 0.1
 
 
