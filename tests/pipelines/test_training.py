@@ -42,7 +42,10 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
 ) -> None:
     root, before_report = first
     assert "no report: cat: report.md: No such file or directory" in before_report.stderr
-    (root / "report.md").write_text("# The result\n")
+    report = (
+        "# The result\n\n[model](http://127.0.0.1:5000) · [run](http://127.0.0.1:5000/runs/1)\n"
+    )
+    (root / "report.md").write_text(report)
     lock = (root / "dvc.lock").read_bytes()
     before = ran(root)
     (root / "trained").unlink()
@@ -57,8 +60,11 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
     }.items():
         assert f"Task run '{stage}' - Finished in state {state}" in result.stderr
     identifier = {"any_": [api.flow_run(result.stderr)["id"]]}
-    (found,) = api.post("artifacts/filter", artifacts={"flow_run_id": identifier})
-    assert (found["key"], found["data"]) == ("register-report", "# The result\n")
+    found = api.post("artifacts/filter", artifacts={"flow_run_id": identifier})
+    assert {artifact["key"]: artifact["data"] for artifact in found} == {
+        "register-report": report,
+        "register-run": "[run](http://127.0.0.1:5000/runs/1)",
+    }
 
 
 def test_uncommitted_changes_end_the_run_unless_allowed(copy: Copy, served: Environment) -> None:
