@@ -29,6 +29,7 @@ from pipelines.training import ROOT, training
 
 # Seconds between checks. A server schedules a new deployment within seconds, three runs ahead.
 WATCH_INTERVAL = 60
+DAY = 86_400  # seconds
 
 
 def watch(name: str) -> None:
@@ -75,8 +76,8 @@ def read_options() -> argparse.Namespace:
         options.times = next_times(options.cron, options.timezone)
         check_name(options.name)
         interval = options.on_new_photographs
-        if interval is not None and interval < 1:
-            raise FaceganError(f"--on-new-photographs {interval}: valid: seconds from 1 on")
+        if interval is not None and not 1 <= interval <= DAY:
+            raise FaceganError(f"--on-new-photographs {interval}: valid: 1 to {DAY} seconds")
         options.watched = Watched(ROOT) if interval else None
     except (FaceganError, DvcException) as error:
         parser.exit(2, f"error: {error}\n")

@@ -41,6 +41,12 @@ settings.register_profile(
 )
 settings.load_profile("facegan")
 
+# The first event of a training's history.
+START: dict[str, Any] = {
+    "event": "start", "fingerprint": "f1", "data": "0", "images": 1, "shape": [8, 8, 1],
+    "seed": 0, "train": {}, "quick_fid": "quick_fid40",
+}  # fmt: skip
+
 # The slowest files. They run first, so that both processes finish at about the same time.
 SLOWEST = (
     "integration/test_pipeline.py",
@@ -209,7 +215,7 @@ def trained(tmp_path: Path) -> Path:
             if name == "untrained":
                 parameter.data.abs_()  # white, and so further from digits than noise is
         save_network(network.state_dict(), config, folder / f"{name}.safetensors")
-    events: list[dict[str, Any]] = [{"event": "start", "quick_fid": "quick_fid40_x"}]
+    events = [{**START, "quick_fid": "quick_fid40_x"}]
     for seen, fid in ((0, 9.0), (100, 3.0), (200, 5.0)):
         events.append({"event": "score", "images_seen": seen, "quick_fid": fid})
     (folder / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))

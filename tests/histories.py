@@ -10,14 +10,15 @@ from typing import Any
 from mlflow import MlflowClient
 from PIL import Image
 
+import conftest
+
 QUICK = "quick_fid40_efficientnet-lite0-32"
-START: dict[str, Any] = {
-    "event": "start",
+START = {
+    **conftest.START,
     "fingerprint": "f00d",
     "data": "beefbeefbeef",
     "images": 540,
     "shape": [32, 32, 1],
-    "seed": 0,
     "quick_fid": QUICK,
     "train": {"lr": 0.0002, "epochs": 2, "latent_dim": 100},
 }

@@ -36,6 +36,7 @@ from benchmarks.harness import (
 )
 from benchmarks.photographs import FACES, SIZE, celeba64, pack, write_many
 from benchmarks.training import preset
+from conftest import START
 from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.digests import file_sha256
 from facegan.core.events import silent
@@ -253,7 +254,7 @@ def _write_training(folder: Path, base_channels: int) -> None:
         whole = {"architecture": architecture, **config}
         save_network(network.state_dict(), whole, folder / f"{name}.safetensors")
     score = {"event": "score", "images_seen": 1, "quick_fid": 1.0}
-    start_history(folder / NAME, [{"event": "start", "quick_fid": "quick_fid"}, score])
+    start_history(folder / NAME, [START, score])
 
 
 def _write_official(packed: Path, settings: Extractor, count: int, path: Path) -> Statistics:

@@ -16,7 +16,7 @@ from benchmarks.ablation import main
 from benchmarks.ablation_processes import Processes, Stopped
 from benchmarks.ablation_results import Row, Times
 from benchmarks.ablation_variants import read_ablation
-from conftest import SMALL
+from conftest import SMALL, START
 from facegan.core.errors import FaceganError
 
 TABLES = Path(__file__).parent / "ablations"
@@ -129,8 +129,9 @@ def fake_run(folder: Path, *more: dict[str, Any]) -> Path:
     training = folder / "checkpoints" / "f00d"
     (training / "tracking").mkdir(parents=True)
     scores = [{"event": "score", "images_seen": n, "quick_fid": fid} for n, fid in SCORES]
-    losses = {"event": "losses", "images_seen": 320}
-    events = [{"event": "start", "quick_fid": "quick"}, *scores, losses, *more]
+    means = {"discriminator": 1.0, "generator": 1.0, "accuracy": 0.5}
+    losses = {"event": "losses", "images_seen": 320, **means}
+    events = [START, *scores, losses, *more]
     (training / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
     moments = [1000, 1020, 1140, 1160]
     lines = [

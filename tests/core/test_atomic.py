@@ -48,6 +48,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_an_error_of_a_library_keeps_its_message(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"^the picture is truncated$"),
+        replacing(tmp_path / "x"),
+    ):
+        raise OSError("the picture is truncated")
+
+
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("existing", [False, True])
 def test_written_content_replaces_the_path(folder: bool, existing: bool, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands import invoke
+from conftest import START
 from facegan.core.errors import FaceganError
 from facegan.core.history import (
+    KEYS,
     append_history,
     best_score,
     read_history,
@@ -18,8 +21,10 @@ from facegan.core.history import (
     write_table,
 )
 
+VALUES: dict[Any, Any] = {int: 1, str: "x", list: [], dict: {}, (int, float): 1.5}
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-events = st.dictionaries(st.text(), values | st.lists(values), max_size=4)
+fields = st.dictionaries(st.text(), values | st.lists(values), max_size=4)
+events = st.builds(lambda found, kind: found | {"event": kind}, fields, st.just("resume"))
 
 
 def test_a_full_disk_is_reported_with_the_path(tmp_path: Path) -> None:
@@ -37,18 +42,18 @@ def test_events_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("history") / "history.jsonl"
-    start_history(path, first)
+    start_history(path, [START, *first])
     for event in more:
         append_history(path, event)
-    assert read_history(path) == first + more
-    assert len(path.read_text("utf-8").split("\n")) == len(first + more) + 1
+    assert read_history(path) == [START, *first, *more]
+    assert len(path.read_text("utf-8").split("\n")) == len(first + more) + 2
 
 
 def test_start_replaces_an_existing_history(tmp_path: Path) -> None:
     path = tmp_path / "below" / "history.jsonl"
     start_history(path, [{"event": "old"}, {"event": "older"}])
-    start_history(path, [{"event": "new"}])
-    assert read_history(path) == [{"event": "new"}]
+    start_history(path, [START])
+    assert read_history(path) == [START]
 
 
 def test_an_appended_event_is_on_disk_at_once(tmp_path: Path) -> None:
@@ -67,6 +72,46 @@ def test_a_missing_or_corrupt_history_is_named(content: bytes | None, tmp_path: 
     with pytest.raises(FaceganError, match=f"^{path}: cannot read the training history") as caught:
         read_history(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5\n", "[]\n", '{"event": "start"}\n', '{"event": "score"}\n', '{"event": []}\n']
+)
+def test_what_is_not_the_history_of_a_training_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(text)
+    with pytest.raises(FaceganError) as caught:
+        read_history(path)
+    assert str(caught.value) == f"{path}: not the history of a training; run: dvc repro train"
+
+
+WRONG: list[tuple[Any, str]] = [(5, "event"), ({}, "event")]
+for kind, keys in KEYS.items():
+    good = {"event": kind, **{key: VALUES[of] for key, of in keys.items()}}
+    for key, of in keys.items():
+        WRONG += [({**good, key: None}, key), ({**good, key: [] if of is dict else {}}, key)]
+
+
+@pytest.mark.parametrize(("event", "key"), WRONG)
+def test_an_event_without_a_valid_key_is_named(event: Any, key: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    lines = (START, event)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(FaceganError, match=f"history.jsonl: line 2 has no valid {key}; run: dvc"):
+        read_history(path)
+
+
+def test_events_of_other_kinds_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    start_history(path, [START, {"event": "resume"}])
+    assert read_history(path) == [START, {"event": "resume"}]
+
+
+def test_an_edited_history_is_one_line_of_film(tmp_path: Path) -> None:
+    start_history(tmp_path / "history.jsonl", [START, {"event": "samples", "picture": "x.png"}])
+    done = invoke("film", ".", "film.gif", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "history.jsonl: line 2 has no valid images_seen; run: dvc repro train" in done.stderr
 
 
 def test_a_table_has_the_numeric_fields_of_one_kind_of_event(tmp_path: Path) -> None:
@@ -92,9 +137,6 @@ def test_a_table_keeps_full_precision(
 
 def score(seen: int, fid: float) -> dict[str, Any]:
     return {"event": "score", "images_seen": seen, "quick_fid": fid}
-
-
-START = {"event": "start", "quick_fid": "quick_fid40"}
 
 
 def test_the_best_score_is_the_lowest() -> None:

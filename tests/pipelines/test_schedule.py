@@ -33,6 +33,15 @@ def test_a_bad_schedule_is_one_line(environment: Environment) -> None:
     assert "'every night' is not a cron expression" in result.stderr
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "86401", "99999999999999999999"])
+def test_an_impossible_interval_is_one_line(environment: Environment, seconds: str) -> None:
+    arguments = ("--cron", "0 2 * * *", "--on-new-photographs", seconds)
+    result = run(environment, "pipelines.schedule", *arguments)
+    assert result.returncode == 2
+    message = f"error: --on-new-photographs {seconds}: valid: 1 to 86400 seconds\n"
+    assert result.stderr == message
+
+
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1:9/api"])  # port 9: nothing listens
 def test_schedule_without_a_server_says_how_to_start_one(
     environment: Environment, url: str

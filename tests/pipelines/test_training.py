@@ -135,7 +135,9 @@ def test_sigterm_ends_the_stage_and_its_progress_stays_on_record(
     assert 100.0 in [item["data"] for item in found]
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:9/api", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@127.0.0.1:9/api", "http://me:secret@[::1/api", "nonsense"]
+)
 def test_a_stale_server_address_is_one_line(environment: Environment, url: str) -> None:
     result = run(environment | {"PREFECT_API_URL": url}, "pipelines.training")
     assert result.returncode == 1

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from conftest import make_params
+from conftest import START, make_params
 from facegan.register.gate import Candidate, Champion, Decision, Rule, decide, read_candidate
 from facegan.register.scores import Scores
-from facegan.tracking.events import KEYS
 
 SCORES = Scores(
     protocol="p1", metric="fid2k_x", fid=50.0, spread=1.0, latents=3, images=2000, held_out=500,
@@ -238,7 +237,7 @@ CONTENT: dict[str, Any] = {
 def make_trained(tmp_path: Path) -> Path:
     """A training that had collapsed at its second and at its third score."""
     events = [
-        {**dict.fromkeys(KEYS["start"]), "event": "start", "train": {}},
+        START,
         {"event": "score", "images_seen": 20, "quick_fid": 9.0},
         {"event": "collapse", "images_seen": 20, "reason": "all alike"},
         {"event": "collapse", "images_seen": 40, "reason": "saturated"},

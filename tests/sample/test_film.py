@@ -6,6 +6,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from conftest import START
 from facegan.core.errors import FaceganError
 from facegan.sample.film import HOLD, Film
 
@@ -13,13 +14,14 @@ from facegan.sample.film import HOLD, Film
 def training(folder: Path, pictures: int) -> Path:
     """A training whose n-th picture has grey level n % 256; every second interval is scored."""
     (folder / "samples").mkdir(parents=True)
-    lines: list[dict[str, object]] = []
+    lines = [START]
     for n in range(pictures):
         name = f"samples/{n}.png"
         Image.new("L", (32, 32), n % 256).save(folder / name)
-        lines.append({"event": "samples", "images_seen": 10**12 * n, "picture": name})
+        seen = 10**12 * n
+        lines.append({"event": "samples", "images_seen": seen, "picture": name, "diversity": 1.0})
         if n % 2:
-            lines.append({"event": "score", "images_seen": 10**12 * n, "quick_fid": 500.0 / n})
+            lines.append({"event": "score", "images_seen": seen, "quick_fid": 500.0 / n})
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 

@@ -1,5 +1,6 @@
 """MLflow runs as a mirror of the history, in a real SQLite store."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,8 @@ import sqlalchemy
 from mlflow import MlflowClient
 from sqlalchemy.engine import Engine
 
+from commands import invoke
+from conftest import START
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection, note, runs
 from histories import SCORES, losses, samples, score, write
@@ -213,3 +216,15 @@ def test_the_experiment_opens_in_the_view_for_model_training(
     tags = client.get_experiment(run.info.experiment_id).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert run.info.status == "FINISHED"  # outputs without a record are those of a finished one
+
+
+def test_a_damaged_history_stops_the_sync_of_no_other_training(store: Path, tmp_path: Path) -> None:
+    for name, text in (("empty", ""), ("good", f"{json.dumps(START)}\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "history.jsonl").write_text(text)
+    preset = invoke("preset", "digits", cwd=tmp_path)
+    assert preset.returncode == 0
+    done = invoke("sync", "empty", "good", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("good: run train-f1 ")
+    assert "empty/history.jsonl: not the history of a training" in done.stderr

@@ -101,11 +101,11 @@ def _try_lock(lock: Path, path: Path) -> int | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add `path` to an OSError that names none, such as that of a full disk."""
+    """Add `path` to an error of the system that names none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
 

@@ -10,19 +10,47 @@ from facegan.core.atomic import naming, replacing, unlink_shared
 from facegan.core.errors import FaceganError
 
 NAME = "history.jsonl"
+NUMBER = (int, float)
+# Event -> the keys that are read, and their types: a file can be cut off or edited.
+KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "start": {
+        "fingerprint": str, "data": str, "images": int, "shape": list, "seed": int, "train": dict,
+        "quick_fid": str,
+    },
+    "losses": {
+        "images_seen": int, "discriminator": NUMBER, "generator": NUMBER, "accuracy": NUMBER,
+    },
+    "samples": {"images_seen": int, "diversity": NUMBER},
+    "score": {"images_seen": int, "quick_fid": NUMBER},
+    "collapse": {"images_seen": int, "reason": str},
+}  # fmt: skip
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """All events, in order.
+    """All events of a training, in order; the first one is `start`.
 
     Raises:
-        FaceganError: if the file is missing or corrupt.
+        FaceganError: if the file is missing, corrupt, or not the history of a training.
     """
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FaceganError(f"{path}: cannot read the training history ({reason})") from None
+    if not events or _lacking(events[0], "start"):
+        raise FaceganError(f"{path}: not the history of a training; run: dvc repro train")
+    for number, event in enumerate(events, 1):
+        if key := _lacking(event):
+            raise FaceganError(f"{path}: line {number} has no valid {key}; run: dvc repro train")
+    return events
+
+
+def _lacking(event: Any, kind: str | None = None) -> str:
+    """The first key that an event, of a certain kind, has not or not of its type; else empty."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return "event"
+    keys = KEYS.get(kind or event["event"], {})
+    return next((key for key, kind in keys.items() if not isinstance(event.get(key), kind)), "")
 
 
 def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:

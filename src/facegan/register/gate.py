@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegan.core.history import NAME
+from facegan.core.history import NAME, read_history
 from facegan.params import Policy
 from facegan.register.scores import Scores
-from facegan.tracking.events import read_events
 
 # An honest generator exceeds the limit of memorised samples by chance once in so many times.
 CHANCE = 1000
@@ -215,7 +214,7 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
         FaceganError: if the training's history cannot be read.
     """
     seen = content["images_seen"]
-    events = read_events(trained / NAME)
+    events = read_history(trained / NAME)
     collapses = (
         event["reason"]
         for event in events

@@ -20,11 +20,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from facegan.core.errors import FaceganError
-from facegan.core.history import NAME
+from facegan.core.history import NAME, read_history
 from facegan.core.project import project_root
 from facegan.tracking import images, note, views
 from facegan.tracking.connection import insist
-from facegan.tracking.events import read_events
 from facegan.tracking.points import Points, from_history
 from facegan.tracking.record import FILES, Record, find_record, is_running
 from facegan.tracking.store import artifact_location
@@ -69,7 +68,7 @@ def mirror(
             own exceptions pass through.
     """
     known = known or Known()
-    events = read_events(folder / NAME)
+    events = read_history(folder / NAME)
     start = events[0]
     record = find_record(folder, start["fingerprint"])
     running = record.folder is not None and not record.end and is_running(record.folder.parent)
