@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 
+from facegan.core.addresses import public_text
 from facegan.core.errors import FaceganError
 from pipelines.server import check_server, start_temporary_server
 
@@ -25,6 +27,9 @@ def run_flow(run: Callable[[], State[Any]]) -> None:
         state = run()
     except KeyboardInterrupt:
         sys.exit("interrupted")
+    except httpx.HTTPError as error:
+        gone = f"the Prefect server does not answer any more ({public_text(str(error))})"
+        sys.exit(f"error: {gone}; what has run stays in the workspace, and the next run goes on")
     except FaceganError as error:
         sys.exit(f"error: {error}")
     if not state.is_completed():

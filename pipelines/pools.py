@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 from dvc.exceptions import DvcException
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -25,10 +26,10 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict
 
 from facegan.core.errors import FaceganError
-from pipelines import storage
+from pipelines import report, storage
 from pipelines.dag import git, read_dag, stage_names
 from pipelines.locks import exclusive
-from pipelines.server import ensure_automation
+from pipelines.server import ensure_automation, wait_for_server
 from pipelines.training import ALWAYS, run_stages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +79,7 @@ def stages_on_worker(
             state = run_stages(steps, workspace, force, pull=True, keep=ALWAYS in stages)
         if state.is_completed():
             state = storage.push(workspace, dag)
+        report.publish(steps if state.is_completed() else [], workspace)
         if not state.is_completed():
             return Failed(message=state.message)
         names = ["dvc.lock", *(step.name for step in dag.steps if step.is_file)]
@@ -149,11 +151,17 @@ def run_part(part: Part, parameters: dict[str, Any]) -> FlowRun:
     """Run a part until it ends, again if its worker is lost."""
     number = 1
     while True:
-        run = run_deployment(
-            part.deployment,
-            parameters={"stages": part.stages, **parameters},
-            idempotency_key=f"{flow_run.id}-{part.deployment}-{number}",
-        )
+        try:
+            run = run_deployment(
+                part.deployment,
+                parameters={"stages": part.stages, **parameters},
+                idempotency_key=f"{flow_run.id}-{part.deployment}-{number}",
+            )
+        except httpx.HTTPError as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+            if refused or not wait_for_server():
+                raise
+            continue  # the part goes on while the server is away, and its key finds it again
         assert isinstance(run, FlowRun)  # a coroutine in asynchronous flows
         if run.state is None or not run.state.is_crashed() or number == STARTS:
             return run

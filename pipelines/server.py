@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 
 import httpx
+from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.context import refresh_global_settings_context
@@ -88,6 +89,26 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5).is_success
     except httpx.HTTPError:
         return False
+
+
+def wait_for_server() -> bool:
+    """Wait for a server that is away, such as in a restart, and return whether it is back.
+
+    After `SILENCE`, an automation has made the run `Crashed` anyway.
+    """
+    deadline, reason = time.monotonic() + SILENCE, ""
+    while time.monotonic() < deadline:
+        try:
+            with get_client(sync_client=True) as client:
+                client.api_version()
+            return True
+        except httpx.HTTPError as error:
+            if not reason:
+                reason = public_text(str(error)) or type(error).__name__
+                text = "the Prefect server does not answer (%s); waiting for it, %d seconds at most"
+                get_run_logger().warning(text, reason, SILENCE)
+            time.sleep(1)
+    return False
 
 
 def ensure_automation(client: SyncPrefectClient, flow_name: str) -> None:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipelines.processes import output
+from pipelines.report import optional
+from pipelines.server import wait_for_server
 from pipelines.study import FINGERPRINT, REASON, RETRIES, SCORES
 
 if TYPE_CHECKING:
@@ -68,10 +70,13 @@ def _cell(value: Any) -> str:
 def show(name: str, study: "Study", description: str) -> None:
     """Update the sweep's artifacts in Prefect: the table, and once there are scores a plot."""
     table = [{key: _cell(value) for key, value in row.items()} for row in rows(study)]
-    create_table_artifact(table, key=name, description=description)
-    if study.best():
-        picture = base64.b64encode(plot(study)).decode()
-        create_markdown_artifact(f"![{name}](data:image/png;base64,{picture})", key=f"{name}-plot")
+    wait_for_server()
+    with optional("no table and plot"):
+        create_table_artifact(table, key=name, description=description)
+        if study.best():
+            picture = base64.b64encode(plot(study)).decode()
+            page = f"![{name}](data:image/png;base64,{picture})"
+            create_markdown_artifact(page, key=f"{name}-plot")
 
 
 def plot(study: "Study") -> bytes:

@@ -67,7 +67,6 @@ def run_stages(
         state = run_stage(step, workspace, forced, pull, return_state=True)
         if not state.is_completed():
             return state
-    report.publish(steps, workspace)
     if keep and storage.read_lock(workspace) != before:
         return storage.save_experiment(workspace, steps)
     return Completed()
@@ -107,14 +106,17 @@ def training(
                 advice = "commit or revert them, or allow them: --allow-uncommitted"
                 return Failed(message=f"uncommitted changes of {listed(changed)}; {advice}")
             get_run_logger().warning("running with uncommitted changes of %s", listed(changed))
+        done: list[Step] = []
         state = storage.pull(workspace, dag, dag.steps if overrides else steps)
         if state.is_completed() and overrides:
             name, targets = str(flow_run.name), stage_names(steps)
             state = run_experiment(name, overrides, targets, workspace, force, return_state=True)
         elif state.is_completed():
             state = run_stages(steps, workspace, force, pull=False, keep=not stages)
+            done = steps if state.is_completed() else []
         if state.is_completed() and push:
             state = storage.push(workspace, dag)
+        report.publish(done, workspace)  # after everything that can be lost
     return Completed() if state.is_completed() else Failed(message=state.message)
 
 

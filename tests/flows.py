@@ -50,9 +50,11 @@ WAITING = (
 
 
 @contextmanager
-def prefect_server(environment: Environment, folder: Path, **settings: str) -> Iterator[str]:
+def prefect_server(
+    environment: Environment, folder: Path, port: int | None = None
+) -> Iterator[str]:
     """Start a real Prefect server, and yield the address of its API."""
-    port = str(free_port())
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     quiet = environment | {
@@ -61,7 +63,7 @@ def prefect_server(environment: Environment, folder: Path, **settings: str) -> I
     }  # fmt: skip
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [*command, "--port", port], env=quiet | settings, stdout=log, stderr=log
+            [*command, "--port", str(port)], env=quiet, stdout=log, stderr=log
         )
     try:
         wait(lambda: answers(f"{url}/health"), 400)

@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import pytest
 from conftest import make_params
 from disks import small_disk
 from facegan.register.registry import GENERATOR
-from flows import DVC_YAML, Copy, Environment, Flow, ran
+from flows import DVC_YAML, WAITING, Api, Copy, Environment, Flow, prefect_server, ran
 from project import LONG_ENOUGH, Project
-from servers import wait
+from servers import free_port, wait
 
 pytestmark = pytest.mark.faults
 
@@ -38,6 +40,79 @@ def test_a_flow_killed_in_any_stage_goes_on_with_that_stage(
         pass
     assert second.process.returncode == 0, second.log
     assert ran(root) == STAGES
+
+
+@pytest.fixture
+def port() -> int:
+    """Of a Prefect server that is restarted."""
+    return free_port()
+
+
+@pytest.fixture
+def at_home(environment: Environment, tmp_path: Path, port: int) -> Environment:
+    """With a home of its own for that server, which then finds its database again."""
+    url = f"http://127.0.0.1:{port}/api"
+    own = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": url}
+    # By default, Prefect's client tries again for a minute, the length of a restart.
+    return environment | own | {"PREFECT_CLIENT_MAX_RETRIES": "0"}
+
+
+def test_a_flow_whose_server_is_away_at_its_end_keeps_the_result_and_waits(
+    copy: Copy, at_home: Environment, tmp_path: Path, port: int
+) -> None:
+    root = copy(WAITING)
+    (root / "report.md").write_text("# The result\n")
+    with prefect_server(at_home, tmp_path, port):
+        flow = Flow(at_home, root)
+        wait(lambda: (root / "started").exists() or flow.process.poll() is not None)
+    with flow:
+        (root / "go").touch()
+        flow.wait_for("the Prefect server does not answer")
+        refs = ["git", "for-each-ref", "--format", "%(refname)", "refs/exps"]
+        assert subprocess.check_output(refs, cwd=root), flow.log
+        with prefect_server(at_home, tmp_path, port) as url:
+            flow.process.wait(100)
+            api = Api(url)
+            run = api.flow_run(flow.log)
+            (artifact,) = api.post("artifacts/filter")
+            api.client.close()
+    assert (flow.process.returncode, run["state_type"]) == (0, "COMPLETED"), flow.log
+    assert artifact["data"] == "# The result\n"
+    assert ran(root) == STAGES
+
+
+WHOLE = """
+from prefect import flow
+from pipelines.pools import Part, run_part
+
+@flow
+def whole():
+    run = run_part(Part(deployment="part/here", stages=[]), {})
+    print(run.state.type.value)
+
+whole()
+"""
+
+
+def test_a_flow_on_pools_finds_its_part_again_after_a_restart_of_the_server(
+    at_home: Environment, tmp_path: Path, port: int
+) -> None:
+    with prefect_server(at_home, tmp_path, port) as url:
+        api = Api(url)
+        flow = api.post("flows/", name="part")
+        api.post("deployments/", name="here", flow_id=flow["id"])
+        whole = subprocess.Popen(
+            [sys.executable, "-c", WHOLE], env=at_home, stdout=subprocess.PIPE, text=True
+        )
+        parts = {"deployments": {"name": {"any_": ["here"]}}}
+        wait(lambda: api.post("flow_runs/filter", **parts) or whole.poll() is not None)
+    time.sleep(10)  # longer than between two looks at the part
+    with prefect_server(at_home, tmp_path, port):
+        (run,) = api.post("flow_runs/filter", **parts)
+        api.post(f"flow_runs/{run['id']}/set_state", state={"type": "COMPLETED"}, force=True)
+        assert whole.communicate(timeout=100)[0] == "COMPLETED\n"
+        assert len(api.post("flow_runs/filter", **parts)) == 1
+        api.client.close()
 
 
 @pytest.fixture(name="small_disk")

@@ -148,7 +148,7 @@ def test_schedule_reports_a_server_that_schedules_nothing(
     off = {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
     alone = environment | {"PREFECT_HOME": str(tmp_path / "home")}  # a separate database
     with (
-        prefect_server(alone, tmp_path, **off) as broken,
+        prefect_server(alone | off, tmp_path) as broken,
         serving(alone | {"PREFECT_API_URL": broken}, copy(), "--cron", "* * * * *") as log,
     ):
         wait(lambda: "has scheduled no run of facegan-training/repository-" in log.read_text())
