@@ -161,6 +161,22 @@ def test_a_message_with_a_part_of_an_address_has_no_credentials(
             (uri, f"MLFLOW_TRACKING_URI={uri}", "a store in memory is lost", "http://HOST:PORT")
             for uri in ("sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///?timeout=1")
         ),
+        *(
+            (
+                f"{database}+{driver}://me:tell-no-one@127.0.0.1:9/x",
+                f"MLFLOW_TRACKING_URI={database}+{driver}://***@127.0.0.1:9/x",
+                "MLflow needs a driver that is not asynchronous",
+                f"; valid: {database}://...",
+            )
+            for database, driver in (("postgresql", "asyncpg"), ("mysql", "aiomysql"))
+        ),
+        (
+            "sqlite+aiosqlite:////proc/x.db",
+            "MLFLOW_TRACKING_URI=sqlite+aiosqlite:////proc/x.db",
+            "MLflow needs a driver that is not asynchronous",
+            "; valid: sqlite://...",
+        ),
+        ("postgresql+x://h/y", "MLflow at postgresql+x://h/y", "Can't load plugin", CHECK),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],
 )
