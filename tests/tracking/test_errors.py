@@ -1,12 +1,15 @@
 """One line with the right cause, and no secrets."""
 
 import errno
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
+from disks import small_disk
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection
 from facegan.tracking.errors import explain, redact, translate_errors
@@ -89,6 +92,22 @@ def test_a_damaged_store_is_one_line(store: Path) -> None:
     (store / "mlflow.db").write_bytes(b"damaged" * 1000)
     with pytest.raises(FaceganError, match=r"mlflow.db: the file is damaged; restore it, or move"):
         connection.connect()
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_full_disk_below_the_store_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(store / "disk", "4m") as disk:
+        shutil.copyfile(store / "mlflow.db", disk / "mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{disk}/mlflow.db")
+        client = connection.connect()
+        with suppress(OSError), (disk / "fill").open("wb", 0) as file:
+            while True:
+                file.write(bytes(1024))
+        with pytest.raises(FaceganError, match="no space left on"), translate_errors():
+            client.create_experiment("faces")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_write_that_the_file_system_denies_is_one_line(store: Path) -> None:

@@ -47,6 +47,8 @@ def connect(create: bool = True) -> MlflowClient:
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if os.environ.get("FACEGAN_DEBUG") != "1":  # a traceback of what is raised, too
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with translate_errors(uri):
         _require_address(uri)
         if path := store.database(uri):
