@@ -266,6 +266,8 @@ def test_an_exported_version_is_imported_elsewhere_with_its_files(two: Two, tmp_
     assert original.description.startswith("champion: ")
     assert card.startswith("# elsewhere\n") and NAME not in card
     assert original.description.endswith(card.replace("elsewhere", NAME))
+    shown = models("show", 1, "--name", "elsewhere")
+    assert "models:/elsewhere/Production" in shown and NAME not in shown
     assert client.get_run(version.run).data.params["train.lr"] == "0.1"
     folder = versions.download_networks("models:/elsewhere/1", tmp_path)
     assert file_sha256(folder / "generator.safetensors") == version.tags[registry.GENERATOR]

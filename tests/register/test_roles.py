@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from sqlalchemy.engine import Engine
 
 from facegan.core.errors import FaceganError
-from facegan.register import registry, versions
+from facegan.register import history, registry, versions
 from facegan.register import roles as moves
 from facegan.tracking.connection import insist
 from registrations import NAME, Trainer, roles
+from stores import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
 Two = tuple[MlflowClient, Trainer]
@@ -88,6 +89,53 @@ def test_deleted_promotions_and_edited_ones_change_no_champion(two: Two) -> None
             client.set_registered_model_tag(NAME, key, text)
         assert register(2, fid=60.0).stage == "Staging"
         assert roles(client) == AT_FIRST
+
+
+@pytest.mark.parametrize("damaged", ["all", "last", "first"])
+@pytest.mark.parametrize("text", [None, "no promotion", "of another turn"])
+def test_history_stays_in_order_after_promotions_were_deleted_or_edited(
+    text: str | None, damaged: str, two: Two
+) -> None:
+    client, register = two
+    register(3, fid=40.0)
+    before = history.read(registry.read(client, NAME))
+    tags = client.get_registered_model(NAME).tags
+    keys = sorted(key for key in tags if key.startswith(registry.PROMOTION))
+    for key in {"all": keys, "last": keys[1:], "first": keys[:1]}[damaged]:
+        if text is None:
+            client.delete_registered_model_tag(NAME, key)
+            continue
+        if text == "of another turn":
+            text = json.dumps(json.loads(tags[key]) | {"turn": 7})
+        client.set_registered_model_tag(NAME, key, text)
+    found = register(2, fid=60.0)
+    assert history.read(registry.read(client, NAME)) == before
+    assert "by hand" not in str(found.messages)
+    assert roles(client)[3] == ("Production", ("champion",))
+    register(4, fid=20.0)
+    entries = history.read(registry.read(client, NAME))
+    assert entries[:-1] == before
+    assert (entries[-1].version, entries[-1].over, entries[-1].turn) == (4, 3, 3)
+
+
+def test_a_promotion_follows_edited_ones_that_nothing_restores(two: Two) -> None:
+    client, _ = two
+    client.set_registered_model_tag(NAME, "facegan.promotion.000008.2", "edited")
+    moves.promote(client, registry.read(client, NAME), 2, "person", "rollback")
+    turns = {entry.version: entry.turn for entry in registry.read(client, NAME).promotions}
+    assert turns == {1: 1, 2: 9}
+
+
+def test_a_choice_by_hand_is_in_the_history_of_its_run(two: Two) -> None:
+    client, register = two
+    client.set_registered_model_alias(NAME, "champion", "2")
+    register(1, fid=50.0)
+    before = history.read(registry.read(client, NAME))
+    for entry in before:
+        client.delete_registered_model_tag(NAME, entry.key)
+    register(1, fid=50.0)
+    assert history.read(registry.read(client, NAME)) == before
+    assert [entry.version for entry in before] == [1, 2]
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -171,8 +219,12 @@ def test_a_champion_is_never_challenger_too(two: Two) -> None:
     assert line == "repaired: alias @challenger: removed from the champion"
 
 
-def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(two: Two) -> None:
+def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(
+    two: Two, backend: Store
+) -> None:
     client, register = two
+    for name in backend.files(f"*/{history.NAME}"):
+        backend.delete(name)
     for key in client.get_registered_model(NAME).tags:
         client.delete_registered_model_tag(NAME, key)
     for tag in [*client.get_model_version(NAME, "1").tags]:

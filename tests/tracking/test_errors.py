@@ -1,12 +1,15 @@
 """One line with the right cause, and no secrets."""
 
 import errno
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
+from disks import small_disk
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection
 from facegan.tracking.errors import explain, redact, translate_errors
@@ -91,6 +94,22 @@ def test_a_damaged_store_is_one_line(store: Path) -> None:
         connection.connect()
 
 
+@pytest.mark.usefixtures("sqlite")
+def test_a_full_disk_below_the_store_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(store / "disk", "4m") as disk:
+        shutil.copyfile(store / "mlflow.db", disk / "mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{disk}/mlflow.db")
+        client = connection.connect()
+        with suppress(OSError), (disk / "fill").open("wb", 0) as file:
+            while True:
+                file.write(bytes(1024))
+        with pytest.raises(FaceganError, match="no space left on"), translate_errors():
+            client.create_experiment("faces")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_write_that_the_file_system_denies_is_one_line(store: Path) -> None:
     client = connection.connect()
     run = client.create_run(client.create_experiment("faces", "/proc/nowhere"))
@@ -161,6 +180,22 @@ def test_a_message_with_a_part_of_an_address_has_no_credentials(
             (uri, f"MLFLOW_TRACKING_URI={uri}", "a store in memory is lost", "http://HOST:PORT")
             for uri in ("sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///?timeout=1")
         ),
+        *(
+            (
+                f"{database}+{driver}://me:tell-no-one@127.0.0.1:9/x",
+                f"MLFLOW_TRACKING_URI={database}+{driver}://***@127.0.0.1:9/x",
+                "MLflow needs a driver that is not asynchronous",
+                f"; valid: {database}://...",
+            )
+            for database, driver in (("postgresql", "asyncpg"), ("mysql", "aiomysql"))
+        ),
+        (
+            "sqlite+aiosqlite:////proc/x.db",
+            "MLFLOW_TRACKING_URI=sqlite+aiosqlite:////proc/x.db",
+            "MLflow needs a driver that is not asynchronous",
+            "; valid: sqlite://...",
+        ),
+        ("postgresql+x://h/y", "MLflow at postgresql+x://h/y", "Can't load plugin", CHECK),
         ("gopher://x", "MLflow at gopher://x", "Model registry functionality is unavailable", ""),
     ],
 )

@@ -132,12 +132,17 @@ class Version:
 
 @dataclass(frozen=True)
 class Registry:
-    """All versions of a registered model, its aliases and its promotions, in order of turns."""
+    """All versions of a registered model, its aliases and its promotions, in order of turns.
+
+    Attributes:
+        edited: tags of promotions that no longer hold what was written there.
+    """
 
     name: str
     versions: Mapping[int, Version]
     aliases: Mapping[str, int]
     promotions: tuple[Promotion, ...]
+    edited: frozenset[str]
 
     @property
     def reign(self) -> Promotion | None:
@@ -163,8 +168,9 @@ class Registry:
         return None if self.reign is None else self.versions[self.reign.version]
 
     @property
-    def next_turn(self) -> int:
-        return max((entry.turn for entry in self.promotions), default=0) + 1
+    def last_turn(self) -> int:
+        turns = [entry.turn for entry in self.promotions]
+        return max([*turns, *(int(key.split(".")[2]) for key in self.edited)], default=0)
 
     @property
     def in_production(self) -> set[int]:
@@ -193,14 +199,16 @@ def read(client: MlflowClient, name: str) -> Registry:
             break
         model = again
     tags, aliases = model or ({}, {})
-    entries = (Promotion.from_json(text) for key, text in tags.items() if key.startswith(PROMOTION))
-    promotions = {entry.key: entry for entry in entries if entry is not None}.values()
+    keys = [key for key in tags if re.fullmatch(rf"{re.escape(PROMOTION)}\.\d+\.\d+", key)]
+    entries = {key: Promotion.from_json(tags[key]) for key in keys}
+    promotions = [entry for key, entry in entries.items() if entry and entry.key == key]
     versions = {int(v.version): Version.of(v) for v in found}
     return Registry(
         name,
         dict(sorted(versions.items())),
         {alias: int(number) for alias, number in aliases.items()},
         tuple(sorted(promotions, key=lambda entry: (entry.turn, entry.version))),
+        frozenset(keys) - {entry.key for entry in promotions},
     )
 
 

@@ -58,7 +58,7 @@ def promote(
     protocol = version.tags.get(registries.PROTOCOL, "")
     scores = Scores.from_json(version.tags.get(SCORES + protocol))
     promotion = Promotion(
-        registry.next_turn, number, champion.number if champion else None, by,
+        registry.last_turn + 1, number, champion.number if champion else None, by,
         who or user(), now(), why, version.run, protocol, scores.fid if scores else None,
     )  # fmt: skip
     insist(client.set_registered_model_tag, registry.name, promotion.key, promotion.to_json())

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from facegan.core.digests import file_sha256
 from facegan.params import Register
-from facegan.register import card, files, promotion, registry, roles
+from facegan.register import card, files, history, promotion, registry, roles
 from facegan.register.gate import read_candidate
 from facegan.register.metrics import read_metrics
 from facegan.register.promotion import Trial
@@ -143,12 +143,19 @@ def repair(client: MlflowClient, found: Registry) -> tuple[Registry, tuple[str, 
     Returns:
         The registry as it is then, and what was done, as lines for the user.
     """
-    restored = roles.restore_tags(client, found)
+    restored = history.restore(client, found)
+    found = registry.read(client, found.name) if restored else found
+    restored += roles.restore_tags(client, found)
     adopted = roles.adopt(client, found)
     lines = roles.converge(client, found.name, found=None if adopted or restored else found)
     repaired = restored if adopted else [*restored, *lines]
     messages = (*adopted, *(f"repaired: {line}" for line in repaired))
-    return (registry.read(client, found.name) if messages else found), messages
+    if not messages:
+        return found, ()
+    found = registry.read(client, found.name)
+    if adopted:
+        history.write(client, found)
+    return found, messages
 
 
 def _promoted(before: Registry, after: Registry, number: int) -> tuple[str, ...]:

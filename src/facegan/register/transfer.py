@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from facegan.core.atomic import replacing
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register import files, registry, roles
+from facegan.register.card import CARD
 from facegan.register.exported import MODEL, Exported, contents, require_networks
 from facegan.register.lineage import run_of
 from facegan.register.promotion import AWAITING, COMPARED, MAX_DESCRIPTION
@@ -95,7 +97,11 @@ def import_version(client: MlflowClient, name: str, folder: Path) -> tuple[int, 
     tags = {**record.run_tags, "facegan.imported": record.origin}
     run = client.create_run(experiment, tags=tags, run_name=f"import-{record.run[:6]}")
     try:
-        uri = _upload(client, run, record, folder / MODEL)
+        with TemporaryDirectory() as temporary:
+            model = shutil.copytree(folder / MODEL, Path(temporary) / MODEL)
+            if (card := model / files.EXTRA / CARD).is_file():
+                card.write_text(_renamed(card.read_text("utf-8"), record.name, name), "utf-8")
+            uri = _upload(client, run, record, model)
     except BaseException:
         with contextlib.suppress(MlflowException):
             client.delete_run(run.info.run_id)

@@ -20,6 +20,8 @@ __all__ = ["connect", "has_store", "insist", "named", "tracking_uri", "translate
 
 # Seconds within which a server must accept a connection and answer its first request.
 FIRST_ANSWER = 5
+# Drivers of databases whose argument for that is named connect_timeout.
+WITH_TIMEOUT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 # MLflow's defaults of 120 s and 7 retries take minutes. A server with artifacts in S3 sends clients
 # there to download, by its own address of S3, which others may not reach.
 SETTINGS = {
@@ -45,6 +47,8 @@ def connect(create: bool = True) -> MlflowClient:
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if os.environ.get("FACEGAN_DEBUG") != "1":  # a traceback of what is raised, too
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with translate_errors(uri):
         _require_address(uri)
         if path := store.database(uri):
@@ -64,7 +68,8 @@ def connect(create: bool = True) -> MlflowClient:
 def _require_address(uri: str) -> None:
     """
     Raises:
-        FaceganError: if the address of a server or database cannot be parsed, or is in memory.
+        FaceganError: if the address of a server or database cannot be parsed, is in memory, or
+            names a driver that MLflow cannot use.
     """
     if uri.startswith("sqlite") and store.database(uri) is None:
         raise FaceganError(
@@ -74,7 +79,10 @@ def _require_address(uri: str) -> None:
     try:
         parts = urlsplit(uri)
         if parts.scheme.partition("+")[0] in DATABASE_ENGINES:
-            sqlalchemy.make_url(uri)
+            if sqlalchemy.make_url(uri).get_dialect().is_async:
+                sync = urlsplit(uri).scheme.partition("+")[0]
+                text = f"MLflow needs a driver that is not asynchronous; valid: {sync}://..."
+                raise FaceganError(redact(f"MLFLOW_TRACKING_URI={uri}: {text}"))
         elif parts.scheme in ("http", "https"):
             _ = parts.port
     except ValueError as error:
@@ -111,7 +119,8 @@ def _require_answer(uri: str) -> None:
     if scheme in DATABASE_ENGINES:
         # MLflow retries a failed connection nine times, for 100 seconds, and logs each time;
         # no setting changes that.
-        limits = {"connect_timeout": FIRST_ANSWER} if scheme in ("postgresql", "mysql") else {}
+        driver = sqlalchemy.make_url(uri).get_driver_name()
+        limits = {"connect_timeout": FIRST_ANSWER} if driver in WITH_TIMEOUT else {}
         engine = sqlalchemy.create_engine(uri, connect_args=limits)
         engine.connect().close()
         engine.dispose()
