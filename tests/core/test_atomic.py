@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -221,6 +222,41 @@ def test_a_folder_is_swapped_in_one_step_where_the_file_system_can(
     with replacing(tmp_path / "out") as temporary:
         write(temporary, "new", folder=True)
     assert read(tmp_path / "out") == "new" and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "system", "expected"),
+    [
+        (False, {"syncfs"}, [".out.tmp", "."]),
+        (True, {"syncfs"}, [".out.tmp", "."]),
+        (True, set(), ["everything", "."]),  # as on macOS
+    ],
+)
+def test_content_is_flushed_before_it_has_its_name(
+    folder: bool,
+    system: set[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, a power cut could leave empty files. Then the name is flushed."""
+    flushed = list[tuple[str, bool]]()
+
+    def flush(descriptor: int | None = None) -> int:
+        if descriptor is None:
+            name = "everything"
+        else:
+            name = os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path)
+        flushed.append((name, (tmp_path / "out").exists()))
+        return 0
+
+    library = SimpleNamespace(**dict.fromkeys(system, flush))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("os.fsync", flush)
+    monkeypatch.setattr("os.sync", flush)
+    with replacing(tmp_path / "out") as temporary:
+        write(temporary, "new", folder)
+    assert flushed == list(zip(expected, (False, True), strict=True))
 
 
 # Replaces the folder `out`, and kills itself before the step `count` of what comes after the block.
