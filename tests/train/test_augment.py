@@ -50,6 +50,14 @@ def test_gradients_reach_the_images(name: str) -> None:
     assert all(image.abs().sum() > 0 for image in gradient)
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmented_images_stay_on_their_device_whatever_torchs_default(name: str) -> None:
+    before, rng = images(4, 3, 32), seeded(0)
+    with torch.device("meta"):
+        after = AUGMENTATIONS[name](before, rng)
+    assert after.device.type == "cpu"
+
+
 def test_brightness_adds_one_number_per_image_in_the_papers_range() -> None:
     before = images(200, 3, 28)
     added = (AUGMENTATIONS["brightness"](before, seeded(0)) - before).flatten(1)

@@ -39,6 +39,13 @@ def test_numbers_have_the_right_distributions() -> None:
     assert set(integers.tolist()) == {0, 1, 2}
 
 
+def test_numbers_are_on_the_given_device_whatever_torchs_default() -> None:
+    rng = Rng(0, CPU)
+    with torch.device("meta"):
+        numbers = rng.normal(3), rng.uniform(3), rng.integers(3, 3)
+    assert {drawn.device.type for drawn in numbers} == {"cpu"}
+
+
 def test_numbers_depend_on_the_seed_alone() -> None:
     one, other = Rng(0, CPU), Rng(1, CPU)
     assert not torch.equal(one.normal(9), other.normal(9))
