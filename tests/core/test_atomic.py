@@ -240,14 +240,15 @@ def test_content_is_flushed_before_it_has_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Otherwise, a power cut could leave empty files. Then the name is flushed."""
-    flushed = list[tuple[str, bool]]()
+    flushed = list[tuple[str, str]]()
+    write(tmp_path / "out", "old", folder)
 
     def flush(descriptor: int | None = None) -> int:
         if descriptor is None:
             name = "everything"
         else:
             name = os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path)
-        flushed.append((name, (tmp_path / "out").exists()))
+        flushed.append((name, read(tmp_path / "out")))
         return 0
 
     library = SimpleNamespace(**dict.fromkeys(system, flush))
@@ -256,7 +257,7 @@ def test_content_is_flushed_before_it_has_its_name(
     monkeypatch.setattr("os.sync", flush)
     with replacing(tmp_path / "out") as temporary:
         write(temporary, "new", folder)
-    assert flushed == list(zip(expected, (False, True), strict=True))
+    assert flushed == list(zip(expected, ("old", "new"), strict=True))
 
 
 # Replaces the folder `out`, and kills itself before the step `count` of what comes after the block.

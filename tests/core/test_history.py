@@ -63,9 +63,9 @@ def test_an_appended_event_is_on_disk_at_once(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (None, "No such file or directory"),
-        (b'{"event": "start"}\n{"eve', "Unterminated string"),
-        (b"\xff\xfe", "can't decode byte"),
-        (b"\n", "Expecting value"),
+        (b'{"event": "start"}\n{"eve', "Unterminated string.*"),
+        (b"\xff\xfe", ".* can't decode byte .*"),
+        (b"\n", "Expecting value.*"),
     ],
 )
 def test_a_missing_or_corrupt_history_is_named_with_the_reason(
@@ -74,7 +74,7 @@ def test_a_missing_or_corrupt_history_is_named_with_the_reason(
     path = tmp_path / "history.jsonl"
     if content is not None:
         path.write_bytes(content)
-    expected = rf"^{path}: cannot read the training history \(.*{reason}"
+    expected = rf"^{path}: cannot read the training history \({reason}\)$"
     with pytest.raises(FaceganError, match=expected) as caught:
         read_history(path)
     assert len(str(caught.value).splitlines()) == 1
