@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from facegan.core.errors import FaceganError
 from facegan.data.batches import Batches
 from facegan.data.dataset import load_images
+from facegan.models.files import save_network
 from facegan.models.sampling import generate, latents
 from facegan.params import Params
 from facegan.train.augment import ADAPTATION
@@ -212,6 +214,57 @@ def test_hflip_flips_some_images(gan: Callable[..., GANState], batch: Tensor) ->
     kept = [torch.equal(new, old) for new, old in zip(flipped, batch, strict=True)]
     assert all(a or b for a, b in zip(turned, kept, strict=True))
     assert any(turned) and any(kept)
+
+
+def save_networks(one: GANState, folder: Path) -> None:
+    for name in ("generator", "discriminator"):
+        state, config = getattr(one, name).state_dict(), getattr(one, f"{name}_config")
+        save_network(state, config, folder / f"{name}.safetensors")
+
+
+def test_pretrained_networks_are_loaded_and_the_ema_starts_from_them(
+    gan: Callable[..., GANState], tmp_path: Path
+) -> None:
+    one, other = gan(seed=0), gan(seed=1)
+    save_networks(one, tmp_path)
+    other.load_pretrained(tmp_path)
+    assert all(map(torch.equal, weights(one), weights(other)))
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "difference"),
+    [
+        (
+            {"base_channels": 16, "latent_dim": 7}, "generator",
+            "base_channels 8, not 16; latent_dim 100, not 7",
+        ),
+        ({"spectral_norm": True}, "discriminator", "spectral_norm False, not True"),
+    ],
+)  # fmt: skip
+def test_pretrained_networks_of_another_configuration_are_refused_with_both_values(
+    options: dict[str, Any],
+    name: str,
+    difference: str,
+    gan: Callable[..., GANState],
+    tmp_path: Path,
+) -> None:
+    save_networks(gan(), tmp_path)
+    text = f"{tmp_path}/{name}.safetensors: incompatible with this configuration: {difference}"
+    with pytest.raises(FaceganError, match=f"^{text}$"):
+        gan(**options).load_pretrained(tmp_path)
+
+
+def test_pretrained_networks_with_other_layers_are_refused(
+    gan: Callable[..., GANState], tmp_path: Path
+) -> None:
+    one = gan()
+    save_networks(one, tmp_path)
+    state = one.discriminator.state_dict()
+    state["new"] = state.popitem()[1]
+    save_network(state, one.discriminator_config, tmp_path / "discriminator.safetensors")
+    text = "incompatible with this configuration: the layers are of another version of FaceGAN"
+    with pytest.raises(FaceganError, match=f"^{tmp_path}/discriminator.safetensors: {text}$"):
+        gan().load_pretrained(tmp_path)
 
 
 def test_a_nan_weight_is_not_finite(gan: Callable[..., GANState], batch: Tensor) -> None:
