@@ -15,19 +15,18 @@ from facegan.register.registry import Version
 from registrations import NAME, Trainer
 
 Two = tuple[MlflowClient, Trainer]
-Answers = dict[tuple[str, ...], str]
+Answers = dict[str, str]
 COMMIT, PHOTOGRAPHS, PHOTOGRAPH = "c" * 40, "d" * 32 + ".dir", "a" * 32
-IS_HERE = ("git", "cat-file", "-t", f"{COMMIT}^{{commit}}")
-IS_PUSHED = ("git", "branch", "--remotes", "--contains", COMMIT)
-HERE, CACHE = ("git", "rev-parse", "--show-toplevel"), ("dvc", "cache", "dir")
-REMOTES = ("dvc", "remote", "list")
+IS_HERE = f"git cat-file -t {COMMIT}^{{commit}}"
+IS_PUSHED = f"git branch --remotes --contains {COMMIT}"
+HERE, CACHE, REMOTES = "git rev-parse --show-toplevel", "dvc cache dir", "dvc remote list"
 
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     """Command -> what it prints; all others fail."""
     given: Answers = {}
-    monkeypatch.setattr(lineage, "answer", lambda *command: given.get(command, ""))
+    monkeypatch.setattr(lineage, "answer", lambda *command: given.get(" ".join(command), ""))
     yield given
 
 
@@ -114,8 +113,7 @@ def test_a_commit_that_is_not_on_record_is_the_first_one_with_the_scores_of_the_
 ) -> None:
     version = tagged(two)
     sha256 = version.tags[registry.GENERATOR]
-    log = ("git", "log", "-S", sha256, "--format=%H", "--", "*metrics.json")
-    answers[log] = f"{'f' * 40}\n{COMMIT}"
+    answers[f"git log -S {sha256} --format=%H -- *metrics.json"] = f"{'f' * 40}\n{COMMIT}"
     assert ("commit", COMMIT) in lineage.lineage(two[0], NAME, 1)[0]
 
 

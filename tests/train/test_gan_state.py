@@ -17,6 +17,7 @@ from facegan.data.dataset import load_images
 from facegan.models.files import save_network
 from facegan.models.sampling import generate, latents
 from facegan.params import Params
+from facegan.runtime.distributed import Group
 from facegan.train.augment import ADAPTATION
 from facegan.train.cuda_graphs import CudaGraphed
 from facegan.train.gan_state import GANState
@@ -113,6 +114,20 @@ def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
     assert float(one.augment_probability) == pytest.approx(expected, rel=1e-4)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert other.augment_probability == one.augment_probability
+
+
+def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numbers(
+    params: MakeParams,
+) -> None:
+    group = Group(1, 2)
+    one = GANState(params().train, 32, 1, 0, CPU, group)
+    assert one.rng.group == group and one.augment_probability is None
+    for optimizer in one._optimizers():
+        for options in optimizer.param_groups:
+            assert options["fused"] is True and options["capturable"] is False
+    for network in (one.generator, one.discriminator):
+        kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
 def rates(gan: GANState) -> list[float]:
