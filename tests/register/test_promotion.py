@@ -258,6 +258,14 @@ def test_a_champion_is_rescored_where_its_scores_are_not_those_of_the_candidates
     assert calls == [(champion, candidate.content["protocol"], Path("official"), CPU)] * 2
 
 
+def test_the_gate_keeps_a_champions_new_scores(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = trial(two, protocol="p2", fid=70.0)
+    scores = dataclasses.replace(candidate.candidate.scores, fid=45.0)
+    monkeypatch.setattr(rescoring, "rescore", lambda *_: scores)
+    promotion.run(candidate, 2)
+    assert version(two, 1).tags[f"{registry.SCORES}p2"] == scores.to_json()
+
+
 def test_a_champion_that_cannot_be_rescored_is_named(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
