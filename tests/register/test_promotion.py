@@ -14,7 +14,7 @@ from conftest import make_params
 from facegan.core.errors import FaceganError
 from facegan.register import files, history, promotion, registry, rescoring
 from facegan.register import roles as moves
-from facegan.register.gate import Candidate, Decision, Rule
+from facegan.register.gate import Candidate, Decision, Rule, decide
 from facegan.register.promotion import Trial
 from facegan.register.registry import Version
 from facegan.register.scores import Scores
@@ -178,7 +178,7 @@ def test_a_decision_counts_against_the_champion_of_its_moment(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process promotes version 2 while version 3 is compared with version 1."""
-    client, decide, champions = two[0], promotion.decide, list[int]()
+    client, champions = two[0], list[int]()
     second = client.get_model_version(NAME, "2")
     client.create_model_version(NAME, str(second.source), second.run_id, tags=second.tags)
 

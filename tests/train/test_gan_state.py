@@ -189,6 +189,8 @@ def test_penalties_are_computed_every_lazy_reg_interval_steps(
     for _ in range(7):
         one.train_step(batch)
     assert len(taken) == 6  # at steps 0, 3 and 6, for real and for generated images
+    gan(r1=1.0, r2=0.0).train_step(batch)
+    assert len(taken) == 7
     assert all(value > 0 for value in taken)
 
 
@@ -221,6 +223,24 @@ def test_penalties_reduce_the_discriminators_gradient(
         return gradient_penalty(one.discriminator(images), images).item()
 
     assert gradient_norm(r1=10.0, r2=10.0, lazy_reg_interval=1) < 0.5 * gradient_norm()
+
+
+@pytest.mark.parametrize("loss", ["bce", "relativistic"])
+def test_the_accuracy_is_the_share_of_images_or_pairs_on_the_right_side(
+    loss: str, gan: Callable[..., GANState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, images = gan(loss=loss), torch.zeros(4, 1, 32, 32)
+    logits = iter(torch.tensor([[0.5, -1.0, 0.0, 2.0], [-0.5, 0.5, 0.0, -2.0]]))
+    weight = next(one.discriminator.parameters())
+    monkeypatch.setattr(one, "_logits", lambda _: next(logits) + 0 * weight.sum())
+    assert one._train_discriminator(images, images, penalised=False)[1] == 0.5
+
+
+def test_a_checkpoint_has_the_names_that_others_have(gan: Callable[..., GANState]) -> None:
+    assert gan().state_dict().keys() == {
+        "generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer",
+        "rng", "steps", "augment_probability",
+    }  # fmt: skip
 
 
 def test_hflip_flips_some_images(gan: Callable[..., GANState], batch: Tensor) -> None:
