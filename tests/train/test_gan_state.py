@@ -236,7 +236,9 @@ def test_the_accuracy_is_the_share_of_images_or_pairs_on_the_right_side(
     assert one._train_discriminator(images, images, penalised=False)[1] == 0.5
 
 
-def test_a_checkpoint_has_the_names_that_others_have(gan: Callable[..., GANState]) -> None:
+def test_a_checkpoint_keeps_its_names_so_that_older_ones_load(
+    gan: Callable[..., GANState],
+) -> None:
     assert gan().state_dict().keys() == {
         "generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer",
         "rng", "steps", "augment_probability",
