@@ -114,11 +114,14 @@ def test_processes_that_keep_moving_roles_end_in_an_error(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, _ = two
-    monkeypatch.setattr(moves, "ROUNDS", 2)
+    monkeypatch.setattr(moves, "ROUNDS", 3)
     monkeypatch.setattr(moves, "_move", lambda *_: ["moved"])
     expected = f"^{NAME}: other processes keep moving alias and stage; register again$"
     with pytest.raises(FaceganError, match=expected):
         moves.converge(client, NAME)
+    changes = iter((["moved"], ["moved again"], []))
+    monkeypatch.setattr(moves, "_move", lambda *_: next(changes))
+    assert moves.converge(client, NAME) == ["moved", "moved again"]
 
 
 def test_a_choice_by_alias_counts_before_one_by_stage_and_who_is_on_record(two: Two) -> None:
@@ -169,6 +172,9 @@ def test_tags_of_a_version_that_is_not_champion_cost_no_request(two: Two) -> Non
     client.set_model_version_tag(NAME, "1", registry.FID, "edited")
     client.delete_logged_model(registry.read(client, NAME).versions[1].model)
     assert moves.restore_tags(client, registry.read(client, NAME)) == []
+    moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
+    restored = moves.restore_tags(client, registry.read(client, NAME))
+    assert restored == ["version 2: tag facegan.fid"]
 
 
 @pytest.mark.parametrize("text", [None, "edited"])
@@ -318,6 +324,8 @@ def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(two:
             client.delete_model_version_tag(NAME, "1", tag)
     (line,) = register(2, fid=60.0).messages
     assert line == "version 1 was champion before promotions were recorded"
+    reign = registry.read(client, NAME).reign
+    assert reign is not None and (reign.by, reign.who) == ("found", "unknown")
     assert roles(client) == AT_FIRST
 
 
