@@ -1,10 +1,13 @@
+import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,11 +134,20 @@ def test_missing_parents_are_created(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "out").read_text() == "new"
 
 
+def test_a_parent_that_cannot_be_created_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    expected = rf"^{tmp_path}/file: cannot be created \(File exists\)$"
+    with pytest.raises(FaceganError, match=expected), replacing(tmp_path / "file" / "out"):
+        pass
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "photographs"
     write(path, "dear", folder)
-    with pytest.raises(FaceganError, match=str(path)), replacing(path) as temporary:
+    kind = "folder" if folder else "file"
+    refused = pytest.raises(FaceganError, match=f"^{path}: is a {kind}; move it away first$")
+    with refused, replacing(path) as temporary:
         write(temporary, "new", not folder)
     assert read(path) == "dear"
     assert names(tmp_path) == ["photographs"]
@@ -208,6 +220,52 @@ def test_a_file_of_its_own_is_not_copied(tmp_path: Path) -> None:
     unlink_shared(tmp_path / "out")
     unlink_shared(tmp_path / "missing")
     assert (tmp_path / "out").stat().st_ino == before and names(tmp_path) == ["out"]
+
+
+def test_a_folder_is_swapped_in_one_step_where_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "out", "old", folder=True)
+    monkeypatch.delattr(Path, "replace")
+    with replacing(tmp_path / "out") as temporary:
+        write(temporary, "new", folder=True)
+    assert read(tmp_path / "out") == "new" and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "system", "expected"),
+    [
+        (False, {"syncfs"}, [".out.tmp", "."]),
+        (True, {"syncfs"}, [".out.tmp", "."]),
+        (True, set(), ["everything", "."]),  # as on macOS
+    ],
+)
+def test_content_is_flushed_before_it_has_its_name(
+    folder: bool,
+    system: set[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, a power cut could leave empty files. Then the name is flushed."""
+    flushed = list[tuple[str, str]]()
+    write(tmp_path / "out", "old", folder)
+
+    def flush(descriptor: int | None = None) -> int:
+        if descriptor is None:
+            name = "everything"
+        else:
+            name = os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path)
+        flushed.append((name, read(tmp_path / "out")))
+        return 0
+
+    library = SimpleNamespace(**dict.fromkeys(system, flush))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("os.fsync", flush)
+    monkeypatch.setattr("os.sync", flush)
+    with replacing(tmp_path / "out") as temporary:
+        write(temporary, "new", folder)
+    assert flushed == list(zip(expected, ("old", "new"), strict=True))
 
 
 # Replaces the folder `out`, and kills itself before the step `count` of what comes after the block.
@@ -301,6 +359,35 @@ def test_a_second_process_waits_for_a_short_while(
         assert read(tmp_path / "out") == "first"
         write(temporary, "second", folder=True)
     assert read(tmp_path / "out") == "second" and names(tmp_path) == ["out"]
+
+
+def test_processes_of_other_users_can_lock_where_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with replacing(tmp_path / "out") as temporary:
+            mode = (tmp_path / ".out.lock").stat().st_mode
+            temporary.write_text("new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(mode) == 0o666
+
+
+def test_a_folder_in_which_nothing_can_be_locked_is_reported_with_the_path(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with (
+        unprivileged(tmp_path),
+        pytest.raises(PermissionError) as caught,
+        replacing(tmp_path / "out"),
+    ):
+        pass
+    assert caught.value.filename == str(tmp_path / "out")
+
+
+def test_a_lock_that_somebody_removed_is_no_error(tmp_path: Path) -> None:
+    with replacing(tmp_path / "out") as temporary:
+        (tmp_path / ".out.lock").unlink()
+        temporary.write_text("new")
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_killed_process_blocks_no_other(

@@ -64,12 +64,23 @@ def test_an_appended_event_is_on_disk_at_once(tmp_path: Path) -> None:
     assert path.read_text() == before + json.dumps({"event": "losses", "generator": 1.5}) + "\n"
 
 
-@pytest.mark.parametrize("content", [None, b'{"event": "start"}\n{"eve', b"\xff\xfe", b"\n"])
-def test_a_missing_or_corrupt_history_is_named(content: bytes | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b'{"event": "start"}\n{"eve', "Unterminated string.*"),
+        (b"\xff\xfe", ".* can't decode byte .*"),
+        (b"\n", "Expecting value.*"),
+    ],
+)
+def test_a_missing_or_corrupt_history_is_named_with_the_reason(
+    content: bytes | None, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "history.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FaceganError, match=f"^{path}: cannot read the training history") as caught:
+    expected = rf"^{path}: cannot read the training history \({reason}\)$"
+    with pytest.raises(FaceganError, match=expected) as caught:
         read_history(path)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -123,6 +134,11 @@ def test_a_table_has_the_numeric_fields_of_one_kind_of_event(tmp_path: Path) -> 
     ]
     write_table(lines, "losses", tmp_path / "losses.csv")
     assert (tmp_path / "losses.csv").read_bytes() == b"images_seen,generator\n20,1.5\n40,2\n"
+
+
+def test_a_training_that_ended_at_once_has_an_empty_table(tmp_path: Path) -> None:
+    write_table([{"event": "start", "images": 5}], "losses", tmp_path / "losses.csv")
+    assert (tmp_path / "losses.csv").read_text().strip() == ""
 
 
 @given(floats=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))

@@ -1,5 +1,7 @@
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +109,8 @@ def test_batches_have_the_dtype_and_shape_of_the_images(dataset: Path) -> None:
 
 def test_a_batch_larger_than_the_dataset_is_refused() -> None:
     assert numbers(next(Batches(numbered(1), 1, seed=0))) == [0]
-    with pytest.raises(FaceganError, match=r"train\.batch_size: 11: larger .* of 10 images"):
+    expected = r"^train\.batch_size: 11: larger .* of 10 images; lower it, or add photographs$"
+    with pytest.raises(FaceganError, match=expected):
         Batches(numbered(10), 11, seed=0)
 
 
@@ -128,6 +131,20 @@ def test_a_batch_size_must_be_a_multiple_of_the_number_of_processes() -> None:
 def test_on_a_cpu_images_stay_memory_mapped(dataset: Path) -> None:
     images = load_images(dataset)
     assert to_device_if_fits(images, torch.device("cpu")) is images
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize(("free", "fit"), [(200, True), (199, False)])
+def test_images_move_to_a_gpu_if_they_fit_in_half_of_its_free_memory(
+    kind: str, free: int, fit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, used, whole = torch.device(kind, 0), 50, 10_000
+    memory = {gpu: (free, whole)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory.__getitem__)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: free + used)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: used)
+    images: Any = SimpleNamespace(nbytes=100, to=lambda device: device)  # without a GPU
+    assert to_device_if_fits(images, gpu) is (gpu if fit else images)
 
 
 def test_batches_do_not_depend_on_where_the_images_are(

@@ -158,20 +158,24 @@ def test_the_subset_size_is_as_published_or_half_of_the_smaller_side(
     assert subset_size(real, fake) == size
 
 
-def test_each_subset_has_the_reported_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = list[tuple[Tensor, Tensor]]()
+def test_mean_and_spread_are_those_of_subsets_of_the_reported_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = list[tuple[Tensor, Tensor, Tensor]]()
 
     def recording(real: Tensor, fake: Tensor, in_real: Tensor, in_fake: Tensor) -> Tensor:
-        calls.append((in_real, in_fake))
-        return squared_mmds(real, fake, in_real, in_fake)
+        calls.append((in_real, in_fake, squared_mmds(real, fake, in_real, in_fake)))
+        return calls[-1][-1]
 
     monkeypatch.setattr(kid, "squared_mmds", recording)
-    kernel_distance(features(31, 3, 0), features(80, 3, 1), 0)
-    ((in_real, in_fake),) = calls
+    found = kernel_distance(features(31, 3, 0), features(80, 3, 1), 0)
+    ((in_real, in_fake, distances),) = calls
     assert (in_real.shape, in_fake.shape) == ((SUBSETS + GROUPS, 31), (SUBSETS + GROUPS, 80))
     for masks in (in_real[:SUBSETS], in_fake[:SUBSETS]):
         assert set(masks.unique().tolist()) == {0, 1} and set(masks.sum(1).tolist()) == {15}
         assert len(masks.unique(dim=0)) == SUBSETS
+    of_subsets = distances[:SUBSETS].numpy()
+    assert found[:2] == pytest.approx((np.mean(of_subsets), np.std(of_subsets)), rel=1e-9)
 
 
 @given(seed=seeds)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import betabinom
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -228,6 +229,15 @@ def test_the_expected_share_and_its_error_are_those_of_generators_that_do_not_me
     assert np.std(shares) == pytest.approx(found[0].error, rel=0.2)
 
 
+@pytest.mark.parametrize("held_out", [5, 99, 250])
+def test_the_expected_share_is_that_of_a_beta_binomial_distribution(held_out: int) -> None:
+    """Each sample is below the k-th of m distances with a probability from Beta(k, m + 1 - k)."""
+    found = memorisation(features(50, 4, 0), features(60, 4, 1), features(held_out, 4, 2))
+    k = max(1, 0.01 * (held_out + 1))
+    number = betabinom(50, k, held_out + 1 - k)
+    assert (found.expected, found.error) == pytest.approx((number.mean() / 50, number.std() / 50))
+
+
 def test_images_that_resemble_no_photograph_are_not_memorised() -> None:
     found = memorisation(features(200, 8, 2) + 30, features(500, 8, 0), features(300, 8, 1))
     assert found.share == 0
@@ -266,6 +276,7 @@ def test_one_held_out_image_is_enough() -> None:
 
 def test_without_held_out_images_there_is_an_order_but_no_share() -> None:
     train, fake = features(50, 8, 0), features(40, 8, 2)
-    found = memorisation(fake, train, train[:0])
-    assert found.share is None
-    assert torch.equal(found.order, memorisation(fake, train, features(9, 8, 1)).order)
+    found, other = (memorisation(fake, train, features(count, 8, 1)) for count in (0, 9))
+    assert (found.share, found.expected, found.error) == (None, 1, 0)
+    for name in ("order", "nearest", "distances"):
+        assert torch.equal(getattr(found, name), getattr(other, name))

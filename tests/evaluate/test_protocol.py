@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from facegan.evaluate.protocol import describe_protocol, score_name
+from facegan.evaluate.protocol import SEEDS, describe_protocol, score_name
 from facegan.features import inception_weights
+from facegan.features.extractors import EXTRACTORS
 from facegan.features.frechet import Statistics
 
 INCEPTION = {"extractor": "inception", "input_size": 299, "dtype": "float32"}
@@ -24,7 +25,8 @@ def changed(statistics: Statistics, **metadata: Any) -> Statistics:
 @pytest.mark.parametrize(
     ("metric", "num_samples", "name"),
     [
-        ("fid", 40, "fid40_efficientnet-lite0-32"),
+        ("fid", 999, "fid999_efficientnet-lite0-32"),
+        ("fid", 1000, "fid1k_efficientnet-lite0-32"),
         ("fid", 2000, "fid2k_efficientnet-lite0-32"),
         ("kid", 2500, "kid2.5k_efficientnet-lite0-32"),
     ],
@@ -45,6 +47,20 @@ def test_the_published_protocol_is_named_fid50k_inception(statistics: Statistics
 def test_other_extractors_are_marked_as_not_comparable(statistics: Statistics) -> None:
     protocol = describe_protocol(statistics, 50_000)
     assert protocol["comparability_note"] == "not comparable with published FIDs"
+
+
+def test_a_protocol_has_everything_that_can_change_a_score_by_name(
+    statistics: Statistics,
+) -> None:
+    found = describe_protocol(statistics, 2000, seeds=(5, 7))
+    own = {
+        "name": "fid2k_efficientnet-lite0-32", "num_samples": 2000, "seeds": [5, 7],
+        "num_real": 600, "shape": [32, 32, 1],
+    }  # fmt: skip
+    of_the_data = {key: statistics.metadata[key] for key in ("preprocessing", "data", "holdout")}
+    assert found | own | of_the_data | statistics.metadata["extractor"] == found
+    assert found["resize"] == EXTRACTORS["efficientnet-lite0"].resize
+    assert describe_protocol(statistics, 2000)["seeds"] == list(SEEDS)
 
 
 def test_the_id_covers_everything_that_can_change_a_score(statistics: Statistics) -> None:

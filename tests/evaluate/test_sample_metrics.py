@@ -1,5 +1,6 @@
 """Scores from per-image features, by their names."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,13 +18,13 @@ def features(count: int, seed: int) -> Tensor:
     return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def measured(fake: Tensor) -> SampleMetrics:
-    """Compare `fake` with 50 photographs, and 30 held-out ones."""
+def measured(fake: Tensor, held_out: int = 30) -> SampleMetrics:
+    """Compare `fake` with 50 photographs, and with held-out ones."""
     real = features(50, 0)
     moments = FeatureMoments(4)
     moments.update(real)
     statistics = Statistics.from_moments(
-        moments, {"extractor": EXTRACTOR}, real, torch.arange(50), features(30, 1)
+        moments, {"extractor": EXTRACTOR}, real, torch.arange(50), features(held_out, 1)
     )
     return sample_metrics(statistics, FeatureSample(1.0, fake))
 
@@ -55,10 +56,36 @@ def test_scores_are_those_of_as_many_photographs_as_fakes() -> None:
         metric, _, suffix = name.partition("_")
         key = f"{metric}40_efficientnet-lite0-32" + (f"_{suffix}" if suffix else "")
         assert found.scores[key] == pytest.approx(value, abs=1e-6), name
+        assert found.scores[key] == round(found.scores[key], 6)
+    assert torch.equal(found.memorisation.nearest, copies.nearest)
     assert found.omitted == {}
     assert found.protocol == {
         "images": 40, "kid_subsets": [100, 20], "photographs": 50, "held_out": 30
     }  # fmt: skip
+
+
+def test_errors_of_precision_and_recall_are_those_of_the_scores_without_each_tenth() -> None:
+    real, fake = features(50, 0)[:40], features(40, 2) + 0.5
+    kept = [torch.arange(40) % 10 != group for group in range(10)]
+    values = np.array([precision_and_recall(real[mask], fake[mask]) for mask in kept])
+    precision, recall = (9 / 10 * np.square(values - values.mean(0)).sum(0)) ** 0.5
+    scores = measured(fake).scores
+    for metric, error in (("precision", precision), ("recall", recall)):
+        assert error > 1 / 40
+        key = f"{metric}40_efficientnet-lite0-32_stderr"
+        assert scores[key] == pytest.approx(error, abs=1e-6)
+
+
+def test_fewer_than_20_images_have_no_scores_and_the_reason() -> None:
+    of_samples = dict.fromkeys(
+        ("kid", "precision", "recall"), "19 images on each side; at least 20 are needed"
+    )
+    of_held_out = {"memorised": "19 held-out images; at least 20 are needed"}
+    assert measured(features(20, 2), 20).omitted == {}
+    assert measured(features(19, 2), 20).omitted == of_samples
+    assert measured(features(20, 2), 19).omitted == of_held_out
+    nothing = measured(features(19, 2), 19)
+    assert nothing.omitted == of_samples | of_held_out and nothing.scores == {}
 
 
 def test_the_least_error_of_precision_and_recall_is_one_image() -> None:

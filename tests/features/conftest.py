@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from facegan.features.extractors import EXTRACTORS, EfficientNetLite0
-from small_extractor import NAME
+from small_extractor import NAME, SRC
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -11,5 +11,5 @@ def real_extractor(small_extractor: None) -> Iterator[None]:
     """EfficientNet-Lite0 itself, in child processes too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXTRACTORS, NAME, EfficientNetLite0)
-        patch.delenv("PYTHONPATH")
+        patch.setenv("PYTHONPATH", str(SRC))
         yield

@@ -1,6 +1,7 @@
 import doctest
 import json
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from facegan.core.errors import FaceganError
 from facegan.features import FeatureMoments, FrechetDistance, Statistics, frechet
 from facegan.features.frechet import symmetric_root
+from facegan.params import Extractor
 from processes import run_distributed
 
 seeds = st.integers(0, 10_000)
@@ -213,7 +215,8 @@ def test_casts_do_not_change_the_sums(cast: Callable[[FrechetDistance], object])
 
 def test_states_follow_the_device() -> None:
     result = metric(features(50, 6, 0)).to("meta")
-    assert {state.device.type for state in (result.count, result.sum, result.outer)} == {"meta"}
+    for moved in (result, result.to(torch.float16)):
+        assert {state.device.type for state in (moved.count, moved.sum, moved.outer)} == {"meta"}
 
 
 def test_features_may_come_from_a_gpu(gpu: torch.device) -> None:
@@ -268,9 +271,14 @@ def test_features_keep_no_graph() -> None:
     assert not result.sum.requires_grad and not result.outer.requires_grad
 
 
+def test_options_are_torchmetrics_own() -> None:
+    assert not metric(features(50, 6, 0), sync_on_compute=False).sync_on_compute
+
+
 @pytest.mark.parametrize("shape", [(6,), (4, 1), (4, 5), (4, 6, 1)])
 def test_features_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected \(n, 6\)"):
+    expected = re.escape(f"features have shape {list(shape)}; expected (n, 6)")
+    with pytest.raises(ValueError, match=f"^{expected}$"):
         metric(features(50, 6, 0)).update(torch.zeros(shape))
 
 
@@ -385,6 +393,24 @@ def test_a_file_without_statistics_is_reported_with_the_command_that_makes_them(
     with pytest.raises(FaceganError, match=f"^{path}: ({expected})") as got:
         Statistics.load(path)
     assert len(str(got.value).splitlines()) == 1
+
+
+def test_statistics_of_other_settings_are_refused_with_both_values() -> None:
+    def computed(**changes: Any) -> Statistics:
+        metadata = {"extractor": {**requested.model_dump(), **changes}}
+        return Statistics.from_moments(moments(features(50, 6, 0)), metadata)
+
+    path = Path("quick.safetensors")
+    requested = Extractor(extractor="efficientnet-lite0", input_size=32, dtype="bfloat16")
+    computed().require_extractor(path, requested)
+    computed(dtype="float32").require_extractor(path, requested)  # without native bfloat16
+    exact = requested.model_copy(update={"dtype": "float32"})
+    expected = (
+        "quick.safetensors: computed with other settings: input_size is 64, expected 32; "
+        "dtype is bfloat16, expected float32; run again: dvc repro reference"
+    )
+    with pytest.raises(FaceganError, match=f"^{re.escape(expected)}$"):
+        computed(input_size=64).require_extractor(path, exact)
 
 
 def test_a_rank_deficient_covariance_raises_no_python_warning() -> None:

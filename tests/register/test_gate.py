@@ -98,6 +98,8 @@ def test_noise_of_a_few_steps_is_refused_unless_the_network_was_pretrained() -> 
     few_steps = {"fid": 3319.0, "untrained": 3983.0}
     assert failed(decided({"fid": 9999.0}, **few_steps)) == ["sound"]
     assert decided({"fid": 9999.0}, **few_steps, pretrained=True).passed
+    exact: dict[str, Any] = {"spread": 0.0, "untrained_variance": 0.0, "pretrained": True}
+    assert decided(untrained=50.1, **exact).passed
     assert decided({"fid": 9999.0}, fid=3016.0, untrained=3983.0).passed
 
 
@@ -110,6 +112,7 @@ def test_a_limit_itself_is_valid() -> None:
     assert decided(recall=0.5 - 0.1, precision=0.6 - 0.1).passed
     assert decided(recall=0.5 - 0.1).rules[3].explanation.startswith("recall 0.4 is at least")
     assert decided(images_seen=1).passed
+    assert decided(fid=-0.1).passed and decided(fid=0.0).passed
 
 
 def test_what_was_not_counted_is_said() -> None:
@@ -129,7 +132,8 @@ def test_each_rule_says_yes_or_no() -> None:
 
 
 def test_an_fid_that_is_no_lower_is_not_better_whatever_the_policy() -> None:
-    lenient = POLICY.model_copy(update={"noise": 0.0, "min_improvement": 0.0})
+    numbers = ("noise", "min_improvement", "min_progress")
+    lenient = POLICY.model_copy(update=dict.fromkeys(numbers, 0.0))
     decision = decide(CANDIDATE, Champion(7, SCORES, ""), lenient)
     assert failed(decision) == ["better"]
     as_untrained = dataclasses.replace(CANDIDATE, untrained=50.0)
@@ -224,7 +228,9 @@ def test_a_rescored_champion_is_named_with_both_protocols() -> None:
     champion = Champion(7, dataclasses.replace(SCORES, fid=60.0), "was scored under p0")
     decision = decide(CANDIDATE, champion, POLICY)
     assert (decision.rules[-1].name, decision.rules[-1].passed) == ("rescored", True)
-    assert "version 7 was scored under p0; under p1 it has 60" in decision.reason
+    assert decision.reason == (
+        "fid2k_x 50 beats version 7's 60; version 7 was scored under p0; under p1 it has 60"
+    )
 
 
 CONTENT: dict[str, Any] = {
@@ -251,6 +257,17 @@ def test_a_candidate_has_what_the_gate_needs_of_its_metrics(trained: Path) -> No
     found = read_candidate(CONTENT, trained)
     assert (found.scores.fid, found.scores.spread, found.scores.latents) == (50.0, 3.0, 3)
     assert (found.untrained, found.images_seen, found.dtype) == (99.0, 20, "bfloat16")
+    assert found.pretrained is False
+
+
+@pytest.mark.parametrize(("init_from", "pretrained"), [(None, False), ("models:/faces/1", True)])
+def test_a_training_that_started_from_another_one_is_known(
+    init_from: str | None, pretrained: bool, trained: Path
+) -> None:
+    history = trained / "history.jsonl"
+    train = json.dumps({"init_from": init_from})
+    history.write_text(history.read_text().replace('"train": {}', f'"train": {train}'))
+    assert read_candidate(CONTENT, trained).pretrained is pretrained
 
 
 def test_the_untrained_network_is_compared_by_all_its_latents(trained: Path) -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import sqlite3
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,149 @@ def move(client: MlflowClient, number: int, stage: str, archive: bool = False) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         client.transition_model_version_stage(NAME, str(number), stage, archive)
+
+
+def test_the_user_is_the_one_that_mlflow_knows_or_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    assert moves.user() == "ada"
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.setattr("getpass.getuser", lambda: "grace")
+    assert moves.user() == "grace"
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert moves.user() == str(os.getuid())
+
+
+def test_times_are_utc_in_whole_seconds() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    assert abs(moves.now() - now) < datetime.timedelta(seconds=5)
+    assert moves.now().microsecond == 0
+
+
+def test_a_promotion_has_who_and_the_scores_under_the_versions_protocol(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = two
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    found = registry.read(client, NAME)
+    tags = found.versions[2].tags
+    entry = moves.promote(client, found, 2, "gate", "better")
+    assert (entry.who, entry.protocol, entry.fid) == ("ada", tags[registry.PROTOCOL], 60.0)
+    assert (entry.turn, entry.over, entry.run) == (2, 1, found.versions[2].run)
+    client.delete_model_version_tag(NAME, "2", registry.PROTOCOL)
+    entry = moves.promote(client, registry.read(client, NAME), 2, "gate", "better", "grace")
+    assert (entry.who, entry.protocol, entry.fid) == ("grace", "", None)
+
+
+@pytest.mark.parametrize(("age", "abandoned"), [(600, False), (601, True)])
+def test_after_ten_minutes_a_promotion_is_that_of_a_killed_process(
+    age: int, abandoned: bool, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = two
+    entry = moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
+    monkeypatch.setattr(moves, "now", lambda: entry.when + datetime.timedelta(seconds=age))
+    moves.converge(client, NAME)
+    reign = registry.read(client, NAME).reign
+    assert reign is not None and (reign.version, reign.settled) == (2, abandoned)
+    if not abandoned:  # what disagrees is not a person's choice, but repaired
+        client.set_registered_model_alias(NAME, "champion", "1")
+        assert moves.adopt(client, registry.read(client, NAME)) == []
+
+
+def test_each_change_is_a_line(two: Two) -> None:
+    client, _ = two
+    client.delete_model_version_tag(NAME, "2", registry.GATE)
+    entry = moves.promote(client, registry.read(client, NAME), 2, "person", "because", "ada")
+    assert moves.converge(client, NAME, own=2) == [
+        "alias @champion: version 2 (was 1)",
+        "alias @previous: version 1 (was missing)",
+        "alias @challenger: removed from the champion",
+        "version 1: stage Archived (was Production)",
+        "version 2: stage Production (was Staging)",
+        "version 2: tag facegan.gate",
+        "version 2: tag facegan.by_hand",
+    ]
+    versions = registry.read(client, NAME).versions
+    tags = versions[2].tags
+    assert tags[registry.GATE] == "champion: because"
+    assert tags[registry.BY_HAND] == f"{entry.when}: because"
+    assert [versions[n].tags[registry.STAGE] for n in (1, 2)] == ["Archived", "Production"]
+    assert all(entry.settled for entry in registry.read(client, NAME).promotions)
+    moves.promote(client, registry.read(client, NAME), 1, "gate", "better")
+    assert "version 2: tag facegan.by_hand" in moves.converge(client, NAME, own=1)
+    assert registry.BY_HAND not in registry.read(client, NAME).versions[2].tags
+    assert moves.converge(client, NAME) == []
+
+
+def test_processes_that_keep_moving_roles_end_in_an_error(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = two
+    monkeypatch.setattr(moves, "ROUNDS", 3)
+    monkeypatch.setattr(moves, "_move", lambda *_: ["moved"])
+    expected = f"^{NAME}: other processes keep moving alias and stage; register again$"
+    with pytest.raises(FaceganError, match=expected):
+        moves.converge(client, NAME)
+    changes = iter((["moved"], ["moved again"], []))
+    monkeypatch.setattr(moves, "_move", lambda *_: next(changes))
+    assert moves.converge(client, NAME) == ["moved", "moved again"]
+
+
+def test_a_choice_by_alias_counts_before_one_by_stage_and_who_is_on_record(two: Two) -> None:
+    client, _ = two
+    copy_of_second(client)
+    for number in (2, 3):
+        move(client, number, "Production")
+    client.set_registered_model_alias(NAME, "champion", "2")
+    how = "was made champion by hand (alias @champion); it stays until a better one"
+    assert moves.adopt(client, registry.read(client, NAME)) == [f"version 2 {how}"]
+    reign = registry.read(client, NAME).reign
+    assert reign is not None and (reign.version, reign.by, reign.who) == (2, "person", "hand")
+    assert reign.settled
+    how = "was made champion by hand (stage Production); it stays until a better one"
+    assert moves.adopt(client, registry.read(client, NAME)) == [f"version 3 {how}"]
+
+
+def copy_of_second(client: MlflowClient) -> None:
+    second = client.get_model_version(NAME, "2")
+    client.create_model_version(NAME, str(second.source), second.run_id)
+
+
+def test_an_older_challenger_is_archived_and_no_older_version_takes_its_role(two: Two) -> None:
+    client, _ = two
+    copy_of_second(client)
+    moves.challenge(client, NAME, 3)
+    expected = {
+        1: ("Production", ("champion",)),
+        2: ("Archived", ()),
+        3: ("Staging", ("challenger",)),
+    }
+    assert roles(client) == expected
+    moves.challenge(client, NAME, 2)
+    assert roles(client) == expected
+    move(client, 3, "Archived")  # by hand
+    moves.challenge(client, NAME, 3)
+    assert roles(client)[3] == ("Archived", ("challenger",))
+
+
+def test_tags_of_a_version_that_is_not_champion_cost_no_request(two: Two) -> None:
+    client, _ = two
+    client.set_model_version_tag(NAME, "2", registry.FID, "edited")
+    assert moves.restore_tags(client, registry.read(client, NAME)) == []
+    client.set_model_version_tag(NAME, "1", registry.FID, "edited")
+    client.set_model_version_tag(NAME, "1", registry.DATA, "edited")
+    restored = moves.restore_tags(client, registry.read(client, NAME))
+    assert restored == ["version 1: tag facegan.fid", "version 1: tag facegan.data"]
+    client.set_model_version_tag(NAME, "1", registry.FID, "edited")
+    client.delete_logged_model(registry.read(client, NAME).versions[1].model)
+    assert moves.restore_tags(client, registry.read(client, NAME)) == []
+    moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
+    restored = moves.restore_tags(client, registry.read(client, NAME))
+    assert restored == ["version 2: tag facegan.fid"]
 
 
 @pytest.mark.parametrize("text", [None, "edited"])
@@ -232,6 +376,8 @@ def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(
             client.delete_model_version_tag(NAME, "1", tag)
     (line,) = register(2, fid=60.0).messages
     assert line == "version 1 was champion before promotions were recorded"
+    reign = registry.read(client, NAME).reign
+    assert reign is not None and (reign.by, reign.who) == ("found", "unknown")
     assert roles(client) == AT_FIRST
 
 

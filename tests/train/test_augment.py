@@ -50,6 +50,14 @@ def test_gradients_reach_the_images(name: str) -> None:
     assert all(image.abs().sum() > 0 for image in gradient)
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmented_images_stay_on_their_device_whatever_torchs_default(name: str) -> None:
+    before, rng = images(4, 3, 32), seeded(0)
+    with torch.device("meta"):
+        after = AUGMENTATIONS[name](before, rng)
+    assert after.device.type == "cpu"
+
+
 def test_brightness_adds_one_number_per_image_in_the_papers_range() -> None:
     before = images(200, 3, 28)
     added = (AUGMENTATIONS["brightness"](before, seeded(0)) - before).flatten(1)
@@ -70,7 +78,8 @@ def test_contrast_keeps_the_mean_and_scales_the_distance_from_it() -> None:
     before = images(200, 3, 28)
     after = AUGMENTATIONS["contrast"](before, seeded(0))
     torch.testing.assert_close(after.mean((1, 2, 3)), before.mean((1, 2, 3)))
-    factors = after.std((1, 2, 3)) / before.std((1, 2, 3))
+    distance, was = (x - x.mean((1, 2, 3), keepdim=True) for x in (after, before))
+    factors = (distance * was).sum((1, 2, 3)) / was.square().sum((1, 2, 3))
     assert factors.min() >= 0.5 and factors.max() <= 1.5 and factors.max() - factors.min() > 0.9
 
 
@@ -122,6 +131,7 @@ def test_cutout_hides_a_square_of_half_the_side_clipped_to_the_image() -> None:
     rows, columns = hidden[:, 0].any(2).sum(1), hidden[:, 0].any(1).sum(1)
     torch.testing.assert_close(hidden[:, 0].sum((1, 2)), rows * columns)
     assert rows.max() == columns.max() == 16
+    assert not torch.equal(hidden[:, 0].any(2), hidden[:, 0].any(1))
     # At least a quarter of the square is inside, because its centre is.
     assert rows.min() >= 8 and columns.min() >= 8
 
@@ -145,6 +155,7 @@ def test_affine_keeps_the_centre_and_rotates_and_zooms_within_the_documented_spr
     # The radius is not changed by rotations, and scaled by zooms.
     octaves = (after[:, 0, 16, 24] / before[:, 0, 16, 24]).log2()
     assert 0.17 < octaves.std() < 0.23 and octaves.mean().abs() < 0.04
+    torch.testing.assert_close(after[:, 0, 22, 22], after[:, 0, 10, 22], rtol=0.01, atol=0.01)
     ramp = torch.linspace(-1, 1, 33).expand(400, 1, 33, 33)
     turned = AUGMENTATIONS["affine"](ramp, seeded(0))
     slopes = (
@@ -153,6 +164,17 @@ def test_affine_keeps_the_centre_and_rotates_and_zooms_within_the_documented_spr
     )
     degrees = torch.atan2(*slopes).rad2deg()
     assert 9 < degrees.std() < 11 and degrees.mean().abs() < 2
+
+
+def test_affine_reflects_the_edges_and_without_rotation_and_zoom_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ones, before = torch.ones(50, 1, 32, 32), images(9, 3, 32)
+    torch.testing.assert_close(AUGMENTATIONS["affine"](ones, seeded(0)), ones)
+    monkeypatch.setattr("facegan.train.augment.ROTATION", 0.0)
+    monkeypatch.setattr("facegan.train.augment.ZOOM", 0.0)
+    after = AUGMENTATIONS["affine"](before, seeded(0))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("accuracy", "sign"), [(0.9, 1), (0.7, -1)])

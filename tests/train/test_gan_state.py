@@ -11,10 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from facegan.core.errors import FaceganError
 from facegan.data.batches import Batches
 from facegan.data.dataset import load_images
+from facegan.models.files import save_network
 from facegan.models.sampling import generate, latents
 from facegan.params import Params
+from facegan.runtime.distributed import Group
 from facegan.train.augment import ADAPTATION
 from facegan.train.cuda_graphs import CudaGraphed
 from facegan.train.gan_state import GANState
@@ -113,6 +116,20 @@ def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
     assert other.augment_probability == one.augment_probability
 
 
+def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numbers(
+    params: MakeParams,
+) -> None:
+    group = Group(1, 2)
+    one = GANState(params().train, 32, 1, 0, CPU, group)
+    assert one.rng.group == group and one.augment_probability is None
+    for optimizer in one._optimizers():
+        for options in optimizer.param_groups:
+            assert options["fused"] is True and options["capturable"] is False
+    for network in (one.generator, one.discriminator):
+        kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
 def rates(gan: GANState) -> list[float]:
     optimizers = (gan.generator_optimizer, gan.discriminator_optimizer)
     return [optimizer.param_groups[0]["lr"].item() for optimizer in optimizers]
@@ -172,6 +189,8 @@ def test_penalties_are_computed_every_lazy_reg_interval_steps(
     for _ in range(7):
         one.train_step(batch)
     assert len(taken) == 6  # at steps 0, 3 and 6, for real and for generated images
+    gan(r1=1.0, r2=0.0).train_step(batch)
+    assert len(taken) == 7
     assert all(value > 0 for value in taken)
 
 
@@ -206,12 +225,83 @@ def test_penalties_reduce_the_discriminators_gradient(
     assert gradient_norm(r1=10.0, r2=10.0, lazy_reg_interval=1) < 0.5 * gradient_norm()
 
 
+@pytest.mark.parametrize("loss", ["bce", "relativistic"])
+def test_the_accuracy_is_the_share_of_images_or_pairs_on_the_right_side(
+    loss: str, gan: Callable[..., GANState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, images = gan(loss=loss), torch.zeros(4, 1, 32, 32)
+    logits = iter(torch.tensor([[0.5, -1.0, 0.0, 2.0], [-0.5, 0.5, 0.0, -2.0]]))
+    weight = next(one.discriminator.parameters())
+    monkeypatch.setattr(one, "_logits", lambda _: next(logits) + 0 * weight.sum())
+    assert one._train_discriminator(images, images, penalised=False)[1] == 0.5
+
+
+def test_a_checkpoint_keeps_its_names_so_that_older_ones_load(
+    gan: Callable[..., GANState],
+) -> None:
+    assert gan().state_dict().keys() == {
+        "generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer",
+        "rng", "steps", "augment_probability",
+    }  # fmt: skip
+
+
 def test_hflip_flips_some_images(gan: Callable[..., GANState], batch: Tensor) -> None:
     flipped = gan(hflip=True)._flipped(batch)
     turned = [torch.equal(new, old.flip(1)) for new, old in zip(flipped, batch, strict=True)]
     kept = [torch.equal(new, old) for new, old in zip(flipped, batch, strict=True)]
     assert all(a or b for a, b in zip(turned, kept, strict=True))
     assert any(turned) and any(kept)
+
+
+def save_networks(one: GANState, folder: Path) -> None:
+    for name in ("generator", "discriminator"):
+        state, config = getattr(one, name).state_dict(), getattr(one, f"{name}_config")
+        save_network(state, config, folder / f"{name}.safetensors")
+
+
+def test_pretrained_networks_are_loaded_and_the_ema_starts_from_them(
+    gan: Callable[..., GANState], tmp_path: Path
+) -> None:
+    one, other = gan(seed=0), gan(seed=1)
+    save_networks(one, tmp_path)
+    other.load_pretrained(tmp_path)
+    assert all(map(torch.equal, weights(one), weights(other)))
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "difference"),
+    [
+        (
+            {"base_channels": 16, "latent_dim": 7}, "generator",
+            "base_channels 8, not 16; latent_dim 100, not 7",
+        ),
+        ({"spectral_norm": True}, "discriminator", "spectral_norm False, not True"),
+    ],
+)  # fmt: skip
+def test_pretrained_networks_of_another_configuration_are_refused_with_both_values(
+    options: dict[str, Any],
+    name: str,
+    difference: str,
+    gan: Callable[..., GANState],
+    tmp_path: Path,
+) -> None:
+    save_networks(gan(), tmp_path)
+    text = f"{tmp_path}/{name}.safetensors: incompatible with this configuration: {difference}"
+    with pytest.raises(FaceganError, match=f"^{text}$"):
+        gan(**options).load_pretrained(tmp_path)
+
+
+def test_pretrained_networks_with_other_layers_are_refused(
+    gan: Callable[..., GANState], tmp_path: Path
+) -> None:
+    one = gan()
+    save_networks(one, tmp_path)
+    state = one.discriminator.state_dict()
+    state["new"] = state.popitem()[1]
+    save_network(state, one.discriminator_config, tmp_path / "discriminator.safetensors")
+    text = "incompatible with this configuration: the layers are of another version of FaceGAN"
+    with pytest.raises(FaceganError, match=f"^{tmp_path}/discriminator.safetensors: {text}$"):
+        gan().load_pretrained(tmp_path)
 
 
 def test_a_nan_weight_is_not_finite(gan: Callable[..., GANState], batch: Tensor) -> None:

@@ -24,6 +24,9 @@ def test_the_parts_of_all_processes_are_the_numbers_of_a_single_process(
         assert torch.equal(parts, single.uniform(n, *shape))
         parts = torch.cat([rng.integers(9, share, *shape) for rng in ranks])
         assert torch.equal(parts, single.integers(9, n, *shape))
+    for numbers in (single.normal(n, *shape), single.uniform(n, *shape)):
+        assert numbers.shape == (n, *shape) and numbers.dtype == torch.float32
+    assert single.integers(9, n, *shape).shape == (n, *shape)
 
 
 def test_numbers_have_the_right_distributions() -> None:
@@ -36,6 +39,13 @@ def test_numbers_have_the_right_distributions() -> None:
     assert set(integers.tolist()) == {0, 1, 2}
 
 
+def test_numbers_are_on_the_given_device_whatever_torchs_default() -> None:
+    rng = Rng(0, CPU)
+    with torch.device("meta"):
+        numbers = rng.normal(3), rng.uniform(3), rng.integers(3, 3)
+    assert {drawn.device.type for drawn in numbers} == {"cpu"}
+
+
 def test_numbers_depend_on_the_seed_alone() -> None:
     one, other = Rng(0, CPU), Rng(1, CPU)
     assert not torch.equal(one.normal(9), other.normal(9))
@@ -44,3 +54,13 @@ def test_numbers_depend_on_the_seed_alone() -> None:
     assert torch.equal(one.normal(9), other.normal(9))
     other.reseed([0, 7, 2])
     assert not torch.equal(one.normal(9), other.normal(9))
+
+
+def test_a_restored_state_continues_and_one_of_another_device_type_is_reseeded() -> None:
+    before, after = Rng(0, CPU), Rng(1, CPU)
+    before.normal(9)
+    after.restore(before.generator.get_state(), [5])
+    assert torch.equal(after.normal(9), before.normal(9))
+    after.restore(torch.zeros(16, dtype=torch.uint8), [5])  # CUDA's has 16 bytes
+    before.reseed([5])
+    assert torch.equal(after.normal(9), before.normal(9))
