@@ -25,7 +25,7 @@ from facegan.core.errors import FaceganError, Interrupted
 from facegan.core.history import append_history, read_history
 from facegan.tracking import connection, mirror, record, runs
 from histories import QUICK, grids, interval, points, running, samples, score, write
-from servers import MlflowServer, free_port
+from servers import MlflowServer, free_port, wait
 from stores import Server, Store
 
 FAST = 1.0  # seconds: what an event may take at most on a busy machine
@@ -58,6 +58,17 @@ class Trainer:
             self.slowest = max(self.slowest, time.monotonic() - began)
             self.seen += 20
             time.sleep(pause)
+
+    def start(self, report: mirror.Mirror) -> None:
+        """The first score, and until the child works: its imports take seconds."""
+        self.go(report, 1)
+        started = report.heard
+
+        def works() -> bool:
+            report(events.Metrics({}))
+            return report.heard > started
+
+        wait(works, 60)
 
     def require_complete(self, client: MlflowClient, run_id: str) -> None:
         steps = list(range(0, self.seen, 20))
@@ -115,7 +126,8 @@ def test_a_server_that_hangs_and_is_killed_and_restarted_has_everything_once(
     server: MlflowServer, trainer: Trainer
 ) -> None:
     with mirror.Mirror("faces", trainer.note) as report:
-        trainer.go(report, 40, 0.1)  # until the child has started
+        trainer.start(report)
+        trainer.go(report, 20, 0.1)
         server.hang()
         trainer.go(report, 10, 0.1)
         server.go_on()
@@ -188,7 +200,8 @@ def test_a_lost_artifact_store_neither_stops_the_training_nor_its_points(
     for name, value in credentials(f"http://127.0.0.1:{free_port()}").items():
         monkeypatch.setenv(name, value)
     with mirror.Mirror("faces", trainer.note) as report:
-        trainer.go(report, 3)
+        trainer.start(report)
+        trainer.go(report, 2)
     (message,) = trainer.messages
     assert message.startswith("MLflow's artifact storage: Could not connect to the endpoint URL")
     client = connection.connect()
@@ -284,7 +297,8 @@ def test_a_mirror_that_dies_is_one_message(store: Path, trainer: Trainer) -> Non
 def test_a_run_says_where_it_comes_from(store: Path, trainer: Trainer) -> None:
     (store / "params.yaml").write_text("seed: 0\n")
     with mirror.Mirror("faces", trainer.note, "cuda:1") as report:
-        trainer.go(report, 2)
+        trainer.start(report)
+        trainer.go(report, 1)
     client = connection.connect()
     run = only_run(client)
     tags = run.data.tags
