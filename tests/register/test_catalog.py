@@ -150,7 +150,10 @@ def test_approval_promotes_the_version_that_was_compared(two: Two) -> None:
 
 
 def test_a_difference_has_parameters_scores_and_a_picture(two: Two, tmp_path: Path) -> None:
+    client, _ = two
+    client.log_metric(registry.read(client, NAME).versions[1].run, "system/cpu_percent", 50)
     text = models("diff", 1, 2, "--out", tmp_path / "both.png")
+    assert "system/" not in text  # of the machine
     assert re.search(r"train\.lr +0\.1 +0\.2", text)
     assert re.search(r"fid +50\.0 +60\.0", text)
     with Image.open(tmp_path / "both.png") as picture:

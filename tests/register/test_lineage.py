@@ -71,7 +71,7 @@ def test_what_is_on_record_are_rows(two: Two, answers: Answers) -> None:
         ("registered", f"{date:%Y-%m-%d %H:%M} UTC"),
         ("commit", COMMIT),
         ("photographs", PHOTOGRAPHS),
-        ("images", version.tags[registry.DATA]),
+        ("images.npy", version.tags[registry.DATA]),
         ("run", version.run),
         ("versions", "torch 2"), ("device", "cpu"), ("threads", "3"), ("machine", "x86_64"),
         ("user", "ada"),
@@ -91,7 +91,7 @@ def test_what_is_not_on_record_is_said(two: Two, answers: Answers) -> None:
         client.delete_model_version_tag(NAME, "1", tag)
     rows, commands, missing = lineage.lineage(client, NAME, 1)
     found = dict(rows)
-    assert (found["generator"], found["images"], found["commit"]) == ("unknown", "unknown", "")
+    assert (found["generator"], found["images.npy"], found["commit"]) == ("unknown", "unknown", "")
     assert found["photographs"] == "DVC's hash is not recorded"
     assert found["run"] == f"{run} is deleted" and "train.lr" not in found
     assert commands == [

@@ -14,6 +14,7 @@ from facegan.register.registry import Version
 
 COUNT, SEED = 16, 12
 GAP = 8  # black columns between the two grids
+SYSTEM = "system/"  # metrics of the machine during the training
 
 
 def differences(
@@ -41,7 +42,8 @@ def _facts(client: MlflowClient, version: Version) -> dict[str, str]:
     }
     if run is not None:
         facts |= run.data.params
-        facts |= {key: f"{value:g}" for key, value in run.data.metrics.items()}
+        metrics = run.data.metrics.items()
+        facts |= {key: f"{value:g}" for key, value in metrics if not key.startswith(SYSTEM)}
     return facts
 
 

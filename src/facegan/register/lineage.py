@@ -41,7 +41,7 @@ def lineage(client: MlflowClient, name: str, number: int) -> tuple[Rows, list[st
         ("registered", f"{version.date:%Y-%m-%d %H:%M} UTC"),
         ("commit", commit + " with uncommitted changes" * (tags.get(DIRTY) == "true")),
         ("photographs", tags.get(PHOTOGRAPHS, "DVC's hash is not recorded")),
-        ("images", version.tags.get(registry.DATA, "unknown")),
+        ("images.npy", version.tags.get(registry.DATA, "unknown")),
         ("run", version.run if run else f"{version.run} is deleted"),
     ]
     known = ("facegan.versions", DEVICE, THREADS, "facegan.machine", "mlflow.user")
