@@ -146,6 +146,9 @@ def copy_of_second(client: MlflowClient) -> None:
 
 def test_an_older_challenger_is_archived_and_no_older_version_takes_its_role(two: Two) -> None:
     client, _ = two
+    client.delete_registered_model_alias(NAME, "challenger")
+    moves.challenge(client, NAME, 2)
+    assert roles(client) == AT_FIRST
     copy_of_second(client)
     moves.challenge(client, NAME, 3)
     expected = {

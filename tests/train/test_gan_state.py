@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facegan.core.errors import FaceganError
 from facegan.data.batches import Batches
@@ -128,6 +128,18 @@ def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numb
     for network in (one.generator, one.discriminator):
         kernels = [weight for weight in network.parameters() if weight.ndim == 4]
         assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_convolutions_are_computed_in_the_given_dtype(
+    dtype: torch.dtype, gan: Callable[..., GANState], batch: Tensor
+) -> None:
+    one, found = gan(dtype=str(dtype).removeprefix("torch.")), set[torch.dtype]()
+    for module in (*one.generator.modules(), *one.discriminator.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _, inputs, output: found.add(output.dtype))
+    one.train_step(batch)
+    assert found == {dtype}
 
 
 def rates(gan: GANState) -> list[float]:
