@@ -116,6 +116,16 @@ def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
     assert other.augment_probability == one.augment_probability
 
 
+def test_images_are_augmented_with_the_probability_which_is_0_at_first(
+    gan: Callable[..., GANState],
+) -> None:
+    one, images = gan(augment=["brightness"], augment_target=0.8), torch.zeros(9, 1, 32, 32)
+    assert torch.equal(one._augmented(images), images)
+    assert one.augment_probability is not None
+    one.augment_probability.fill_(1)
+    assert (one._augmented(images) != images).all()
+
+
 def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numbers(
     params: MakeParams,
 ) -> None:
