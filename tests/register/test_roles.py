@@ -175,10 +175,13 @@ def test_tags_of_a_version_that_is_not_champion_cost_no_request(two: Two) -> Non
     client.set_model_version_tag(NAME, "1", registry.FID, "edited")
     client.delete_logged_model(registry.read(client, NAME).versions[1].model)
     assert moves.restore_tags(client, registry.read(client, NAME)) == []
-    client.delete_model_version_tag(NAME, "1", registry.GENERATOR)
     moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
-    restored = moves.restore_tags(client, registry.read(client, NAME))
-    assert restored == ["version 2: tag facegan.fid"]
+    for has_hashes in (True, False):
+        if not has_hashes:
+            client.delete_model_version_tag(NAME, "1", registry.GENERATOR)
+        client.set_model_version_tag(NAME, "2", registry.FID, "edited")
+        restored = moves.restore_tags(client, registry.read(client, NAME))
+        assert restored == ["version 2: tag facegan.fid"]
 
 
 @pytest.mark.parametrize("text", [None, "edited"])
