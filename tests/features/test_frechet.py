@@ -24,7 +24,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from facegan.core.errors import FaceganError
 from facegan.features import FeatureMoments, FrechetDistance, Statistics, frechet
-from facegan.features.frechet import symmetric_root
+from facegan.features.frechet import rank_warning, symmetric_root
 from facegan.params import Extractor
 from processes import run_distributed
 
@@ -393,6 +393,14 @@ def test_a_file_without_statistics_is_reported_with_the_command_that_makes_them(
     with pytest.raises(FaceganError, match=f"^{path}: ({expected})") as got:
         Statistics.load(path)
     assert len(str(got.value).splitlines()) == 1
+
+
+def test_as_many_images_as_features_leave_the_covariance_without_full_rank() -> None:
+    assert rank_warning(25, 24, "photographs") is None
+    text = rank_warning(24, 24, "photographs")
+    assert text is not None and text.startswith("24 photographs for 24 features: the covariance")
+    # n centred features span at most n - 1 dimensions.
+    assert torch.linalg.matrix_rank(moments(features(24, 24, 0)).covariance) == 23
 
 
 def test_statistics_of_other_settings_are_refused_with_both_values() -> None:

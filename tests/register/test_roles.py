@@ -147,6 +147,9 @@ def copy_of_second(client: MlflowClient) -> None:
 
 def test_an_older_challenger_is_archived_and_no_older_version_takes_its_role(two: Two) -> None:
     client, _ = two
+    client.delete_registered_model_alias(NAME, "challenger")
+    moves.challenge(client, NAME, 2)
+    assert roles(client) == AT_FIRST
     copy_of_second(client)
     moves.challenge(client, NAME, 3)
     expected = {
@@ -174,8 +177,12 @@ def test_tags_of_a_version_that_is_not_champion_cost_no_request(two: Two) -> Non
     client.delete_logged_model(registry.read(client, NAME).versions[1].model)
     assert moves.restore_tags(client, registry.read(client, NAME)) == []
     moves.promote(client, registry.read(client, NAME), 2, "gate", "better")
-    restored = moves.restore_tags(client, registry.read(client, NAME))
-    assert restored == ["version 2: tag facegan.fid"]
+    for has_hashes in (True, False):
+        if not has_hashes:
+            client.delete_model_version_tag(NAME, "1", registry.GENERATOR)
+        client.set_model_version_tag(NAME, "2", registry.FID, "edited")
+        restored = moves.restore_tags(client, registry.read(client, NAME))
+        assert restored == ["version 2: tag facegan.fid"]
 
 
 @pytest.mark.parametrize("text", [None, "edited"])
@@ -384,12 +391,13 @@ def test_a_registry_from_before_promotions_were_recorded_keeps_its_champion(
 def test_only_the_last_promotions_are_kept_as_tags(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, register = two
-    monkeypatch.setattr("facegan.register.roles.KEPT", 2)
-    for seed in (3, 4):
-        register(seed, fid=50.0 - seed)
+    client, _ = two
+    copy_of_second(client)
+    monkeypatch.setattr(moves, "KEPT", 3)
+    for number in (2, 3, 2):
+        moves.promote(client, registry.read(client, NAME), number, "gate", "better")
     tags = [t for t in client.get_registered_model(NAME).tags if t.startswith(registry.PROMOTION)]
-    assert sorted(tags) == ["facegan.promotion.000002.3", "facegan.promotion.000003.4"]
+    assert sorted(tags) == [f"facegan.promotion.00000{turn}" for turn in ("2.2", "3.3", "4.2")]
 
 
 @pytest.mark.usefixtures("sqlite")

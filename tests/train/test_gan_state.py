@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facegan.core.errors import FaceganError
 from facegan.data.batches import Batches
@@ -116,6 +116,16 @@ def test_the_probability_of_augmentation_follows_the_accuracy_and_is_restored(
     assert other.augment_probability == one.augment_probability
 
 
+def test_images_are_augmented_with_the_probability_which_is_0_at_first(
+    gan: Callable[..., GANState],
+) -> None:
+    one, images = gan(augment=["brightness"], augment_target=0.8), torch.zeros(9, 1, 32, 32)
+    assert torch.equal(one._augmented(images), images)
+    assert one.augment_probability is not None
+    one.augment_probability.fill_(1)
+    assert (one._augmented(images) != images).all()
+
+
 def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numbers(
     params: MakeParams,
 ) -> None:
@@ -128,6 +138,18 @@ def test_a_cpu_has_fused_optimizers_channels_last_weights_and_this_processs_numb
     for network in (one.generator, one.discriminator):
         kernels = [weight for weight in network.parameters() if weight.ndim == 4]
         assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_convolutions_are_computed_in_the_given_dtype(
+    dtype: torch.dtype, gan: Callable[..., GANState], batch: Tensor
+) -> None:
+    one, found = gan(dtype=str(dtype).removeprefix("torch.")), set[torch.dtype]()
+    for module in (*one.generator.modules(), *one.discriminator.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _, inputs, output: found.add(output.dtype))
+    one.train_step(batch)
+    assert found == {dtype}
 
 
 def rates(gan: GANState) -> list[float]:
