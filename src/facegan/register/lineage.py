@@ -72,7 +72,9 @@ def commit_of(version: Version, run: Run | None) -> str:
     """The commit of the training; else the one whose scores have this generator; else empty."""
     if run is not None and (commit := run.data.tags.get(COMMIT)):
         return commit
-    sha256 = version.tags.get(registry.GENERATOR, "none")
+    sha256 = version.tags.get(registry.GENERATOR)
+    if not sha256:
+        return ""
     return answer("git", "log", "-S", sha256, "--format=%H", "--", "*metrics.json").split("\n")[-1]
 
 
