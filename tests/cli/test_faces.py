@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from commands import COLUMNS, error_lines, facegan, invoke
-from conftest import make_params
+from conftest import START, make_params
 from disks import small_disk
 from facegan.cli.main import app
 from facegan.core.digests import file_sha256
@@ -279,9 +279,10 @@ def test_walks_have_the_same_number_of_seeds(generator: Path, tmp_path: Path) ->
 
 
 def test_film_shows_a_training(trained: Path, tmp_path: Path) -> None:
-    history = [
-        {"event": "samples", "images_seen": 10 * n, "picture": f"samples/{n}.png"} for n in range(3)
-    ]
+    history = [START]
+    for n in range(3):
+        name = f"samples/{n}.png"
+        history.append({"event": "samples", "images_seen": n, "picture": name, "diversity": 1.0})
     (trained / "samples").mkdir(exist_ok=True)
     for n in range(3):
         Image.new("L", (32, 32), n).save(trained / f"samples/{n}.png")
