@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,7 +178,11 @@ class Api:
         self.client = httpx.Client(base_url=f"{url}/", timeout=60, auth=auth)
 
     def post(self, path: str, **body: Any) -> Any:
-        response = self.client.post(path, json=body)
+        for _ in range(20):  # a server that has just started may refuse
+            response = self.client.post(path, json=body)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         response.raise_for_status()
         return response.json() if response.content else None
 
