@@ -46,11 +46,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _lacking(event: Any, kind: str | None = None) -> str:
-    """The first key that an event, of a certain kind, has not or not of its type; else empty."""
+    """The first key that is missing or of a wrong type; empty if there is none."""
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return "event"
     keys = KEYS.get(kind or event["event"], {})
-    return next((key for key, kind in keys.items() if not isinstance(event.get(key), kind)), "")
+    return next((key for key, of in keys.items() if not isinstance(event.get(key), of)), "")
 
 
 def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
