@@ -17,6 +17,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
+from facegan.doctor.workspace import half_written
 from pipelines import processes
 from pipelines.locks import Workspace, waiting
 
@@ -120,12 +121,17 @@ def run_dvc(arguments: list[str], name: str, workspace: Workspace) -> Output:
 
 
 def _wait_for_repository(repository: Path) -> None:
-    """Wait for DVC's lock of the repository, which `dvc push` and the like hold all the time."""
+    """Wait for DVC's lock of the repository, which `dvc push` and the like hold all the time.
+
+    Deletes what an interrupted DVC left that would make the next one fail.
+    """
     with Repo(repository) as repo:
         if not _is_free(repo):
             with waiting("DVC, which runs in this workspace"):
                 while not _is_free(repo):
                     pass  # each try takes 3 seconds
+        for path in half_written(Path(repo.cache.legacy.path)):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _is_free(repo: Any) -> bool:

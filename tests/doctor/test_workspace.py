@@ -1,3 +1,5 @@
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,38 @@ def test_dvc_is_asked_for_its_remote_and_whether_that_answers(project: Path) -> 
     remote.mkdir()
     finding = workspace.dvc()
     assert finding.status == "ok" and finding.found == "remote storage answers, and is empty"
+
+
+def test_half_a_result_of_an_interrupted_dvc_is_a_problem_with_its_cure(
+    project: Path,
+) -> None:
+    (project / "in").write_text("1")
+    (project / "dvc.yaml").write_text("stages: {a: {cmd: cp in out, deps: [in], outs: [out]}}\n")
+    assert output("dvc", "repro", "-q") == (0, "")
+    (whole,) = project.glob(".dvc/cache/runs/*/*/*")
+    half = whole.with_name(".Zk9vQx.tmp")
+    half.write_text(whole.read_text().partition("outs:")[0])
+    assert workspace.dvc().status == "warning"  # it may be in work
+    os.utime(half, (0, 0))
+    os.utime(whole, (-1, -1))
+    (project / "dvc.lock").unlink()
+    assert "'outs'" in output("dvc", "repro")[1]
+    mend(project)
+    (folder,) = project.glob(".dvc/cache/runs/*/*")
+    (folder / whole.name).unlink()
+    os.utime(folder, (0, 0))
+    (project / "dvc.lock").unlink()
+    assert "'NoneType'" in output("dvc", "repro")[1]
+    mend(project)
+
+
+def mend(project: Path) -> None:
+    """Do as doctor advises."""
+    finding = workspace.dvc()
+    assert finding.status == "problem"
+    assert output(*shlex.split(finding.advice.removeprefix("run: ")))[0] == 0
+    assert output("dvc", "repro", "-q") == (0, "")
+    assert workspace.dvc().status == "warning"
 
 
 def test_little_space_is_a_warning_and_none_a_problem(

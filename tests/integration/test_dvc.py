@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from conftest import make_params
+from facegan.doctor.workspace import half_written
 from facegan.photos.discovery import find
 from facegan.photos.inputs import Folder
 from project import Project
@@ -271,4 +272,6 @@ def interrupt(project: Project, stage: str, delay: float) -> bool:
             if line.startswith(f"Running stage '{stage}'"):
                 time.sleep(delay)
                 os.killpg(process.pid, signal.SIGINT)
+    for half in half_written(project.folder / ".dvc" / "cache"):  # as facegan doctor advises
+        half.rmdir() if half.is_dir() else half.unlink()
     return process.returncode != 0

@@ -1,6 +1,7 @@
 """`python -m pipelines.training`, with real processes and a real server."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,22 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
         "register-report": report,
         "register-run": "[run](http://127.0.0.1:5000/runs/1)",
     }
+
+
+def test_half_a_result_of_an_interrupted_dvc_stops_no_later_run(
+    first: tuple[Path, Run], served: Environment, tmp_path: Path
+) -> None:
+    root = tmp_path / "repository"
+    shutil.copytree(first[0], root)
+    for whole in list(root.glob(".dvc/cache/runs/*/*/*")):
+        half = whole.rename(whole.with_name(".half.tmp"))
+        half.write_text("cmd: half\n")
+        os.utime(half, (0, 0))
+        os.utime(half.parent, (0, 0))
+    (root / "dvc.lock").unlink()
+    result = run(served, "pipelines.training", "--repository", root, "--allow-uncommitted")
+    assert result.returncode == 0, result.stderr
+    assert ran(root)[-4:] == ["preprocess", "train", "evaluate", "register"]
 
 
 def test_uncommitted_changes_end_the_run_unless_allowed(copy: Copy, served: Environment) -> None:

@@ -3,8 +3,10 @@
 import os
 import platform
 import re
+import time
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 
 from facegan.core.project import project_root
 from facegan.doctor.findings import Finding, ok, problem, warning
@@ -14,6 +16,7 @@ from facegan.tracking.commands import NO_REASON, output
 # largest preset and the one before it, with samples and MLflow's copies of them.
 LEAST, ENOUGH = 10**9, 5 * 10**9
 FEWEST_FILES = 10_000  # DVC links one per photograph
+WRITING = 10  # seconds, many times what DVC needs to write a result
 
 
 def git() -> Finding:
@@ -48,6 +51,10 @@ def dvc() -> Finding:
         return problem(f"{root}: no dvc.yaml", "run this in a project's folder")
     if not any((folder / ".dvc").is_dir() for folder in (root, *root.parents)):
         return problem(f"{root}: no DVC repository", "run: dvc init")
+    cache = Path(output("dvc", "cache", "dir")[1])
+    if half_written(cache):
+        advice = f"run: find {quote(f'{cache}/runs')} '(' -name '.*.tmp' -o -empty ')' -delete"
+        return problem("an interrupted DVC left half a result, on which dvc repro fails", advice)
     status, remote = output("dvc", "remote", "default")
     if status and remote != NO_REASON:
         return problem(f"{root}: {remote}", "correct .dvc/config")
@@ -65,6 +72,30 @@ def dvc() -> Finding:
     return problem(
         f"remote {remote}: {text}", "check address and credentials: dvc remote list, AWS_*"
     )
+
+
+def half_written(cache: Path) -> list[Path]:
+    """What an interrupted DVC left in its run cache and fails on: temporary files, empty folders.
+
+    Args:
+        cache: DVC's; other projects that share it may be writing now.
+
+    Returns:
+        Files, then the folders that have no others.
+    """
+    files = {path for path in cache.glob("runs/*/*/.*.tmp") if _is_left(path)}
+    folders = [path for path in cache.glob("runs/*/*") if _is_left(path)]
+    return [
+        *files,
+        *(path for path in folders if path.is_dir() and files.issuperset(path.iterdir())),
+    ]
+
+
+def _is_left(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > WRITING
+    except FileNotFoundError:
+        return False
 
 
 def disk(checkpoints: Path) -> Finding:
