@@ -11,8 +11,8 @@ from benchmarks.harness import Line, Skipped, machine
 # Imported when they run: preprocess's workers import this file and, like those of the `facegan`
 # command, must not wait for torch.
 BENCHMARKS = (
-    *("agreement", "scoring", "behaviour", "photographs", "training", "registry", "drawing"),
-    *("app", "browser", "scaling", "flow"),
+    *("agreement", "scoring", "behaviour", "photographs", "training", "tracking", "registry"),
+    *("drawing", "app", "browser", "scaling", "flow"),
     "gpu",
 )
 
