@@ -17,6 +17,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
+from facegan.core.errors import Unavailable
 from facegan.doctor.workspace import half_written
 from pipelines import processes
 from pipelines.locks import Workspace, waiting
@@ -30,6 +31,8 @@ SHOW_INTERVAL = 5.0  # seconds between two updates of the artifact
 BUSY = re.compile(r"ERROR: .* is busy, it is being blocked by")
 PROCESS = re.compile(r"\(PID \d+\): .+")
 BUSY_INTERVAL = 5  # seconds between tries
+# Seconds before another try: remote storage and MLflow come back by themselves.
+BACK_OFF: list[float] = [10, 60, 300]
 
 
 class Output:
@@ -99,17 +102,35 @@ class Output:
         return bool(self.tail[-1] == CmdDataStatus.UP_TO_DATE_MSG)
 
     @property
+    def may_pass(self) -> bool:
+        """The stage's command found a server that does not answer."""
+        return self.tail[-1].endswith(f"exited with {Unavailable.STATUS}")
+
+    @property
     def failure(self) -> str:
         """One line that says why: the command's last one, and DVC's."""
         return "; ".join(line.removeprefix("ERROR: ") for line in self.tail)
 
 
 def run_dvc(arguments: list[str], name: str, workspace: Workspace) -> Output:
-    """Run DVC in the workspace, after any other DVC process there, and log what it prints.
+    """Run DVC in the workspace, and log what it prints.
+
+    After any other DVC process there; again if MLflow is away, which a stage's command says.
 
     Args:
         name: of the stage, or of what is done.
     """
+    output = _run_alone(arguments, name, workspace)
+    for seconds in BACK_OFF:
+        if not output.may_pass:
+            break
+        get_run_logger().warning("%s; trying again in %g seconds", output.failure, seconds)
+        time.sleep(seconds)
+        output = _run_alone(arguments, name, workspace)
+    return output
+
+
+def _run_alone(arguments: list[str], name: str, workspace: Workspace) -> Output:
     _wait_for_repository(workspace.repository)
     output = _run(arguments, name, workspace)
     if output.busy:

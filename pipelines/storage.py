@@ -9,11 +9,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from pipelines.dag import Dag, Step, git, missing_inputs
-from pipelines.dvc_process import run_dvc
+from pipelines.dvc_process import BACK_OFF, run_dvc
 from pipelines.locks import Workspace
-
-# Seconds before another try: a remote comes back by itself.
-BACK_OFF: list[float] = [10, 60, 300]
 
 
 @task(task_run_name="dvc {arguments[0]}", retries=len(BACK_OFF), retry_delay_seconds=BACK_OFF)

@@ -76,6 +76,12 @@ def test_a_comment_may_contain_an_end_record() -> None:
         archive.writestr("a", b"a")
         archive.comment = b"PK\x05\x06"
     assert listed(buffer.getvalue()) == {"a": b"a"}
+    for comment in (b"PK\x05\x06" * 9, b"made by PK\x05\x06, which is a good program"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("x.jpg", b"x")
+            archive.comment = comment
+        assert listed(buffer.getvalue()) == {"x.jpg": b"x"}
     assert listed(one(comment=b"PK\x05\x06" * 9)) == MEMBERS | {"x.jpg": b"x"}
 
 

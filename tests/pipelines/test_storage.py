@@ -1,5 +1,6 @@
 """Data before a run, and what a run leaves behind, with a real remote and real git."""
 
+import json
 import os
 import subprocess
 import sys
@@ -164,6 +165,29 @@ def test_a_remote_that_refuses_for_good_fails_the_run_whose_results_the_next_one
     assert second.process.returncode == 0, second.log
     assert ran(project) == [*before, "register"]  # always runs
     assert list(refusing.bucket.rglob("runs/*/*/*"))
+
+
+# A stage that finds MLflow away twice, and ends with 75 then, as facegan's commands do.
+AWAY = "echo tried >> log; test `grep -c tried log` -gt 2 || exit 75; " + TRAIN
+HASTY = """
+from pipelines import dvc_process, training
+dvc_process.BACK_OFF[:] = [1, 2, 3]
+training.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("train", "tries", "status"), [(AWAY, 3, 0), ("echo tried >> log; exit 1", 1, 1)]
+)
+def test_a_stage_that_finds_mlflow_away_runs_again_and_one_that_fails_does_not(
+    train: str, tries: int, status: int, copy: Copy, environment: Environment
+) -> None:
+    root = copy(json.dumps(train))
+    command = [sys.executable, "-c", HASTY, "--repository", str(root)]
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert ran(root).count("tried") == tries
+    assert done.stderr.count("trying again in") == tries - 1
 
 
 # What a worker of a pool does with one stage.

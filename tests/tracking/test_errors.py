@@ -9,8 +9,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
+from commands import invoke
 from disks import small_disk
-from facegan.core.errors import FaceganError
+from facegan.core.errors import FaceganError, Unavailable
+from facegan.params import write_preset
 from facegan.tracking import connection
 from facegan.tracking.errors import explain, redact, translate_errors
 
@@ -85,6 +87,45 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
 )
 def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
     assert explain(error, "http://h") == line
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ConnectionResetError("reset by peer"), True),
+        (TimeoutError("timed out"), True),
+        (MlflowException("API request failed with error code 503 != 200"), True),
+        (MlflowException("Max retries exceeded (too many 429 error responses)"), True),
+        (MlflowException("404 Client Error: Not Found for url: http://h"), False),
+        (MlflowException("API request failed with error code 401 != 200"), False),
+        (MlflowException("An error occurred (SlowDown) when calling PutObject"), True),
+        (MlflowException("An error occurred (403) when calling HeadObject: Forbidden"), False),
+        (MlflowException("Run with id=7 not found"), False),
+        (OperationalError("SELECT", {}, Exception("server closed the connection")), True),
+        (OperationalError("SELECT", {}, Exception("password authentication failed")), False),
+        (OperationalError("UPDATE", {}, Exception("database is locked")), True),
+        (OperationalError("UPDATE", {}, Exception("database or disk is full")), False),
+        (ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2"), False),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), False),
+    ],
+)
+def test_what_may_pass_by_itself_is_told_from_what_stays(error: Exception, passes: bool) -> None:
+    with pytest.raises(FaceganError) as caught, translate_errors("http://h"):
+        raise error
+    assert isinstance(caught.value, Unavailable) == passes
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9", "http://nowhere.invalid", "postgresql://u:p@127.0.0.1:9/x"]
+)
+def test_a_server_that_is_away_ends_a_command_with_the_status_of_a_temporary_failure(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    write_preset("digits", tmp_path / "params.yaml", force=False)
+    done = invoke("models", cwd=tmp_path)
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("sqlite")

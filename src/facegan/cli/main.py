@@ -28,7 +28,7 @@ from facegan.cli import app as page
 from facegan.cli.command import command_line
 from facegan.cli.own_code import run_code_of_stage
 from facegan.core.addresses import public_text
-from facegan.core.errors import FaceganError, Interrupted
+from facegan.core.errors import FaceganError, Interrupted, Unavailable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,7 +94,7 @@ def main() -> None:
         _show_traceback(error)
         for line in str(error).splitlines():
             print(f"facegan: {public_text(line)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(Unavailable.STATUS if isinstance(error, Unavailable) else 1)
     except OSError as error:  # a full disk, a folder without permission
         _show_traceback(error)
         # A copy names what it reads first; of a full disk, what it writes says where.

@@ -8,5 +8,14 @@ class FaceganError(Exception):
     """
 
 
+class Unavailable(FaceganError):
+    """A server does not answer or is overloaded, which may pass: try the same again.
+
+    The command exits with `STATUS`, EX_TEMPFAIL of sysexits.h.
+    """
+
+    STATUS = 75
+
+
 class Interrupted(FaceganError):
     """A signal stopped the command; the same command resumes."""

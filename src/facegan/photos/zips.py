@@ -70,7 +70,7 @@ def _find_directory(stream: BinaryIO) -> _Directory:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - END.size - 2**16))
     tail = stream.read()
-    at = tail.rfind(b"PK\x05\x06", 0, len(tail) - END.size + 4)
+    at = _find_end(tail)
     if at < 0:
         stream.seek(0)
         # The directory is at the end of a zip, so a truncated one has none.
@@ -93,6 +93,20 @@ def _find_directory(stream: BinaryIO) -> _Directory:
             raise Unusable("unreadable")
     # The shift is 0 where only the directory's own offset fits into 32 bits.
     return _Directory(start, end, 0 if wrapped else shift, wrapped)
+
+
+def _find_end(tail: bytes) -> int:
+    """Position of the end record, -1 if there is none.
+
+    The last one that states how many bytes follow: a comment may contain others. The last of all
+    if none does, as in a zip with bytes behind it.
+    """
+    last = at = tail.rfind(b"PK\x05\x06", 0, len(tail) - END.size + 4)
+    while at >= 0:
+        if at + END.size + END.unpack_from(tail, at)[-1] == len(tail):
+            return at
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return last
 
 
 def _end64(stream: BinaryIO, offset: int, locator: int) -> tuple[int, int, int]:

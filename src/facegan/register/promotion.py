@@ -92,7 +92,7 @@ class Trial:
             scores = rescore(champion, self.content["protocol"], self.official, device)
         except FaceganError as error:
             text = f"{self.name} version {champion.number}: cannot be rescored: {error}"
-            raise FaceganError(text) from None
+            raise type(error)(text) from None
         if keep:
             number, text = str(champion.number), scores.to_json()
             insist(self.client.set_model_version_tag, self.name, number, SCORES + protocol, text)

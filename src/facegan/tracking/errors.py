@@ -5,11 +5,12 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from socket import gaierror
 from urllib.parse import quote, unquote
 
 from sqlalchemy.exc import ArgumentError, OperationalError
 
-from facegan.core.errors import FaceganError
+from facegan.core.errors import FaceganError, Unavailable
 
 # Packages of SQLAlchemy's drivers, by the module that is missing.
 DRIVERS = {
@@ -41,6 +42,11 @@ DENIED = re.compile(
     r"(?i)\b(401|403)\b|permission.denied|unauthori[sz]ed|unauthenticated|authentic"
 )
 FORBIDDEN = re.compile(r"endpoint (\S+) failed with error code 403")
+# HTTP statuses, as MLflow, requests and botocore write them, and S3's names of them.
+STATUS = re.compile(
+    r"error code (\d{3})|too many (\d{3})|(\d{3}) (?:Client|Server) Error|\((\d{3})\)"
+)
+OVERLOADED = re.compile(r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout")
 UNANSWERED = re.compile(r"(?i)timed? ?out")
 # What the file of a store does -> what is wrong, and what to do.
 FILES = (
@@ -62,7 +68,8 @@ def translate_errors(uri: str = "") -> Iterator[None]:
     Args:
         uri: the address that the line names; by default that of MLflow.
     Raises:
-        FaceganError: in place of third parties' exceptions, ImportError and OSError.
+        FaceganError: in place of third parties' exceptions, ImportError and OSError; `Unavailable`
+            if the same may work later.
     """
     try:
         yield
@@ -71,7 +78,8 @@ def translate_errors(uri: str = "") -> Iterator[None]:
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
             raise
-        raise FaceganError(explain(error, uri)) from None
+        kind = Unavailable if may_pass(error) else FaceganError
+        raise kind(explain(error, uri)) from None
 
 
 def explain(error: BaseException, uri: str = "") -> str:
@@ -106,6 +114,24 @@ def explain(error: BaseException, uri: str = "") -> str:
         advice = CHECK_ADDRESS
     text = redact(f"{place}: {reason.rstrip('.')}")
     return text[:MAX_LENGTH] + (advice and f"; {advice}")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same may work later: a server is away or overloaded, a file is locked."""
+    chain = _chain(error)
+    texts = f"{error} {_first_line(chain[-1])}"
+    if any(re.search(f"(?i){pattern}", texts) for pattern, *_ in FILES):
+        return "database is locked" in texts
+    if found := STATUS.search(texts):
+        status: str = next(filter(None, found.groups()))
+        return status == "429" or status.startswith("5")
+    if isinstance(chain[-1], OSError) and chain[-1].filename:
+        return False
+    if DENIED.search(texts) or any(isinstance(e, ArgumentError | ImportError) for e in chain):
+        return False
+    if UNANSWERED.search(texts) or OVERLOADED.search(texts):
+        return True
+    return any(isinstance(e, ConnectionError | OperationalError | gaierror) for e in chain)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
