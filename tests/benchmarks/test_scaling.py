@@ -59,6 +59,7 @@ def test_a_command_that_fails_is_an_error_with_its_output(tmp_path: Path) -> Non
     assert caught.value.output == "out of luck\n"
 
 
+@pytest.mark.faults
 def test_generated_photographs_are_packed_alike_from_a_folder_and_from_zips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ print(json.dumps([event.text for event in events]))
 """
 
 
+@pytest.mark.faults
 def test_without_a_compiler_features_are_the_same_and_one_message_tells(tmp_path: Path) -> None:
     """In its own process, because torch looks for the compiler once."""
     file, cache = tmp_path / "images.pt", tmp_path / "inductor"

@@ -316,6 +316,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.faults
 def test_processes_sum_up_their_features() -> None:
     run_distributed(PROGRAM)
 

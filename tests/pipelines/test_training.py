@@ -68,6 +68,7 @@ def test_second_run_executes_register_alone_and_restores_a_lost_output(
     }
 
 
+@pytest.mark.faults
 def test_half_a_result_of_an_interrupted_dvc_stops_no_later_run(
     first: tuple[Path, Run], served: Environment, tmp_path: Path
 ) -> None:

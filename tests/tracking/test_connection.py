@@ -35,6 +35,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowSe
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.faults
 def test_files_come_through_the_server_where_s3_cannot_be_reached(tmp_path: Path) -> None:
     client = connection.connect()
     run = client.create_run(client.create_experiment("faces")).info.run_id

@@ -140,7 +140,10 @@ def test_outputs_depend_on_data_params_and_seed_alone(
     assert other.keys() == first.keys() and not set(other.values()) & set(first.values())
 
 
-@pytest.mark.parametrize("images_seen", [20, 280, 520])
+@pytest.mark.parametrize(
+    "images_seen",
+    [pytest.param(20, marks=pytest.mark.faults), 280, pytest.param(520, marks=pytest.mark.faults)],
+)
 def test_a_resumed_training_ends_with_the_same_bytes(
     images_seen: int,
     run: Callable[..., Path],
@@ -164,6 +167,7 @@ def test_more_epochs_resume_a_finished_training(
     assert digests(longer) == digests(finished[2] / "out")
 
 
+@pytest.mark.faults
 def test_more_epochs_resume_a_training_that_ended_between_two_intervals(
     run: Callable[..., Path], params: MakeParams, tmp_path: Path
 ) -> None:
@@ -402,6 +406,7 @@ def test_finished_trainings_go_by_their_size(
         assert any(text.startswith(f"{old}: deleted") for text in messages) != exists
 
 
+@pytest.mark.faults
 def test_after_a_signal_the_same_command_resumes(
     params: MakeParams,
     dataset: Path,
