@@ -10,6 +10,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from facegan.core.numbers import significant
 from facegan.evaluate.jackknife import MIN_IMAGES
 from facegan.evaluate.protocol import score_name
 from facegan.features.frechet import Statistics
@@ -93,10 +94,10 @@ def _too_few(generated: int, train: int, held_out: int) -> str | None:
 
 def _warning(scores: dict[str, float], photographs: int) -> str:
     return (
-        f"FID is {scores['heldout']:.4g} against {photographs:,} held-out photographs, "
-        f"{scores['train']:.4g} against as many training ones; the difference, "
-        f"{scores['gap']:.2g} ± {scores['gap_stderr']:.1g}, is more than noise: the generator "
-        "overfits its training photographs"
+        f"FID is {significant(scores['heldout'], 4)} against {photographs:,} held-out photographs, "
+        f"{significant(scores['train'], 4)} against as many training ones; the difference, "
+        f"{significant(scores['gap'], 2)} ± {significant(scores['gap_stderr'], 1)}, is more than "
+        "noise: the generator overfits its training photographs"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from facegan.core import history
 from facegan.core.atomic import replacing
+from facegan.core.numbers import significant
 
 
 def plot_quick_fid(events: Sequence[dict[str, Any]], scores: dict[str, Any], path: Path) -> None:
@@ -34,7 +35,7 @@ def plot_quick_fid(events: Sequence[dict[str, Any]], scores: dict[str, Any], pat
     right.errorbar([0], [fid], [spread], fmt="D", color="tab:red", capsize=6)
     right.axhline(scores["floor"], color="tab:red", linestyle="--")
     texts = {
-        fid + spread: f"{fid:.1f} ± {spread:.1g}",
+        fid + spread: f"{fid:.1f} ± {significant(spread, 1)}",
         scores["floor"]: f"floor {scores['floor']:.1f}",
     }
     for height, text in texts.items():

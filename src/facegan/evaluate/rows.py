@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from facegan.core.numbers import significant
+
 MEANINGS = {
     "kid": "lower is better",
     "precision": "share of generated images within the manifold of real images",
@@ -36,9 +38,9 @@ def companion_rows(scores: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((name, f"no score: {scores['omitted'][name]}"))
             continue
         key = next(key for key in scores if key.startswith(name))
-        value, error = f"{scores[key]:.3g}", f"± {scores[f'{key}_stderr']:.1g}"
+        value, error = significant(scores[key], 3), f"± {significant(scores[f'{key}_stderr'], 1)}"
         if name == "memorised":
-            expected = f"{scores[f'{key}_expected']:.2g} {error} is expected"
+            expected = f"{significant(scores[f'{key}_expected'], 2)} {error} is expected"
             rows.append((name, f"{value}, {meaning}; {expected}"))
         else:
             rows.append((name, f"{value} {error}, {meaning}"))
@@ -59,6 +61,7 @@ def _heldout_row(scores: dict[str, Any]) -> list[tuple[str, str]]:
             f"{scores[key]:.1f}, FID against {scores['heldout_metrics']['photographs']:,} "
             f"photographs never trained on (floor {found['heldout_floor']:.1f}); "
             f"{found['train']:.1f} against as many training photographs; difference "
-            f"{found['gap']:.2g} ± {found['gap_stderr']:.1g}, 0 without overfitting",
+            f"{significant(found['gap'], 2)} ± {significant(found['gap_stderr'], 1)}, "
+            "0 without overfitting",
         )
     ]

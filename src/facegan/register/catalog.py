@@ -5,6 +5,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from facegan.core.errors import FaceganError
+from facegan.core.numbers import significant
 from facegan.register import files, history, promotion, registry, roles
 from facegan.register.card import CARD
 from facegan.register.lineage import COMMIT
@@ -32,7 +33,11 @@ def table(client: MlflowClient, name: str, last: int) -> dict[str, Rows]:
         protocol = version.tags.get(registry.PROTOCOL, "")
         scores = Scores.from_json(version.tags.get(SCORES + protocol))
         shares = [scores and scores.recall, scores and scores.memorised]
-        fid = f"{scores.fid:.4g} ± {scores.spread:.2g}" if scores else version.tags.get(FID, "")
+        fid = (
+            f"{significant(scores.fid, 4)} ± {significant(scores.spread, 2)}"
+            if scores
+            else version.tags.get(FID, "")
+        )
         title = f"{version.tags.get(METRIC, 'no metric')}, protocol {protocol or 'unknown'}"
         rows.setdefault(title, []).append((
             str(number), version.stage, ", ".join(found.aliases_of(number)), fid,
