@@ -165,7 +165,10 @@ def log_networks(
         attached.mkdir()
         for path in (*map(trained.joinpath, files.NETWORKS), *extra):
             shutil.copy(path, attached)
-        (Path(folder) / files.EXPORTED).touch()
+        for name in (files.EXPORTED, files.PROGRAM):
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
         client.log_model_artifacts(model.model_id, folder)
     client.finalize_logged_model(model.model_id, "READY")
     return f"models:/{model.model_id}"

@@ -300,11 +300,21 @@ def test_a_repaired_version_loads_again(register: Trainer, backend: Store, tmp_p
     with pytest.raises(FaceganError, match="facegan models repair 1 FOLDER"):
         register(1, fid=50.0)
     options = ("--params", _params(tmp_path))
+    assert "facegan models repair 1 FOLDER" in models("show", 1, *options)
     with pytest.raises(FaceganError, match=r"train-2.*; the version has"):
         models("repair", 1, tmp_path / "train-2", *options)
     models("repair", 1, tmp_path / "train-1", *options)
     assert register(1, fid=50.0).aliases == ("champion",)
+    assert "facegan models repair" not in models("show", 1, *options)
     assert versions.download_networks(f"models:/{NAME}/1", tmp_path).is_dir()
+
+
+def test_a_version_without_its_exported_model_is_damaged(register: Trainer, backend: Store) -> None:
+    register(1, fid=50.0)
+    for name in backend.files("*/data/*"):
+        backend.delete(name)
+    with pytest.raises(FaceganError, match=r"model\.pt2 missing .* facegan models repair 1 FOLDER"):
+        register(1, fid=50.0)
 
 
 def _params(folder: Path) -> Path:

@@ -42,6 +42,13 @@ def test_what_evaluate_wrote_is_read_as_it_is(files: Files) -> None:
     assert read_metrics(*files)["reference"] == file_sha256(files[2])
 
 
+@pytest.mark.parametrize("name", ["precision", "recall", "memorised"])
+def test_a_share_of_few_images_may_have_a_standard_error_above_1(name: str, files: Files) -> None:
+    key = f"{name}_efficientnet-lite0-32_stderr"
+    edit(files, key, "1.374773")
+    assert read_metrics(*files)[key] == 1.374773
+
+
 @pytest.mark.parametrize(
     ("key", "text", "reason"),
     [
@@ -67,6 +74,10 @@ def test_what_evaluate_wrote_is_read_as_it_is(files: Files) -> None:
             (f"{name}_efficientnet-lite0-32", text, f"{name}_efficientnet-lite0-32 ")
             for name in ("precision", "recall", "memorised")
             for text in ("-0.1", "1.1", "NaN", "Infinity", "null")
+        ),
+        *(
+            ("recall_efficientnet-lite0-32_stderr", text, "recall_efficientnet-lite0-32_stderr ")
+            for text in ("-0.1", "null", '"0.1"', "NaN")
         ),
     ],
 )  # fmt: skip

@@ -66,6 +66,18 @@ def test_a_file_whose_hash_differs_from_the_tag_is_not_loaded(
         versions.load(f"models:/{NAME}/1", device)
 
 
+def test_a_version_whose_files_are_gone_says_how_to_get_them_back(
+    register: Trainer, backend: Store, device: torch.device
+) -> None:
+    register(1, fid=50.0)
+    for name in backend.files("*/extra_files/*"):
+        backend.delete(name)
+    gone = r"generator.safetensors, discriminator.safetensors missing .* models repair 1 FOLDER"
+    with pytest.raises(FaceganError, match=gone) as caught:
+        versions.load(f"models:/{NAME}/1", device)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_exported_model_generates_what_the_generator_generates(
     register: Trainer, client: MlflowClient, device: torch.device
 ) -> None:

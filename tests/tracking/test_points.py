@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from facegan.tracking import connection, record, runs
-from histories import QUICK, grids, interval, losses, points, score, write
+from histories import QUICK, grids, interval, losses, points, samples, score, write
 from stores import Store
 
 EVENTS = [score(0), *interval(20), *interval(40)]
@@ -46,6 +46,14 @@ def test_mirroring_again_adds_only_new_points(client: MlflowClient, tmp_path: Pa
     again = runs.mirror(client, write(folder, *EVENTS), "faces")
     assert again.info.run_id == first.info.run_id
     require_expected(client, first.info.run_id)
+
+
+def test_the_quick_fid_comes_first_because_mlflows_comparison_shows_the_first_metric(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    events = [samples(0), score(0), *interval(20)]
+    run = runs.mirror(client, write(tmp_path / "run", *events), "faces")
+    assert next(iter(run.data.metrics)) == QUICK
 
 
 def test_the_probability_of_adaptive_augmentation_is_a_metric(

@@ -34,6 +34,8 @@ def test_scores_and_parameters_come_first(experiment: tuple[MlflowClient, str]) 
     ]  # fmt: skip
     (chart,) = view["compareRunCharts"]
     assert chart["selectedMetrics"] == ["fid2k_x"]
+    section = view["compareRunSections"][0]
+    assert section["uuid"] == chart["metricSectionId"] and not section["isGenerated"]
     assert chart["selectedParams"] == ["train.architecture", "train.loss", "train.lr"]
 
 

@@ -61,17 +61,19 @@ def _commits(client: MlflowClient, run_ids: list[str]) -> dict[str, str]:
 
 
 def show(client: MlflowClient, name: str, number: int) -> str:
-    """The gate's decision and the model card.
+    """The gate's decision, what is wrong with the version's files, and the model card.
 
     Raises:
         FaceganError: if there is no such version.
     """
     _, version = registry.require(client, name, number)
+    reason = files.damage(version)
+    damage = f"files: {reason}; {files.advice(version)}\n\n" if reason else ""
     try:
         card = mlflow.artifacts.load_text(f"{version.uri}/{files.EXTRA}/{CARD}")
     except (MlflowException, OSError):
-        return version.description or version.tags.get(GATE, "no description")
-    return f"{version.tags.get(GATE, 'the gate has not decided')}\n\n{card}"
+        return damage + (version.description or version.tags.get(GATE, "no description"))
+    return f"{version.tags.get(GATE, 'the gate has not decided')}\n\n{damage}{card}"
 
 
 def promotions(client: MlflowClient, name: str) -> list[str]:

@@ -13,6 +13,7 @@ EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 # Networks beside the exported model, and the tags with their sha256.
 NETWORKS = {WEIGHTS: GENERATOR, "discriminator.safetensors": DISCRIMINATOR}
 EXPORTED = "MLmodel"
+PROGRAM = "data/model.pt2"  # of the exported model
 # Of the exported model, at once: MLflow's server takes half a minute for as many in 64x64 RGB.
 MAX_LATENTS = 512
 
@@ -28,12 +29,12 @@ def damage(version: Version, trained: Path | None = None) -> str:
     try:
         found = {
             Path(item.path).name: item.file_size
-            for folder in ("", f"/{EXTRA}")
+            for folder in ("", f"/{Path(PROGRAM).parent}", f"/{EXTRA}")
             for item in mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}{folder}")
         }
     except (MlflowException, OSError) as error:
         return f"the artifacts cannot be listed ({str(error).splitlines()[0]})"
-    missing = [name for name in (EXPORTED, *NETWORKS) if name not in found]
+    missing = [name for name in (EXPORTED, Path(PROGRAM).name, *NETWORKS) if name not in found]
     if missing:
         return f"{', '.join(missing)} missing in the artifact store"
     if trained is not None:

@@ -48,6 +48,8 @@ class _Metrics(_Part):
 
 
 _SCORES, _SHARES = TypeAdapter(dict[str, float]), TypeAdapter(dict[str, Share])
+# Of few images, the jackknife's standard error of a share may exceed 1.
+_ERRORS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]])
 
 
 def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
@@ -81,6 +83,9 @@ def _parse(text: str) -> dict[str, Any]:
     required = (metric, f"{metric}_spread", "untrained", "floor")
     # An FID may be NaN: the gate refuses it.
     _SCORES.validate_python({key: content.get(key) for key in required} | scores, strict=True)
-    shares = {key: value for key, value in content.items() if key.startswith(COMPANIONS)}
+    companions = {key: value for key, value in content.items() if key.startswith(COMPANIONS)}
+    errors = {key: value for key, value in companions.items() if key.endswith("_stderr")}
+    _ERRORS.validate_python(errors, strict=True)
+    shares = {key: value for key, value in companions.items() if key not in errors}
     _SHARES.validate_python(shares, strict=True)
     return content

@@ -136,7 +136,11 @@ def download_papers(uri: str, folder: Path, names: Iterable[str]) -> list[Path]:
 
 def _download(version: Version, name: str, folder: Path) -> Path:
     uri = f"{version.uri}/{files.EXTRA}/{name}"
-    path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    try:
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except (MlflowException, OSError):
+        files.require_intact(version)
+        raise
     check(path, version.tags, uri, NETWORKS[name])
     return path
 

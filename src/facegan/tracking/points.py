@@ -17,6 +17,8 @@ MAX_METRICS = 1000
 def from_history(events: Sequence[dict[str, Any]], record: Record, start_time: int) -> list[Metric]:
     """All points of a history, with the times on record.
 
+    The quick FID is first: MLflow's page of compared runs plots the metric that was logged first.
+
     Args:
         start_time: of the run, in milliseconds, for points whose time is unknown.
     """
@@ -29,7 +31,8 @@ def from_history(events: Sequence[dict[str, Any]], record: Record, start_time: i
             found.append(Metric(name, value, record.time(step, start_time), step))
     seen = {event["images_seen"] for event in events if event["event"] == "score"}
     speeds = [s for s in record.scores if s[0] in seen and s[2] > 0]
-    return found + [Metric(SPEED, speed, moment, step) for step, moment, speed in speeds]
+    found += [Metric(SPEED, speed, moment, step) for step, moment, speed in speeds]
+    return sorted(found, key=lambda metric: metric.key != quick)
 
 
 def _values(event: dict[str, Any], quick: str) -> dict[str, float]:

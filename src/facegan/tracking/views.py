@@ -46,16 +46,14 @@ def view(runs: list[Run]) -> dict[str, Any]:
     columns = [f"metrics.`{name}`" for name in (*official, *others, *quick)]
     columns += [f"params.`{name}`" for name in PARAMS]
     columns += [f"attributes.`{name}`" for name in ATTRIBUTES]
-    section = str(uuid5(NAMESPACE_URL, "facegan/section"))
+    # MLflow sorts sections by name, with its own ones at the end.
+    first = _section("first", "FID by parameters", is_generated=False)
+    sections = [first, _section("section", "Model metrics", is_generated=True)]
     chart = {
         "uuid": str(uuid5(NAMESPACE_URL, "facegan/parameters")), "type": "PARALLEL",
-        "metricSectionId": section, "deleted": False, "isGenerated": False,
+        "metricSectionId": first["uuid"], "deleted": False, "isGenerated": False,
         "displayName": "", "runsCountToCompare": 100, "showAllRuns": True,
         "selectedParams": list(PARAMS), "selectedMetrics": (official or quick)[:1],
-    }  # fmt: skip
-    model_metrics = {
-        "uuid": section, "name": "Model metrics", "display": True, "isReordered": False,
-        "deleted": False, "isGenerated": True,
     }  # fmt: skip
     return {
         "searchFilter": "", "orderByKey": "attributes.start_time", "orderByAsc": False,
@@ -63,11 +61,18 @@ def view(runs: list[Run]) -> dict[str, Any]:
         "modelVersionFilter": "All Runs", "selectedColumns": columns, "columnOrder": columns,
         "columnWidths": {}, "runsExpanded": {}, "runsPinned": [], "runsHidden": [],
         "runsVisibilityMap": {}, "runsHiddenMode": "FIRST_10_RUNS",
-        "compareRunCharts": [chart], "compareRunSections": [model_metrics],
+        "compareRunCharts": [chart], "compareRunSections": sections,
         "viewMaximized": False, "runListHidden": False, "isAccordionReordered": False,
         "useGroupedValuesInCharts": True, "hideEmptyCharts": True, "groupBy": None,
         "groupsExpanded": {}, "autoRefreshEnabled": True,
         "globalLineChartConfig": {
             "xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": "",
         },
+    }  # fmt: skip
+
+
+def _section(key: str, name: str, is_generated: bool) -> dict[str, Any]:
+    return {
+        "uuid": str(uuid5(NAMESPACE_URL, f"facegan/{key}")), "name": name, "display": True,
+        "isReordered": False, "deleted": False, "isGenerated": is_generated,
     }  # fmt: skip
