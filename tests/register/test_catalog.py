@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
@@ -309,12 +311,22 @@ def test_a_repaired_version_loads_again(register: Trainer, backend: Store, tmp_p
     assert versions.download_networks(f"models:/{NAME}/1", tmp_path).is_dir()
 
 
-def test_a_version_without_its_exported_model_is_damaged(register: Trainer, backend: Store) -> None:
+def test_a_version_without_its_exported_model_is_exported_again_from_its_networks(
+    register: Trainer, backend: Store, tmp_path: Path
+) -> None:
     register(1, fid=50.0)
     for name in backend.files("*/data/*"):
         backend.delete(name)
     with pytest.raises(FaceganError, match=r"model\.pt2 missing .* facegan models repair 1 FOLDER"):
         register(1, fid=50.0)
+    models("repair", 1, "--params", _params(tmp_path))
+    assert register(1, fid=50.0).aliases == ("champion",)
+    assert (
+        mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+        .predict(np.zeros((2, 10), np.float32))
+        .shape[0]
+        == 2
+    )
 
 
 def _params(folder: Path) -> Path:

@@ -291,7 +291,9 @@ def test_with_manual_approval_a_version_waits_for_a_person(two: Two) -> None:
     assert register(3, fid=40.0).aliases == ("champion",)
 
 
-def test_a_champion_whose_files_are_gone_is_named(register: Trainer, backend: Store) -> None:
+def test_a_champion_whose_files_are_gone_or_changed_is_named(
+    register: Trainer, backend: Store
+) -> None:
     register(1, fid=50.0)
     (name,) = backend.files("*/extra_files/generator.safetensors")
     content = backend.read(name)
@@ -304,9 +306,21 @@ def test_a_champion_whose_files_are_gone_is_named(register: Trainer, backend: St
         register(1, fid=50.0)
     backend.write(name, content)
     register(1, fid=50.0)
-    backend.write(name, content[:-9])
-    with pytest.raises(FaceganError, match=r"generator.safetensors changed"):
-        register(1, fid=50.0)
+    for changed in (content[:-9], content[:-9] + bytes(9)):
+        backend.write(name, changed)
+        with pytest.raises(FaceganError, match=r"generator.safetensors changed"):
+            register(1, fid=50.0)
+
+
+def test_a_champion_that_changed_in_place_is_named_where_others_are_compared_with_it(
+    register: Trainer, backend: Store
+) -> None:
+    register(1, fid=50.0)
+    (name,) = backend.files("*/extra_files/generator.safetensors")
+    backend.write(name, backend.read(name)[:-9] + bytes(9))
+    found = register(2, fid=60.0)
+    assert found.stage == "Staging"
+    assert "version 1: generator.safetensors changed in the artifact store" in found.reason
 
 
 def test_a_missing_score_file_is_one_line(two: Two) -> None:

@@ -82,6 +82,10 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
             "MLFLOW_TRACKING_USERNAME needs the permission EDIT on this experiment and model, "
             "which the server's administrator grants",
         ),
+        (
+            ConnectionError("('Connection aborted.', RemoteDisconnected('Remote end closed'))"),
+            f"MLflow at http://h: Connection aborted{CHECK}",
+        ),
         (FaceganError("x: damaged"), "x: damaged"),
     ],
 )

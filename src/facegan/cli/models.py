@@ -219,11 +219,14 @@ def import_version(
 @app.command()
 def repair(
     number: Number,
-    trained: Annotated[Path, typer.Argument(help="Folder of its training, with the same hashes.")],
+    trained: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of its training; by default, the networks of the version."),
+    ] = None,
     name: Name = None,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Export a version again, and upload its files.
+    """Export a version again, with the installed torch, and upload its files.
 
     Example: facegan models repair 3 artifacts/train
     """

@@ -1,10 +1,12 @@
 """The files of a version, without loading them."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register.registry import DISCRIMINATOR, GENERATOR, Version
 from facegan.register.scores import WEIGHTS
@@ -18,17 +20,14 @@ PROGRAM = "data/model.pt2"  # of the exported model
 MAX_LATENTS = 512
 
 
-def damage(version: Version, trained: Path | None = None) -> str:
+def damage(version: Version) -> str:
     """What is wrong with a version's files in the artifact store; empty if nothing is.
 
-    Files are listed, not downloaded.
-
-    Args:
-        trained: folder with the same networks, whose sizes are compared.
+    Networks are downloaded, and compared with the sha256 of the version's tags.
     """
     try:
         found = {
-            Path(item.path).name: item.file_size
+            Path(item.path).name
             for folder in ("", f"/{Path(PROGRAM).parent}", f"/{EXTRA}")
             for item in mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}{folder}")
         }
@@ -37,20 +36,27 @@ def damage(version: Version, trained: Path | None = None) -> str:
     missing = [name for name in (EXPORTED, Path(PROGRAM).name, *NETWORKS) if name not in found]
     if missing:
         return f"{', '.join(missing)} missing in the artifact store"
-    if trained is not None:
-        sizes = {name: (trained / name).stat().st_size for name in NETWORKS}
-        changed = [name for name, size in sizes.items() if found[name] not in (None, size)]
-        if changed:
-            return f"{', '.join(changed)} changed in the artifact store"
-    return ""
+    try:
+        changed = [name for name, tag in NETWORKS.items() if not _has(version, name, tag)]
+    except (MlflowException, OSError) as error:
+        return f"the networks cannot be downloaded ({str(error).splitlines()[0]})"
+    return f"{', '.join(changed)} changed in the artifact store" if changed else ""
 
 
-def require_intact(version: Version, trained: Path | None = None) -> None:
+def _has(version: Version, name: str, tag: str) -> bool:
+    """Whether a file has the hash on record, if there is one."""
+    with TemporaryDirectory() as folder:
+        uri = f"{version.uri}/{EXTRA}/{name}"
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        return version.tags.get(tag) in (None, file_sha256(path))
+
+
+def require_intact(version: Version) -> None:
     """
     Raises:
-        FaceganError: if a file of the version is missing or has another size.
+        FaceganError: if a file of the version is missing or changed.
     """
-    if reason := damage(version, trained):
+    if reason := damage(version):
         raise FaceganError(f"{version.name} version {version.number}: {reason}; {advice(version)}")
 
 

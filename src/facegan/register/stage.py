@@ -92,7 +92,7 @@ def register(
         run = runs.mirror(client, trained, name)
         own = None
         if existing := found.of_generator(sha256):
-            files.require_intact(existing[0], trained)
+            files.require_intact(existing[0])
         else:
             own = _create(trained, metrics, content, settings, run)
         is_new = own is not None or len(existing) > 1

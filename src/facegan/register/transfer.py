@@ -138,18 +138,25 @@ def _renamed(card: str, old: str, new: str) -> str:
     return re.sub(rf"((?<=\A# )|(?<=models:/)){re.escape(old)}(?=[\n/@])", lambda _: new, card)
 
 
-def repair(client: MlflowClient, version: Version, trained: Path) -> None:
-    """Upload a version's files again, from the folder of its training.
+def repair(client: MlflowClient, version: Version, trained: Path | None) -> None:
+    """Export a version again, and upload its files.
 
+    Args:
+        trained: folder of its training; None for the networks that are attached to it.
     Raises:
-        FaceganError: if the folder has other networks.
+        FaceganError: if the folder has other networks, or the attached ones are damaged.
     """
     from facegan.register import export as exporting
+    from facegan.register.versions import download_networks
 
-    for name, tag in files.NETWORKS.items():
-        if (actual := file_sha256(trained / name)) != (expected := version.tags.get(tag)):
-            raise FaceganError(f"{trained / name}: sha256 is {actual}; the version has {expected}")
     with TemporaryDirectory() as temporary:
+        if trained is None:
+            trained = download_networks(f"models:/{version.name}/{version.number}", Path(temporary))
+        for name, tag in files.NETWORKS.items():
+            actual, expected = file_sha256(trained / name), version.tags.get(tag)
+            if actual != expected:
+                text = f"{trained / name}: sha256 is {actual}; the version has {expected}"
+                raise FaceganError(text)
         folder = Path(temporary) / MODEL
         exporting.save_model(trained, [], folder)
         try:

@@ -145,7 +145,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\('([^']+)', \w+\(.*\)\)$", r"\1", line)  # of urllib3: a text and its cause
 
 
 def redact(text: str) -> str:
