@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.harness import SHARED_FACES, Line, Skipped, seconds, timing
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
-from benchmarks.training import preset
+from benchmarks.training import dtype, preset
 from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.events import Event, Scored
 from facegan.data.batches import Batches, to_device_if_fits
@@ -71,7 +71,10 @@ def run() -> Iterator[Line]:
 
 def _step(work: Path) -> float:
     """Seconds of a step of the preset."""
-    settings, device = preset("celeba64").train, choose_device()
+    settings, device = (
+        preset("celeba64").train.model_copy(update={"dtype": dtype()}),
+        choose_device(),
+    )
     gan = GANState(settings, 64, 3, 0, device)
     images = to_device_if_fits(load_images(work / "packed"), device)
     batches = Batches(images, settings.batch_size, 0, device)
@@ -102,7 +105,7 @@ def _training(work: Path, seed: int, epochs: int, pause: float = 0.0) -> Spent:
     """Train and log.
 
     Args:
-        pause: seconds that the first score takes longer.
+        pause: seconds that the second score takes longer.
     """
     changes: dict[str, object] = {"epochs": epochs, "eval_interval": INTERVAL}
     changes |= {"quick_num_samples": SAMPLES, "base_channels": CHANNELS, "dtype": "float32"}
@@ -112,7 +115,7 @@ def _training(work: Path, seed: int, epochs: int, pause: float = 0.0) -> Spent:
     def count(event: Event) -> None:
         if isinstance(event, Scored):
             scores.append(event)
-            time.sleep(pause if len(scores) == 1 else 0)
+            time.sleep(pause if len(scores) == 2 else 0)  # the child runs since the first
 
     with TemporaryDirectory(dir=work) as folder:
         paths = work / "packed", work / "quick.safetensors", Path(folder, "out")
