@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.harness import SHARED_FACES, Line, Skipped, seconds, timing
 from benchmarks.photographs import celeba64, enlarge, pack, write_many
-from benchmarks.training import dtype, preset
+from benchmarks.training import native_dtype, preset
 from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.core.events import Event, Scored
 from facegan.data.batches import Batches, to_device_if_fits
@@ -72,7 +72,7 @@ def run() -> Iterator[Line]:
 def _step(work: Path) -> float:
     """Seconds of a step of the preset."""
     settings, device = (
-        preset("celeba64").train.model_copy(update={"dtype": dtype()}),
+        preset("celeba64").train.model_copy(update={"dtype": native_dtype()}),
         choose_device(),
     )
     gan = GANState(settings, 64, 3, 0, device)

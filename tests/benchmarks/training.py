@@ -51,7 +51,7 @@ def run() -> Iterator[Line]:
         write_many(partial(enlarge, work / "jpeg" / "faces"), FACES)
         pack(work / "jpeg", work / "packed", celeba64())
         has_amx = "amx_bf16" in cpu_flags()
-        yield _speed(work, dtype(), 10 if has_amx else 1.2)
+        yield _speed(work, native_dtype(), 10 if has_amx else 1.2)
         yield _multiplied(work)
         if has_amx:
             yield _without_amx(work)
@@ -63,7 +63,7 @@ def run() -> Iterator[Line]:
 def params() -> Params:
     """The tutorial's DCGAN, in the machine's native dtype."""
     paper = preset("dcgan-paper")
-    changes = {"base_channels": 64, "batch_size": BATCH, "dtype": dtype()}
+    changes = {"base_channels": 64, "batch_size": BATCH, "dtype": native_dtype()}
     return paper.model_copy(update={"train": paper.train.model_copy(update=changes)})
 
 
@@ -72,7 +72,7 @@ def preset(name: str) -> Params:
         return load_params(path)
 
 
-def dtype() -> Dtype:
+def native_dtype() -> Dtype:
     return effective_dtype("bfloat16", choose_device(), silent)
 
 
@@ -100,7 +100,7 @@ def _speed(work: Path, dtype: str, at_least: float) -> Line:
 
 
 def _multiplied(work: Path) -> Line:
-    steps = _ours(work / "packed", dtype())
+    steps = _ours(work / "packed", native_dtype())
 
     def multiplied(products: bool) -> None:
         with mock.patch.object(convolution, "has_amx", lambda: products):
@@ -109,7 +109,7 @@ def _multiplied(work: Path) -> Line:
     ours, convolved = partial(multiplied, True), partial(multiplied, False)
     for warm_up in (ours, convolved):
         warm_up()
-    name = f"{STEPS} steps, {dtype()}, convolutions of 4x4 maps multiplied, against oneDNN's"
+    name = f"{STEPS} steps, {native_dtype()}, convolutions of 4x4 maps multiplied, against oneDNN's"
     # Without AMX, the products are not used.
     return compare(name, ours, convolved, 1 if convolution.has_amx() else 0, ROUNDS)
 
@@ -172,7 +172,7 @@ def _in_two_processes() -> Line:
 
 def share_of_peak(batch: int = BATCH, side: int = 4096, repeats: int = 1) -> Line:
     """FLOP/s of DCGAN's step, against a matrix product of `side`; each `repeats` times in a row."""
-    dtype, device = dtype(), choose_device()
+    dtype, device = native_dtype(), choose_device()
     keep_freed_memory()
     settings = params().train.model_copy(update={"batch_size": batch})
     gan = GANState(settings, SIZE, 3, 0, device)
