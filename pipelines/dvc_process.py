@@ -152,7 +152,8 @@ def _wait_for_repository(repository: Path) -> None:
                 while not _is_free(repo):
                     pass  # each try takes 3 seconds
         for path in half_written(Path(repo.cache.legacy.path)):
-            path.rmdir() if path.is_dir() else path.unlink()
+            with suppress(OSError):  # another project that shares the cache was as quick
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _is_free(repo: Any) -> bool:
