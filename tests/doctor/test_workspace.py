@@ -72,6 +72,7 @@ def test_dvc_is_asked_for_its_remote_and_whether_that_answers(project: Path) -> 
     assert finding.status == "ok" and finding.found == "remote storage answers, and is empty"
 
 
+@pytest.mark.faults
 def test_half_a_result_of_an_interrupted_dvc_is_a_problem_with_its_cure(
     project: Path,
 ) -> None:

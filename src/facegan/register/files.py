@@ -1,5 +1,6 @@
 """The files of a version, without loading them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +11,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register.registry import DISCRIMINATOR, GENERATOR, Version
 from facegan.register.scores import WEIGHTS
+from facegan.tracking.errors import may_pass
 
 EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 # Networks beside the exported model, and the tags with their sha256.
@@ -20,11 +22,8 @@ PROGRAM = "data/model.pt2"  # of the exported model
 MAX_LATENTS = 512
 
 
-def damage(version: Version) -> str:
-    """What is wrong with a version's files in the artifact store; empty if nothing is.
-
-    Networks are downloaded, and compared with the sha256 of the version's tags.
-    """
+def missing(version: Version) -> str:
+    """Which of a version's files the artifact store lacks, as a reason; empty if none."""
     try:
         found = {
             Path(item.path).name
@@ -32,14 +31,22 @@ def damage(version: Version) -> str:
             for item in mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}{folder}")
         }
     except (MlflowException, OSError) as error:
-        return f"the artifacts cannot be listed ({str(error).splitlines()[0]})"
-    missing = [name for name in (EXPORTED, Path(PROGRAM).name, *NETWORKS) if name not in found]
-    if missing:
-        return f"{', '.join(missing)} missing in the artifact store"
+        return _reason("the artifacts cannot be listed", error)
+    names = [name for name in (EXPORTED, Path(PROGRAM).name, *NETWORKS) if name not in found]
+    return f"{', '.join(names)} missing in the artifact store" if names else ""
+
+
+def damage(version: Version) -> str:
+    """What is wrong with a version's files in the artifact store; empty if nothing is.
+
+    Networks are downloaded, and compared with the sha256 of the version's tags.
+    """
+    if reason := missing(version):
+        return reason
     try:
         changed = [name for name, tag in NETWORKS.items() if not _has(version, name, tag)]
     except (MlflowException, OSError) as error:
-        return f"the networks cannot be downloaded ({str(error).splitlines()[0]})"
+        return _reason("the networks cannot be downloaded", error)
     return f"{', '.join(changed)} changed in the artifact store" if changed else ""
 
 
@@ -51,12 +58,24 @@ def _has(version: Version, name: str, tag: str) -> bool:
         return version.tags.get(tag) in (None, file_sha256(path))
 
 
-def require_intact(version: Version) -> None:
+def _reason(text: str, error: Exception) -> str:
     """
+    Raises:
+        Exception: the error, if it is not of the files: a full disk here, a store that is away.
+    """
+    if may_pass(error) or "No space left" in str(error):
+        raise error
+    return f"{text} ({str(error).splitlines()[0]})"
+
+
+def require_intact(version: Version, look: Callable[[Version], str] = damage) -> None:
+    """
+    Args:
+        look: `missing` for a caller that compares hashes itself.
     Raises:
         FaceganError: if a file of the version is missing or changed.
     """
-    if reason := damage(version):
+    if reason := look(version):
         raise FaceganError(f"{version.name} version {version.number}: {reason}; {advice(version)}")
 
 
