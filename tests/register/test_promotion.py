@@ -276,7 +276,7 @@ def test_a_champion_that_cannot_be_rescored_is_named(
     text = f"^{NAME} version 1: cannot be rescored: no such device$"
     with pytest.raises(FaceganError, match=text):
         candidate.compare(version(two, 1), keep=True)
-    monkeypatch.setattr(files, "damage", lambda version, trained=None: "MLmodel missing")
+    monkeypatch.setattr(files, "damage", lambda version: "MLmodel missing")
     with pytest.raises(FaceganError, match=f"^{NAME} version 1: MLmodel missing; facegan models"):
         candidate.compare(version(two, 1), keep=True)
 

@@ -1,6 +1,5 @@
 """The files of a version, without loading them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,14 +67,25 @@ def _reason(text: str, error: Exception) -> str:
     return f"{text} ({str(error).splitlines()[0]})"
 
 
-def require_intact(version: Version, look: Callable[[Version], str] = damage) -> None:
+def require_intact(version: Version) -> None:
     """
-    Args:
-        look: `missing` for a caller that compares hashes itself.
     Raises:
         FaceganError: if a file of the version is missing or changed.
     """
-    if reason := look(version):
+    _refuse(version, damage(version))
+
+
+def require_present(version: Version) -> None:
+    """As `require_intact`, for a caller that compares the hashes itself.
+
+    Raises:
+        FaceganError: if a file of the version is missing.
+    """
+    _refuse(version, missing(version))
+
+
+def _refuse(version: Version, reason: str) -> None:
+    if reason:
         raise FaceganError(f"{version.name} version {version.number}: {reason}; {advice(version)}")
 
 

@@ -48,7 +48,7 @@ def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
     _, version = registry.require(client, name, number)
     if out.exists():
         raise FaceganError(f"{out}: exists; name another folder")
-    files.require_intact(version, files.missing)
+    files.require_present(version)
     run = run_of(client, version)
     record = Exported(
         name=name, version=number, description=version.description, run=version.run,

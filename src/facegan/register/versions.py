@@ -139,7 +139,7 @@ def _download(version: Version, name: str, folder: Path) -> Path:
     try:
         path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except (MlflowException, OSError):
-        files.require_intact(version, files.missing)
+        files.require_present(version)
         raise
     check(path, version.tags, uri, NETWORKS[name])
     return path
