@@ -38,8 +38,8 @@ BACK_OFF: list[float] = [10, 60, 300]
 class Output:
     """What DVC prints, line by line, and its exit status."""
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, pulls: bool) -> None:
+        self.stage, self.pulls = stage, pulls
         self.tail = deque([f"stage '{stage}'"], maxlen=2)  # the command's last line, then DVC's
         self.busy: list[str] = []  # DVC's error if another DVC process is at work
         self.started = False  # the stage's own command
@@ -103,8 +103,11 @@ class Output:
 
     @property
     def may_pass(self) -> bool:
-        """The stage's command found a server that does not answer."""
-        return self.tail[-1].endswith(f"exited with {Unavailable.STATUS}")
+        """The stage's command found MLflow away, or DVC its remote. A stage that fails stays so."""
+        if self.status == 0:
+            return False
+        is_away = self.tail[-1].endswith(f"exited with {Unavailable.STATUS}")
+        return is_away or (self.pulls and not self.started)
 
     @property
     def failure(self) -> str:
@@ -115,7 +118,7 @@ class Output:
 def run_dvc(arguments: list[str], name: str, workspace: Workspace) -> Output:
     """Run DVC in the workspace, and log what it prints.
 
-    After any other DVC process there; again if MLflow is away, which a stage's command says.
+    After any other DVC process there; again if MLflow or DVC's remote is away.
 
     Args:
         name: of the stage, or of what is done.
@@ -165,7 +168,7 @@ def _is_free(repo: Any) -> bool:
 
 
 def _run(arguments: list[str], name: str, workspace: Workspace) -> Output:
-    output = Output(name)
+    output = Output(name, pulls="--pull" in arguments)
     # DVC takes its lock again after a training: it must wait then, not fail.
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     output.status = processes.run(command, workspace.repository, workspace.locks, output.read)

@@ -5,7 +5,6 @@ DVC determines the stages, their order and which of them have changed. Each task
 """
 
 import argparse
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from facegan.params import load_params
 from pipelines import report, storage
 from pipelines.command import run_flow
 from pipelines.dag import Step, listed, read_dag, stage_names, uncommitted
-from pipelines.dvc_process import BACK_OFF, run_dvc
+from pipelines.dvc_process import run_dvc
 from pipelines.experiments import run_experiment
 from pipelines.locks import Workspace, exclusive, gpu
 from pipelines.overrides import key_and_value, override
@@ -38,12 +37,6 @@ def run_stage(step: Step, workspace: Workspace, force: bool, pull: bool) -> Stat
     command += ["--pull"] * (pull and lacking)
     with gpu(workspace) if step.needs_gpu else nullcontext(workspace) as locked:
         output = run_dvc(command, step.name, locked)
-        for seconds in BACK_OFF if pull else []:
-            if output.status == 0 or output.started:  # a stage that fails does not run again
-                break
-            get_run_logger().warning("%s; trying again in %g seconds", output.failure, seconds)
-            time.sleep(seconds)
-            output = run_dvc(command, step.name, locked)
     if output.status != 0:
         return Failed(message=output.failure)
     name = "Unchanged" if output.unchanged else "Restored" if output.restored else "Completed"

@@ -71,10 +71,8 @@ def run() -> Iterator[Line]:
 
 def _step(work: Path) -> float:
     """Seconds of a step of the preset."""
-    settings, device = (
-        preset("celeba64").train.model_copy(update={"dtype": native_dtype()}),
-        choose_device(),
-    )
+    settings = preset("celeba64").train.model_copy(update={"dtype": native_dtype()})
+    device = choose_device()
     gan = GANState(settings, 64, 3, 0, device)
     images = to_device_if_fits(load_images(work / "packed"), device)
     batches = Batches(images, settings.batch_size, 0, device)
