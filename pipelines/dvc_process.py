@@ -102,7 +102,7 @@ class Output:
         return bool(self.tail[-1] == CmdDataStatus.UP_TO_DATE_MSG)
 
     @property
-    def may_pass(self) -> bool:
+    def is_transient(self) -> bool:
         """The stage's command found MLflow away, or DVC its remote. A stage that fails stays so."""
         if self.status == 0:
             return False
@@ -125,7 +125,7 @@ def run_dvc(arguments: list[str], name: str, workspace: Workspace) -> Output:
     """
     output = _run_alone(arguments, name, workspace)
     for seconds in BACK_OFF:
-        if not output.may_pass:
+        if not output.is_transient:
             break
         get_run_logger().warning("%s; trying again in %g seconds", output.failure, seconds)
         time.sleep(seconds)

@@ -94,7 +94,7 @@ def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("error", "transient"),
     [
         (ConnectionResetError("reset by peer"), True),
         (TimeoutError("timed out"), True),
@@ -113,10 +113,12 @@ def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
         (PermissionError(errno.EACCES, "Permission denied", "/x"), False),
     ],
 )
-def test_what_may_pass_by_itself_is_told_from_what_stays(error: Exception, passes: bool) -> None:
+def test_what_is_transient_by_itself_is_told_from_what_stays(
+    error: Exception, transient: bool
+) -> None:
     with pytest.raises(FaceganError) as caught, translate_errors("http://h"):
         raise error
-    assert isinstance(caught.value, Unavailable) == passes
+    assert isinstance(caught.value, Unavailable) == transient
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
 from facegan.register.registry import DISCRIMINATOR, GENERATOR, Version
 from facegan.register.scores import WEIGHTS
-from facegan.tracking.errors import may_pass
+from facegan.tracking.errors import is_transient
 
 EXTRA = "extra_files"  # MLflow's folder for the files beside the exported model
 # Networks beside the exported model, and the tags with their sha256.
@@ -62,7 +62,7 @@ def _reason(text: str, error: Exception) -> str:
     Raises:
         Exception: the error, if it is not of the files: a full disk here, a store that is away.
     """
-    if may_pass(error) or "No space left" in str(error):
+    if is_transient(error) or "No space left" in str(error):
         raise error
     return f"{text} ({str(error).splitlines()[0]})"
 

@@ -78,7 +78,7 @@ def translate_errors(uri: str = "") -> Iterator[None]:
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError | ImportError):
             raise
-        kind = Unavailable if may_pass(error) else FaceganError
+        kind = Unavailable if is_transient(error) else FaceganError
         raise kind(explain(error, uri)) from None
 
 
@@ -116,7 +116,7 @@ def explain(error: BaseException, uri: str = "") -> str:
     return text[:MAX_LENGTH] + (advice and f"; {advice}")
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may work later: a server is away or overloaded, a file is locked."""
     chain = _chain(error)
     texts = f"{error} {_first_line(chain[-1])}"
