@@ -113,9 +113,7 @@ def test_the_line_has_the_right_cause(error: Exception, line: str) -> None:
         (PermissionError(errno.EACCES, "Permission denied", "/x"), False),
     ],
 )
-def test_what_is_transient_by_itself_is_told_from_what_stays(
-    error: Exception, transient: bool
-) -> None:
+def test_transient_errors_are_told_from_lasting_ones(error: Exception, transient: bool) -> None:
     with pytest.raises(FaceganError) as caught, translate_errors("http://h"):
         raise error
     assert isinstance(caught.value, Unavailable) == transient
