@@ -297,6 +297,7 @@ def test_a_name_may_have_quotes_of_one_kind(two: Two, tmp_path: Path) -> None:
 def test_a_repaired_version_loads_again(register: Trainer, backend: Store, tmp_path: Path) -> None:
     register(1, fid=50.0)
     register.train(2, fid=60.0)
+    card = _card()
     for name in backend.files("*/models/*"):
         backend.delete(name)
     with pytest.raises(FaceganError, match="facegan models repair 1 FOLDER"):
@@ -309,6 +310,11 @@ def test_a_repaired_version_loads_again(register: Trainer, backend: Store, tmp_p
     assert register(1, fid=50.0).aliases == ("champion",)
     assert "facegan models repair" not in models("show", 1, *options)
     assert versions.download_networks(f"models:/{NAME}/1", tmp_path).is_dir()
+    assert _card() == card
+
+
+def _card() -> str:
+    return mlflow.artifacts.load_text(f"models:/{NAME}/1/extra_files/card.md")
 
 
 def test_a_version_without_its_exported_model_is_exported_again_from_its_networks(

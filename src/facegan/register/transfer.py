@@ -38,6 +38,8 @@ ROLES = (APPROVED, BY_HAND, COMPARED, GATE, STAGE)  # tags that say nothing on a
 # What the gate wrote before the card.
 DECISION = re.compile(rf"\A({CHAMPION}|{CHALLENGER}|{AWAITING}): .*?(?=^# |\Z)", re.S | re.M)
 
+HEADING = re.compile(r"^# ", re.M)  # of the card
+
 
 def export(client: MlflowClient, name: str, number: int, out: Path) -> None:
     """Write a version's files, tags, card and run into the folder `out`.
@@ -158,9 +160,23 @@ def repair(client: MlflowClient, version: Version, trained: Path | None) -> None
                 text = f"{trained / name}: sha256 is {actual}; the version has {expected}"
                 raise FaceganError(text)
         folder = Path(temporary) / MODEL
-        exporting.save_model(trained, [], folder)
+        exporting.save_model(trained, _card(version, Path(temporary)), folder)
         try:
             client.log_model_artifacts(version.model, str(folder))
         except MlflowException as error:
             text = f"{version.name} version {version.number}: {str(error).splitlines()[0]}"
             raise FaceganError(text) from None
+
+
+def _card(version: Version, folder: Path) -> list[Path]:
+    """The version's model card; where its file is lost, as the description has it."""
+    from facegan.register.versions import download_papers
+
+    if kept := download_papers(version.uri, folder, (CARD,)):
+        return kept
+    text = HEADING.search(version.description)
+    if text is None:  # edited by hand
+        return []
+    path = folder / CARD
+    path.write_text(version.description[text.start() :], "utf-8")
+    return [path]
