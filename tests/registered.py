@@ -32,7 +32,7 @@ def populated(
     folder = tmp_path_factory.mktemp("populated")
     with pytest.MonkeyPatch.context() as patch:
         enter(patch, folder, backend.clear(folder))
-        register = Trainer(folder, references[1])
+        register = Trainer(folder, references[1], exports=True)
         register(1, fid=50.0)
         register(2, fid=60.0)
         return folder, backend.save(folder)

@@ -42,11 +42,16 @@ CONFIG: dict[str, Any] = {
 
 @dataclass
 class Trainer:
-    """Makes folders of trained generators with chosen scores, and registers them."""
+    """Makes folders of trained generators with chosen scores, and registers them.
+
+    Attributes:
+        exports: with torch.export, which takes a second, and which only MLflow's loaders need.
+    """
 
     folder: Path
     official: Path
     settings: Register = field(default_factory=lambda: make_params().register_)
+    exports: bool = False
 
     def train(
         self,
@@ -105,9 +110,12 @@ class Trainer:
         return self.register(folder, metrics)
 
     def register(self, folder: Path, metrics: Path) -> stage.Registered:
-        return stage.register(
-            folder, metrics, self.official, self.settings, lambda: torch.device("cpu")
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.exports:
+                patch.setattr(export, "log_model", log_networks)
+            return stage.register(
+                folder, metrics, self.official, self.settings, lambda: torch.device("cpu")
+            )
 
     def preview(self, seed: int, fid: float, **scores: Any) -> list[str]:
         folder, metrics = self.train(seed, fid, **scores)
@@ -138,16 +146,13 @@ STATEMENT = r"(INSERT INTO|UPDATE|DELETE FROM) (registered_model|model_version)"
 REQUEST = r"/mlflow/(registered-models|model-versions)/(?!search)"
 
 
-def start(
-    register: Trainer, seed: int, kill_at: int | None = None, exports: bool = True
-) -> BaseProcess:
+def start(register: Trainer, seed: int, kill_at: int | None = None) -> BaseProcess:
     """Register the generator of `seed` in another process.
 
     Args:
         kill_at: the process kills itself before its so manieth change of the registry.
-        exports: with torch.export, which takes seconds and touches no registry.
     """
-    arguments = (register, seed, kill_at, exports, dict(os.environ))
+    arguments = (register, seed, kill_at, dict(os.environ))
     process = CONTEXT.Process(target=_register, args=arguments)
     process.start()
     return process
@@ -175,12 +180,10 @@ def log_networks(
 
 
 def _register(
-    register: Trainer, seed: int, kill_at: int | None, exports: bool, environment: dict[str, str]
+    register: Trainer, seed: int, kill_at: int | None, environment: dict[str, str]
 ) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    if not exports:
-        export.log_model = log_networks
     os.chdir(register.folder)
     changes = 0
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 
-import registrations
 from conftest import enter, make_params
 from facegan.app.batching import Batcher
 from facegan.app.library import Library
@@ -17,7 +16,6 @@ from facegan.app.studio import Studio
 from facegan.core.digests import file_sha256
 from facegan.core.pictures import save_picture
 from facegan.models.files import load_network, save_network
-from facegan.register import export
 from registrations import NAME, Trainer
 from stores import Sqlite
 
@@ -38,8 +36,6 @@ def registered(
     """A folder with a registry: version 1, with FID 50, is champion; version 2, with 60, is not."""
     folder = tmp_path_factory.mktemp("registered")
     with pytest.MonkeyPatch.context() as patch:
-        # Without the exported model, which takes seconds, and which the page does not load.
-        patch.setattr(export, "log_model", registrations.log_networks)
         enter(patch, folder, Sqlite(empty_store).clear(folder))
         register = Trainer(folder, references[1])
         for seed, fid in ((1, 50.0), (2, 60.0)):

@@ -17,11 +17,9 @@ import numpy as np
 import pytest
 import requests
 
-import registrations
 from benchmarks.harness import Line, seconds
 from benchmarks.registry import statistics_of_noise
 from conftest import enter
-from facegan.register import export
 from facegan.tracking import connection
 from registrations import NAME, Trainer
 from servers import answers, free_port, wait
@@ -56,8 +54,6 @@ def run() -> Iterator[Line]:
 def _page(folder: Path) -> Iterator[str]:
     """`facegan app` on a registry with one version."""
     with pytest.MonkeyPatch.context() as patch:
-        # The page does not load the exported model, which takes seconds.
-        patch.setattr(export, "log_model", registrations.log_networks)
         enter(patch, folder, {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"})
         connection.connect()
         official = folder / "official.safetensors"

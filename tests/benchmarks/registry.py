@@ -69,7 +69,7 @@ def _measure(kind: str, store: stores.Store, folder: Path) -> Iterator[Line]:
         yield _line(f"{kind}: {RUNS} runs of {points // RUNS} points", sum(spent), figure)
         official = folder / "official.safetensors"
         statistics_of_noise().save(official)
-        register = Trainer(folder, official)
+        register = Trainer(folder, official, exports=True)
         register(1, fid=50.0)
         register(2, fid=60.0)
         yield from _commands(f"{kind}: ", folder, official)

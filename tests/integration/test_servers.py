@@ -45,7 +45,7 @@ def register(
     enter(monkeypatch, tmp_path, server.clear(tmp_path))
     params = make_params().model_dump(by_alias=True)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    return Trainer(tmp_path, references[1])
+    return Trainer(tmp_path, references[1], exports=True)
 
 
 def models(folder: Path, *arguments: object) -> str:

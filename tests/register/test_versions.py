@@ -81,6 +81,7 @@ def test_a_version_whose_files_are_gone_says_how_to_get_them_back(
 def test_the_exported_model_generates_what_the_generator_generates(
     register: Trainer, client: MlflowClient, device: torch.device
 ) -> None:
+    register.exports = True
     register(1, fid=50.0)
     z = latents(5, 10, 3)
     exported: Any = mlflow.pyfunc.load_model(f"models:/{NAME}/1")

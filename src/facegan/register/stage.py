@@ -95,9 +95,11 @@ def register(
             files.require_intact(existing[0])
         else:
             own = _create(trained, metrics, content, settings, run)
-        is_new = own is not None or len(existing) > 1
-        number = _one_version(client, name, sha256, own) if is_new else existing[0].number
-        found, version = registry.require(client, name, number)
+        if own is None and len(existing) == 1:
+            version, number = existing[0], existing[0].number
+        else:
+            number = _one_version(client, name, sha256, own)
+            found, version = registry.require(client, name, number)
         own_model = version.model if version.run == run.info.run_id else None
         runs.log_scores(client, run, content, own_model)
         if (tag := SCORES + candidate.scores.protocol) not in version.tags:

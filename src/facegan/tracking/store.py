@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Connection, text
 
 from facegan.core.project import in_project, project_root
@@ -64,6 +63,8 @@ def create(path: Path) -> None:
     with _locked(path):
         if _exists(path):
             return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # half a second
+
         temporary = path.with_name(f"{path.name}.new")  # whole or absent, if this is killed
         temporary.unlink(missing_ok=True)
         SqlAlchemyStore(f"sqlite:///{temporary}", str(path.parent / ARTIFACTS)).engine.dispose()
