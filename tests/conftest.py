@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import struct
@@ -128,6 +129,19 @@ def small_extractor() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXTRACTORS, NAME, SmallExtractor)
         patch.setenv("PYTHONPATH", PYTHONPATH)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_trainings() -> Iterator[None]:
+    """Trainings in this process read the code once, and calibrate their EMA on 20 latents."""
+    from facegan.core import digests
+    from facegan.train import gan_state
+
+    read = functools.cache(digests.code_sha256)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digests, "code_sha256", lambda folders: read(tuple(folders)))
+        patch.setattr(gan_state, "CALIBRATION_BATCH", 10)
         yield
 
 
