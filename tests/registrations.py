@@ -138,6 +138,13 @@ def roles(client: MlflowClient) -> Roles:
     return {n: (v.stage, found.aliases_of(n)) for n, v in found.versions.items()}
 
 
+def copy_of_second(client: MlflowClient, tags: dict[str, Any] | None = None) -> None:
+    """Version 3, with the files of version 2, as a person creates it."""
+    second = client.get_model_version(NAME, "2")
+    model = registry.Version.of(second).model  # required by MLflow's server
+    client.create_model_version(NAME, str(second.source), second.run_id, tags, model_id=model)
+
+
 # Processes that have imported everything, but not opened the store.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["registrations", "facegan.register.export", "mlflow.pytorch"])

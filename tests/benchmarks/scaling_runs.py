@@ -119,7 +119,7 @@ def _register(client: MlflowClient, model: str, run: str, key: str, fid: float) 
         registry.SHAPE: "[64, 64, 3]", registry.STAGE: "Archived", registry.GATE: "rejected",
         f"{registry.SCORES}{scores.protocol}": json.dumps(vars(scores)),
     }  # fmt: skip
-    client.create_model_version(NAME, f"models:/{model}", run, tags)
+    client.create_model_version(NAME, f"models:/{model}", run, tags, model_id=model)
 
 
 def _ask(server: MlflowServer, project: Path, experiment: str, count: int) -> Iterator[Line]:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from conftest import START, make_params
+from facegan.evaluate.heldout import heldout_metrics
+from facegan.features.frechet import FeatureMoments, Statistics
 from facegan.register.gate import Candidate, Champion, Decision, Rule, decide, read_candidate
 from facegan.register.scores import Scores
 
@@ -209,6 +212,7 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
     ("changes", "note"),
     [
         ({"dtype": "bfloat16"}, "fewer checks: features in bfloat16"),
+        ({"overfits": "it overfits"}, "it overfits"),
         ({"memorised": None, "held_out": 0}, "fewer checks: no score for memorised"),
         (
             {"memorised": None},
@@ -219,7 +223,9 @@ def test_a_lower_fid_counts_beyond_noise_and_the_least_improvement(
         ({"precision": None}, "fewer checks: no precision and recall"),
     ],
 )
-def test_a_version_that_did_without_a_check_says_so(changes: dict[str, Any], note: str) -> None:
+def test_a_version_that_overfits_or_did_without_a_check_says_so(
+    changes: dict[str, Any], note: str
+) -> None:
     decision = decided(**changes)
     assert decision.passed and note in decision.reason
 
@@ -281,3 +287,17 @@ def test_the_untrained_network_is_compared_by_all_its_latents(trained: Path) -> 
 )
 def test_a_collapse_counts_at_the_snapshot_alone(seen: int, collapse: str, trained: Path) -> None:
     assert read_candidate(CONTENT | {"images_seen": seen}, trained).collapse == collapse
+
+
+def test_the_warning_of_evaluate_that_it_overfits_is_known(trained: Path) -> None:
+    train, held_out = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)).split(200)
+    moments = FeatureMoments(8)
+    moments.update(train)
+    extractor = {"extractor": "efficientnet-lite0", "input_size": 32, "dtype": "float32"}
+    statistics = Statistics.from_moments(
+        moments, {"extractor": extractor}, train, torch.arange(200), held_out + 1
+    )
+    (warning,) = heldout_metrics(statistics, train).warnings
+    found = read_candidate(CONTENT | {"warnings": ["few images", warning]}, trained)
+    assert found.overfits == warning
+    assert read_candidate(CONTENT | {"warnings": ["few images"]}, trained).overfits == ""

@@ -18,7 +18,7 @@ from facegan.register.gate import Candidate, Decision, Rule, decide
 from facegan.register.promotion import Trial
 from facegan.register.registry import Version
 from facegan.register.scores import Scores
-from registrations import NAME, Trainer, roles
+from registrations import NAME, Trainer, copy_of_second, roles
 
 Two = tuple[MlflowClient, Trainer]
 NOTE = "not comparable with published FIDs"
@@ -179,8 +179,7 @@ def test_a_decision_counts_against_the_champion_of_its_moment(
 ) -> None:
     """Another process promotes version 2 while version 3 is compared with version 1."""
     client, champions = two[0], list[int]()
-    second = client.get_model_version(NAME, "2")
-    client.create_model_version(NAME, str(second.source), second.run_id, tags=second.tags)
+    copy_of_second(client, client.get_model_version(NAME, "2").tags)
 
     def interrupted(candidate: Candidate, champion: Any, policy: Any) -> Decision:
         champions.append(champion.version)

@@ -19,7 +19,7 @@ from facegan.core.errors import FaceganError
 from facegan.register import history, registry, versions
 from facegan.register import roles as moves
 from facegan.tracking.connection import insist
-from registrations import NAME, Trainer, roles
+from registrations import NAME, Trainer, copy_of_second, roles
 from stores import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
@@ -144,11 +144,6 @@ def test_a_choice_by_alias_counts_before_one_by_stage_and_who_is_on_record(two: 
     assert reign.settled
     how = "was made champion by hand (stage Production); it stays until a better one"
     assert moves.adopt(client, registry.read(client, NAME)) == [f"version 3 {how}"]
-
-
-def copy_of_second(client: MlflowClient) -> None:
-    second = client.get_model_version(NAME, "2")
-    client.create_model_version(NAME, str(second.source), second.run_id)
 
 
 def test_an_older_challenger_is_archived_and_no_older_version_takes_its_role(two: Two) -> None:

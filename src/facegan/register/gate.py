@@ -16,6 +16,8 @@ from facegan.register.scores import Scores
 
 # An honest generator exceeds the limit of memorised samples by chance once in so many times.
 CHANCE = 1000
+# In evaluate's warning that the FIDs against held-out and training photographs differ.
+OVERFITS = "overfits its training photographs"
 # An FID of 0 comes out slightly negative; of what is more negative than this, none is.
 ROUNDING = 0.1
 
@@ -40,6 +42,8 @@ class Candidate:
         images_seen: at the snapshot.
         collapse: why the training had collapsed at the snapshot; empty if it had not.
         dtype: of the features.
+        overfits: evaluate's warning, with the FIDs against held-out and training photographs; empty
+            without.
     """
 
     scores: Scores
@@ -49,6 +53,7 @@ class Candidate:
     images_seen: int
     collapse: str
     dtype: str
+    overfits: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Decision:
     """Whether a version becomes champion, and the results of all rules.
 
     Attributes:
-        notes: the checks that this version did without.
+        notes: that the version overfits, and the checks that it did without.
     """
 
     rules: tuple[Rule, ...]
@@ -199,6 +204,8 @@ def _rescored(champion: Champion) -> list[Rule]:
 
 def _notes(candidate: Candidate) -> Iterator[str]:
     scores = candidate.scores
+    if candidate.overfits:
+        yield candidate.overfits
     if candidate.dtype != "float32":
         yield f"fewer checks: features in {candidate.dtype}"
     if scores.memorised is None or not scores.held_out:
@@ -228,4 +235,5 @@ def read_candidate(content: dict[str, Any], trained: Path) -> Candidate:
     return Candidate(
         scores, content["untrained"], spread * spread / count, pretrained, seen,
         next(collapses, ""), content["protocol"]["dtype"],
+        next((text for text in content.get("warnings", []) if OVERFITS in text), ""),
     )  # fmt: skip

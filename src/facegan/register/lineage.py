@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from facegan.register import registry
 from facegan.register.registry import Version
@@ -19,6 +19,8 @@ from facegan.tracking.runs import PROVENANCE
 
 COMMIT, DIRTY = "mlflow.source.git.commit", "facegan.dirty"
 DEVICE, THREADS = "facegan.device", "facegan.threads"
+# MLflow's authentication denies runs that do not exist.
+NO_RUN = tuple(map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, PERMISSION_DENIED)))
 REPOSITORY = "mlflow.source.git.repoURL"
 PHOTOGRAPHS = "facegan.dvc.data.data"  # DVC's hash of data/
 DATASET = "facegan.dvc.preprocess.dataset"  # DVC's hash of the packed dataset
@@ -58,11 +60,11 @@ def lineage(client: MlflowClient, name: str, number: int) -> tuple[Rows, list[st
 
 
 def run_of(client: MlflowClient, version: Version) -> Run | None:
-    """The version's run; None if it is unknown or deleted."""
+    """The version's run; None if it is unknown, deleted or denied."""
     try:
         run = client.get_run(version.run) if version.run else None
     except MlflowException as error:
-        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if error.error_code in NO_RUN:
             return None
         raise
     return run if run is not None and run.info.lifecycle_stage == "active" else None

@@ -45,6 +45,7 @@ class _Metrics(_Part):
     untrained_fids: Annotated[list[float], Field(min_length=1)] = [0.0]
     protocol: _Protocol
     sample_metrics: _SampleMetrics = _SampleMetrics()
+    warnings: list[str] = []
 
 
 _SCORES, _SHARES = TypeAdapter(dict[str, float]), TypeAdapter(dict[str, Share])
