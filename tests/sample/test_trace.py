@@ -87,7 +87,7 @@ def test_the_command_names_a_model_with_spaces(two: Two, tmp_path: Path) -> None
     name = "faces of 'Anna'"
     registered = client.get_model_version(NAME, "1")
     client.create_registered_model(name)
-    client.create_model_version(name, registered.source, tags=registered.tags)
+    client.create_model_version(name, str(registered.source), tags=registered.tags)
     assert invoke("sample", "1", "faces.png", "--count", "2", cwd=tmp_path).returncode == 0
     text = metadata.read(tmp_path / "faces.png") | {metadata.MODEL: name}
     with Image.open(tmp_path / "faces.png") as picture:
