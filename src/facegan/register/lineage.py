@@ -95,7 +95,7 @@ def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -
     repro = "dvc repro --force evaluate  # without --force, DVC restores outputs that it has"
     yield " ".join([*_environment(tags), repro])
     sha256 = version.tags.get(registry.GENERATOR, "")
-    yield f"sha256sum artifacts/train/generator.safetensors  # {shlex.quote(sha256)}"
+    yield f"sha256sum artifacts/train/generator.safetensors  # {sha256 and shlex.quote(sha256)}"
 
 
 def _repository(tags: dict[str, str], commit: str) -> str:
