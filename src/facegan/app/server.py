@@ -79,6 +79,9 @@ def serve(
         server: listens already.
         on_ready: called when the page can be opened.
     """
+    # Before the handlers are set: what they raise is lost in the import of a library.
+    from facegan.app import guard, page  # noqa: F401
+
     previous = {number: signal.signal(number, _interrupt) for number in STOP_SIGNALS}
     # Nothing stays on the disk: the visitors' pictures are in this folder.
     with TemporaryDirectory(prefix="facegan-app-", ignore_cleanup_errors=True) as folder:
