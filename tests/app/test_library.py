@@ -69,8 +69,9 @@ def test_a_registry_that_appears_later_is_seen(library: Library, project: Path) 
     (project / "mlflow.db").rename(project / "away.db")
     late = Library(NAME, library.device, project / "films")
     assert late.snapshot().problem and late.snapshot().champion is None
-    with pytest.raises(FaceganError, match="no MLflow store"):
-        late.or_champion(None)
+    for call in (late.or_champion, late.opened, late.card):
+        with pytest.raises(FaceganError, match="no MLflow store"):
+            call(None if call == late.or_champion else 1)
     (project / "away.db").rename(project / "mlflow.db")
     assert late.snapshot().champion == 1
 

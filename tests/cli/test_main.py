@@ -1,9 +1,13 @@
 """The application: its help, and how errors end a command."""
 
+import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -155,6 +159,21 @@ def test_an_interrupt_that_a_library_turned_into_an_error_ends_without_a_traceba
     monkeypatch.setattr("facegan.cli.main.app", Mock(side_effect=ImportError("a bug")))
     with pytest.raises(ImportError):
         invoke("preset", "digits", cwd=tmp_path)
+
+
+def test_an_interrupt_that_a_library_dropped_ends_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        raise RecursionError("of a module that was half imported")
+
+    monkeypatch.setattr("facegan.cli.main.app", lambda **_: load())
+    result = invoke("preset", "digits", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (130, "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("filename", [None, "out.png"])

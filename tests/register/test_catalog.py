@@ -170,12 +170,14 @@ def test_lineage_names_what_is_not_at_hand(two: Two) -> None:
         "mlflow.source.git.commit": commit,
         "facegan.dirty": "true",
         "facegan.dvc.data.data": "d" * 32 + ".dir",
+        lineage.THREADS: "2; touch evil",  # others can write to MLflow, and the command is copied
     }
     for key, value in tags.items():
         client.set_tag(version.run, key, value)
     text = models("lineage", 1)
     assert f"commit: {commit} with uncommitted changes" in text
     assert f"  git checkout {commit}\n" in text and "git apply provenance/" in text
+    assert "OMP_NUM_THREADS='2; touch evil' dvc repro" in text
     assert f"# {sha256}" in text and "train.lr: 0.1" in text
     assert f"not at hand: commit {commit[:12]} is not in this repository" in text
     assert f"not at hand: photographs {'d' * 32}.dir are not in DVC's cache" in text

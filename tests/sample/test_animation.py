@@ -63,6 +63,28 @@ def test_an_animation_loops_or_does_not(suffix: str, once: int | None, tmp_path:
             assert image.info.get("duration", 100) == 100
 
 
+@pytest.mark.parametrize("fps", [50, 40, 30, 29.97, 24, 7])
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_takes_the_requested_time(suffix: str, fps: float, tmp_path: Path) -> None:
+    path, count = tmp_path / f"film{suffix}", 60
+    pixels = (np.full((8, 8, 1), 4 * n, np.uint8) for n in range(count))
+    write_animation(pixels, path, fps)
+    with Image.open(path) as image:
+        total = 0
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            image.load()
+            total += image.info["duration"]
+    assert total == pytest.approx(1000 * count / fps, rel=0.011)  # whole milliseconds of a WebP
+
+
+def test_a_gif_that_stands_still_for_too_long_is_one_line(tmp_path: Path) -> None:
+    still = (np.zeros((8, 8, 1), np.uint8) for _ in range(70))
+    with pytest.raises(FaceganError, match=r"film\.gif: stands still for longer .* write an \.mp4"):
+        write_animation(still, tmp_path / "film.gif", 0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_mp4_has_the_requested_rate(tmp_path: Path) -> None:
     write_animation(frames(), tmp_path / "film.mp4", 12.5)
     with av.open(str(tmp_path / "film.mp4")) as container:

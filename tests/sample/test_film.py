@@ -71,6 +71,31 @@ def test_a_damaged_picture_is_named(content: bytes | None, tmp_path: Path) -> No
         list(Film(tmp_path, 9, caption=False, size=None).frames())
 
 
+@pytest.mark.parametrize("size", [(16, 32), (20_000, 20_000)])
+def test_a_picture_of_another_size_is_named(size: tuple[int, int], tmp_path: Path) -> None:
+    training(tmp_path, 3)
+    Image.new("1", size).save(tmp_path / "samples" / "2.png")
+    with pytest.raises(FaceganError, match=r"2\.png: .*pixels"):
+        list(Film(tmp_path, 9, caption=False, size=None).frames())
+
+
+def test_pictures_that_another_program_made_smaller_keep_their_colours(tmp_path: Path) -> None:
+    training(tmp_path, 3)
+    path = tmp_path / "samples" / "1.png"
+    Image.new("RGB", (32, 32), (10, 200, 30)).quantize(4).save(path)
+    frame = list(Film(tmp_path, 9, caption=False, size=None).frames())[1]
+    assert frame[5, 5].tolist() == [10, 200, 30]
+
+
+@pytest.mark.parametrize("picture", [None, 5, ["samples/1.png"]])
+def test_an_entry_that_names_no_picture_is_left_out(picture: object, tmp_path: Path) -> None:
+    training(tmp_path, 3)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    lines[1]["picture"] = picture
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(Film(tmp_path, 9, caption=False, size=None).pictures) == 2
+
+
 def test_a_folder_without_a_history_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FaceganError, match=r"history\.jsonl: cannot read the training history"):
         Film(tmp_path, 9, False, None)

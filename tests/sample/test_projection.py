@@ -6,7 +6,7 @@ import torch
 
 from facegan.core.events import silent
 from facegan.models.architectures import Generator
-from facegan.models.sampling import latents
+from facegan.models.sampling import NotFinite, latents
 from facegan.sample.projection import course, project
 from facegan.sample.renderer import Renderer
 from networks import small_generator
@@ -31,6 +31,15 @@ def test_projection_comes_nearer_than_random_images() -> None:
     assert np.abs(found.frames[-1].astype(int) - image).max() <= 4
     frames = list(course(found, photograph))
     assert len(frames) == 26 and {frame.shape for frame in frames} == {(32, 64, 1)}
+
+
+def test_nan_is_an_error_and_no_black_image() -> None:
+    network = small_generator().eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.fill_(math.nan)
+    with pytest.raises(NotFinite, match="contains NaN"):
+        project(network, np.zeros((32, 32, 1), np.uint8), 1, 0, silent)
 
 
 def test_the_same_seed_finds_the_same_latent() -> None:

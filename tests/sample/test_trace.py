@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,42 @@ def test_a_caption_names_model_fid_and_protocol(two: Two, tmp_path: Path) -> Non
     opened = open_generator(f"models:/{NAME}@champion", torch.device("cpu"), silent)
     assert opened.caption.startswith(f"{NAME} version 1, fid40_")
     assert opened.caption.endswith(f" 50, protocol {opened.protocol}") and opened.protocol
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {metadata.SEEDS: "1; touch evil #"},
+        {metadata.SEEDS: "$(touch evil)"},
+        {metadata.SEEDS: ""},
+        {metadata.TRUNCATION: "1 && touch evil"},
+    ],
+)
+def test_what_others_wrote_into_a_picture_is_no_command(
+    edited: dict[str, str], two: Two, tmp_path: Path
+) -> None:
+    assert invoke("sample", "faces.png", "--count", "2", cwd=tmp_path).returncode == 0
+    text = metadata.read(tmp_path / "faces.png") | edited
+    with Image.open(tmp_path / "faces.png") as picture:
+        picture.save(tmp_path / "edited.png", pnginfo=metadata.png_info(text))
+    lines = invoke("trace", "edited.png", cwd=tmp_path).stdout.splitlines()
+    assert f"version: {NAME} version 1, Production, @champion" in lines
+    assert not any(line.startswith("to draw it") for line in lines)
+
+
+def test_the_command_names_a_model_with_spaces(two: Two, tmp_path: Path) -> None:
+    client, _ = two
+    name = "faces of 'Anna'"
+    registered = client.get_model_version(NAME, "1")
+    client.create_registered_model(name)
+    client.create_model_version(name, str(registered.source), tags=registered.tags)
+    assert invoke("sample", "1", "faces.png", "--count", "2", cwd=tmp_path).returncode == 0
+    text = metadata.read(tmp_path / "faces.png") | {metadata.MODEL: name}
+    with Image.open(tmp_path / "faces.png") as picture:
+        picture.save(tmp_path / "renamed.png", pnginfo=metadata.png_info(text))
+    command = invoke("trace", "renamed.png", cwd=tmp_path).stdout.splitlines()[-1]
+    arguments = shlex.split(command.partition(": ")[2])
+    assert arguments[:3] == ["facegan", "sample", f"models:/{name}/1"]
 
 
 def test_a_picture_between_two_seeds_has_no_command_that_draws_it(two: Two, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One line with the right cause, and no secrets."""
 
 import errno
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:p%40ss@127.0.0.1:9")
     text = explain(MlflowException("bad token tell-no-one of p@ss and p%40ss"))
     assert "tell-no-one" not in text and "p@ss" not in text and "p%40ss" not in text
+
+
+def test_a_message_names_the_projects_store_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    text = explain(MlflowException("Run not found"))
+    assert re.fullmatch(r"MLflow at sqlite:///.*mlflow\.db: Run not found", text)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ class Library:
             versions = self.snapshot().versions  # it may be new
         if not isinstance(number, int) or not is_number or number not in versions:
             known = ", ".join(map(str, list(versions)[:10])) or "none"
-            raise FaceganError(f"{self.name} has no version {number!r:.40}; the last ones: {known}")
+            text = f"{self.name} has no version {number!r:.40}; the last ones: {known}"
+            raise FaceganError((is_number and self._snapshot.problem) or text)
         return versions[number]
 
     def or_champion(self, number: object) -> object:

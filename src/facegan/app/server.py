@@ -1,21 +1,25 @@
 """Serves the page until Ctrl-C, to this machine alone unless another address is named."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+import sys
+from collections.abc import Callable
 from errno import EADDRINUSE
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from facegan.core.errors import FaceganError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # of the extra `app`
+    from facegan.app.guard import Application
     from facegan.app.studio import Studio
 
 HOST, PORT = "127.0.0.1", 7860
@@ -26,15 +30,8 @@ SETTINGS = {
     "GRADIO_RUN_HISTORY": "False",
     "HF_HUB_OFFLINE": "1",
 }
-# The browser refuses what any other host would send.
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 SHUTDOWN = 2  # seconds for open connections
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def require_gradio() -> None:
@@ -82,6 +79,9 @@ def serve(
         server: listens already.
         on_ready: called when the page can be opened.
     """
+    # Before the handlers are set: what they raise is lost in the import of a library.
+    from facegan.app import guard, page  # noqa: F401
+
     previous = {number: signal.signal(number, _interrupt) for number in STOP_SIGNALS}
     # Nothing stays on the disk: the visitors' pictures are in this folder.
     with TemporaryDirectory(prefix="facegan-app-", ignore_cleanup_errors=True) as folder:
@@ -108,24 +108,30 @@ def _serve(
 ) -> None:
     import uvicorn
 
+    from facegan.app import guard
     from facegan.app.batching import Batcher
     from facegan.app.library import Library
     from facegan.app.studio import Studio
 
     library = Library(name, device, folder / "films")
-    with Batcher() as batcher:
-        app = _application(Studio(library, batcher, folder / "faces"))
+    log = contextlib.redirect_stderr(guard.Log(sys.stderr))
+    with log, Batcher() as batcher:
+        app, stopping = _application(Studio(library, batcher, folder / "faces"))
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN
         )
         on_ready()  # connections wait in the socket until the server takes them
-        uvicorn.Server(config).run([server])
+        guard.Server(config, stopping).run([server])
 
 
-def _application(studio: "Studio") -> Application:
+def _application(studio: "Studio") -> "tuple[Application, asyncio.Event]":
+    """The page, and the event that ends its streams."""
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.routes import App
+    from starlette.routing import Mount
 
+    from facegan.app.guard import guarded
     from facegan.app.page import build
 
     style = resources.files("facegan.app").joinpath("page.css").read_text("utf-8")
@@ -140,17 +146,6 @@ def _application(studio: "Studio") -> Application:
         run_history=False, enable_monitoring=False, footer_links=["api"],
         max_file_size=1, theme=theme, css=style,
     )  # fmt: skip
-    return _with_policy(app)
-
-
-def _with_policy(app: Application) -> Application:
-    async def with_policy(scope: Message, receive: Receive, send: Send) -> None:
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", POLICY.encode())
-                message["headers"] = [*message.get("headers", ()), policy]
-            await send(message)
-
-        await app(scope, receive, send_with_policy)
-
-    return with_policy
+    mount = app.routes[-1]
+    assert isinstance(mount, Mount) and isinstance(mount.app, App)  # of Gradio
+    return guarded(app), mount.app.stop_event

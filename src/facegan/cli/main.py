@@ -3,12 +3,15 @@
 Commands import what they need when they run, so that `facegan --help` is fast.
 """
 
+import contextlib
 import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -77,6 +80,28 @@ def _show_traceback(error: BaseException) -> None:
     sys.stderr.write(public_text("".join(traceback.format_exception(error))))
 
 
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Yield a list that gets an entry with each Ctrl-C."""
+    received = list[int]()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.default_int_handler(number, frame)
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as with nohup
+    ):
+        yield received
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main() -> None:
     """Run the command. User errors print one line and exit with status 1; tracebacks are for bugs.
 
@@ -84,8 +109,10 @@ def main() -> None:
     """
     run_code_of_stage()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    received = list[int]()
     try:
-        app(prog_name="facegan")
+        with _noted_interrupts() as received:
+            app(prog_name="facegan")
     except Interrupted as error:
         _show_traceback(error)
         print(f"facegan: {error}; to resume: {command_line()}", file=sys.stderr)
@@ -105,8 +132,9 @@ def main() -> None:
         print(f"facegan: {public_text(f'{path}{reason}')}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        # Libraries turn Ctrl-C during their import into other exceptions.
-        if not any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+        # During their import, libraries turn Ctrl-C into other exceptions, or fail after it.
+        was_interrupted = any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error))
+        if not (received or was_interrupted):
             raise
         _show_traceback(error)
         sys.exit(128 + signal.SIGINT)

@@ -82,7 +82,7 @@ def commit_of(version: Version, run: Run | None) -> str:
 
 def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -> Iterator[str]:
     yield f"git clone {shlex.quote(_repository(tags, commit))} again && cd again"
-    yield f"git checkout {commit or 'COMMIT'}"
+    yield f"git checkout {shlex.quote(commit or 'COMMIT')}"
     yield "make install && . .venv/bin/activate"
     if tags.get(DIRTY) == "true":
         address = shlex.quote(redact(store))
@@ -97,7 +97,7 @@ def _commands(store: str, version: Version, tags: dict[str, str], commit: str) -
     repro = "dvc repro --force evaluate  # without --force, DVC restores outputs that it has"
     yield " ".join([*_environment(tags), repro])
     sha256 = version.tags.get(registry.GENERATOR, "")
-    yield f"sha256sum artifacts/train/generator.safetensors  # {sha256}"
+    yield f"sha256sum artifacts/train/generator.safetensors  # {sha256 and shlex.quote(sha256)}"
 
 
 def _repository(tags: dict[str, str], commit: str) -> str:
@@ -113,9 +113,9 @@ def _environment(tags: dict[str, str]) -> Iterator[str]:
     """What changes the bytes of a training, and is in no file."""
     device = tags.get(DEVICE, "").partition(" ")[0]
     if device:
-        yield f"FACEGAN_DEVICE={device}"
+        yield f"FACEGAN_DEVICE={shlex.quote(device)}"
     if threads := tags.get(THREADS):
-        yield f"OMP_NUM_THREADS={threads}"
+        yield f"OMP_NUM_THREADS={shlex.quote(threads)}"
 
 
 def _has(commit: str) -> bool:

@@ -27,6 +27,8 @@ from facegan.register.registry import Version
 from facegan.register.scores import WEIGHTS
 from facegan.tracking import connection
 
+# Of a version; MLflow's databases have no larger integers.
+NUMBER = re.compile(r"\d{1,9}")
 # An alias that does not exist is an invalid value to MLflow, and a model that does not exist is
 # denied by its authentication.
 ABSENT = tuple(
@@ -63,7 +65,7 @@ def resolve(client: MlflowClient, uri: str) -> Version:
     try:
         if alias:
             return Version.of(client.get_model_version_by_alias(name, alias))
-        if stage.isdecimal():
+        if NUMBER.fullmatch(stage):
             return Version.of(client.get_model_version(name, stage))
         if version := _latest(client, name, stage):
             return version
@@ -93,7 +95,7 @@ def _absent(client: MlflowClient, uri: str, name: str, stage: str, alias: str) -
     if alias:
         known = ", ".join(sorted(found.aliases)) or "none"
         return f"{uri}: {name} has no alias {alias}; it has: {known}"
-    if stage.isdecimal():
+    if NUMBER.fullmatch(stage):
         return registry.no_version(found, int(stage))
     return f"{uri}: no version of {name} is in stage {stage}"
 

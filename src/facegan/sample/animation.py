@@ -1,5 +1,6 @@
 """Frames -> a GIF, an animated WebP or an MP4."""
 
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -74,14 +75,30 @@ def _write_with_pillow(
     pictures: Iterator[Image.Image], temporary: Path, path: Path, fps: float, loop: bool
 ) -> None:
     kind = path.suffix[1:].upper()
+    pictures = _timed(pictures, fps) if kind == "GIF" else pictures
     first = next(pictures)
     most = MAX_BYTES // (first.width * first.height * 3)
     rest = _at_most(pictures, most - 1, path)
     # A missing `loop` is once for a GIF; for a WebP, 0 is for ever and 1 is once.
     repeat = {"loop": 0} if loop else ({} if kind == "GIF" else {"loop": 1})
-    first.save(
-        temporary, kind, save_all=True, append_images=rest, duration=round(1000 / fps), **repeat
-    )
+    # Of a GIF, each frame has its own.
+    duration = {} if kind == "GIF" else {"duration": round(1000 / fps)}
+    try:
+        first.save(temporary, kind, save_all=True, append_images=rest, **duration, **repeat)
+    except struct.error:  # Pillow merges equal frames
+        raise FaceganError(
+            f"{path}: stands still for longer than a GIF can, 655 s; write an .mp4 or .webp"
+        ) from None
+
+
+def _timed(pictures: Iterator[Image.Image], fps: float) -> Iterator[Image.Image]:
+    """With durations in a GIF's hundredths of a second, whose sum is right at any rate."""
+    start = 0
+    for number, picture in enumerate(pictures, start=1):
+        end = 10 * round(number * 100 / fps)
+        picture.info["duration"] = end - start
+        start = end
+        yield picture
 
 
 def _at_most(pictures: Iterator[Image.Image], count: int, path: Path) -> Iterator[Image.Image]:

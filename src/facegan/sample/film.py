@@ -35,14 +35,15 @@ class Film:
         # A picture comes before the score of the same images.
         scores = {e["images_seen"]: e["quick_fid"] for e in events if e["event"] == "score"}
         found = [
-            (event["picture"], _caption(event["images_seen"], scores))
+            (name, _caption(event["images_seen"], scores))
             for event in events
-            if "picture" in event and (folder / event["picture"]).is_file()
+            if isinstance(name := event.get("picture"), str) and (folder / name).is_file()
         ]
         if not found:
             raise FaceganError(f"{folder}: has no sample pictures; expected a folder of train")
         indices = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
         self.pictures = [found[index] for index in indices]
+        self.sides: tuple[int, int] | None = None
         width = self._pixels(self.pictures[0][0]).shape[1]
         self.lines = max(count_lines(text, width) for _, text in self.pictures)
 
@@ -60,10 +61,18 @@ class Film:
         path = self.folder / name
         try:
             with Image.open(path) as picture:
-                pixels = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError) as error:
+                # Programs that make PNGs smaller change their mode.
+                pixels = np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+                self.sides = self.sides or picture.size
+                if picture.size != self.sides:
+                    raise FaceganError(f"{path}: {_size(picture.size)}, not {_size(self.sides)}")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FaceganError(f"{path}: cannot be read ({error})") from None
         return resized(pixels[..., None] if pixels.ndim == 2 else pixels, self.size)
+
+
+def _size(sides: tuple[int, int]) -> str:
+    return f"{sides[0]}x{sides[1]} pixels"
 
 
 def _caption(seen: int, scores: dict[int, float]) -> str:

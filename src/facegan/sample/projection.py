@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d
 from facegan.core.events import Metrics, OnEvent, Progress
 from facegan.features.extractors import load_extractor
 from facegan.models.architectures import Generator
-from facegan.models.sampling import latents, to_uint8
+from facegan.models.sampling import NotFinite, latents, to_uint8
 from facegan.params import Extractor
 
 # The first latents are the nearest of so many random ones.
@@ -85,6 +85,8 @@ def project(
         photograph: uint8 (H, W, C), of the generator's size and channels.
         steps: of Adam.
         seed: of the first random latent.
+    Raises:
+        NotFinite: if the output contains NaN or infinity.
     """
     device = next(network.parameters()).device
     target = torch.tensor(photograph).permute(2, 0, 1)[None].to(device).float() / 127.5 - 1
@@ -125,6 +127,8 @@ def _nearest(
         x = network(_on_sphere(batch))
         found.append(distance(x))
         levels += _levels(x, target)
+    if not torch.cat(found).isfinite().all():
+        raise NotFinite("generator output contains NaN; lower train.lr and train again")
     order = torch.cat(found).argsort()[:STARTS]
     return _on_sphere(z[order]).clone(), min(levels)
 

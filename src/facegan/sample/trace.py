@@ -1,9 +1,12 @@
 """A picture -> the version that drew it, and the run, data and code that made the version."""
 
+import shlex
+
 from facegan.core.errors import FaceganError
 from facegan.register import lineage, registry
 from facegan.register.registry import Registry, Version
 from facegan.sample import metadata
+from facegan.sample.latents import parse_seeds
 from facegan.tracking import connection
 
 Rows = list[tuple[str, str]]
@@ -33,8 +36,8 @@ def trace(text: dict[str, str], name: str) -> Rows:
     rows += [row for row in facts if row[0] != "generator"]
     rows += [("to reproduce it", command) for command in commands]
     rows += [("not at hand", line) for line in missing]
-    if metadata.SHARE not in text:  # no command draws one image between two seeds
-        rows.append(("to draw it again", _command(version, text)))
+    if command := _command(version, text):
+        rows.append(("to draw it again", command))
     return rows
 
 
@@ -52,7 +55,17 @@ def _version(found: Registry, text: dict[str, str]) -> Version:
 
 
 def _command(version: Version, text: dict[str, str]) -> str:
-    truncation = text.get(metadata.TRUNCATION)
-    options = f" --truncation {truncation}" if truncation else ""
-    seeds = text.get(metadata.SEEDS, "0")
-    return f"facegan sample {version.uri} again.png --seeds {seeds}{options}"
+    """The command that draws the picture's seeds again; empty if there is none.
+
+    Anybody may have written the text, and people copy the command into a shell.
+    """
+    if metadata.SHARE in text:  # no command draws one image between two seeds
+        return ""
+    seeds, truncation = text.get(metadata.SEEDS, ""), text.get(metadata.TRUNCATION)
+    options = ["--truncation", truncation] if truncation else []
+    try:
+        parse_seeds(seeds)
+        float(truncation or 1)
+    except (FaceganError, ValueError):
+        return ""
+    return shlex.join(["facegan", "sample", version.uri, "again.png", "--seeds", seeds, *options])

@@ -15,6 +15,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from facegan.core.errors import FaceganError
 from facegan.tracking import store
 from facegan.tracking.errors import redact, translate_errors
+from facegan.tracking.store import tracking_uri
 
 __all__ = ["connect", "has_store", "insist", "named", "tracking_uri", "translate_errors"]
 
@@ -106,12 +107,6 @@ def has_store() -> bool:
     """False for a SQLite file that does not exist yet."""
     path = store.database(tracking_uri())
     return path is None or path.exists()
-
-
-def tracking_uri() -> str:
-    """The address of MLflow's store or server; a SQLite file has an absolute path."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    return store.anchored(uri or "sqlite:///mlflow.db")
 
 
 def _require_answer(uri: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from facegan.core.errors import FaceganError, Unavailable
+from facegan.tracking.store import tracking_uri
 
 # Packages of SQLAlchemy's drivers, by the module that is missing.
 DRIVERS = {
@@ -84,7 +85,7 @@ def translate_errors(uri: str = "") -> Iterator[None]:
 
 def explain(error: BaseException, uri: str = "") -> str:
     """What is wrong, where, and what to do, in one line without secrets."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = uri or tracking_uri()
     if isinstance(error, FaceganError):
         return redact(str(error))
     chain = _chain(error)

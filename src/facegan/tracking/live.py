@@ -44,4 +44,4 @@ class LiveRun:
 
     def explain(self, error: Exception) -> str:
         """One line for the user."""
-        return f"{explain(error, connection.tracking_uri())}; {LATER}"
+        return f"{explain(error)}; {LATER}"

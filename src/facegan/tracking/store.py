@@ -4,6 +4,7 @@ MLflow records absolute paths of artifacts. A store that moved with its project 
 """
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+
+
+def tracking_uri() -> str:
+    """The address of MLflow's store or server; a SQLite file has an absolute path."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return anchored(uri or "sqlite:///mlflow.db")
 
 
 def database(uri: str) -> Path | None:
