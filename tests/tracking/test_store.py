@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.tracking import sqlalchemy_store
 
 from facegan.core.errors import FaceganError
 from facegan.tracking import connection, runs, store
@@ -89,7 +90,7 @@ def test_a_creation_that_was_killed_leaves_no_broken_store(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(store, "SqlAlchemyStore", create)
+        patch.setattr(sqlalchemy_store, "SqlAlchemyStore", create)
         store.create(tmp_path / "mlflow.db")
     assert not (tmp_path / "mlflow.db").exists()
     (tmp_path / "mlflow.db").touch()  # as SQLite leaves one that was opened only
