@@ -188,6 +188,8 @@ def test_a_grid_has_the_requested_columns_and_a_caption(generator: Path, tmp_pat
         (("faces.npy", "--columns", "3"), "--caption and --columns are for a grid"),
         (("faces.png", "--count", "10001"), "a grid has at most 10,000 images"),
         (("faces.png", "--seeds", "1,1"), "twice"),
+        (("faces.png", "--seeds", "1", "--count", "2"), "without --seed and --count"),
+        (("faces.png", "--seeds", "1", "--seed", "0"), "without --seed and --count"),
         (("faces.png", "--columns", "1000000000"), "--columns 1000000000: valid: at most 10,000"),
         (("faces.jpg", "--seeds", SCATTERED), "too many seeds for a JPEG's comment; name a .png"),
         (("-",), "standard output is closed; add > faces.raw"),

@@ -15,6 +15,7 @@ Size = Annotated[
     int | None,
     typer.Option(min=16, max=4096, help="Pixels of the longer side. Default: the picture's."),
 ]
+Count = Annotated[int | None, typer.Option(min=2, max=10_000, help="Seeds on a walk. Default: 6.")]
 Fps = Annotated[float, typer.Option(help="Frames per second, at most 50.")]
 Loop = Annotated[bool, typer.Option("--loop/--no-loop", help="Whether it starts again.")]
 
@@ -24,8 +25,8 @@ def interpolate(
     where: Annotated[
         list[str], typer.Argument(metavar="[GENERATOR] OUT", help=f"{GENERATORS} {ANIMATION}")
     ],
-    count: Annotated[int, typer.Option(min=2, max=10_000, help="Seeds on a walk.")] = 6,
-    seed: Seed = 0,
+    count: Count = None,
+    seed: Seed = None,
     seeds: Seeds = None,
     walks: Annotated[
         int, typer.Option(min=1, max=400, help="Walks side by side, of COUNT seeds each.")
@@ -52,7 +53,7 @@ def interpolate(
 
     name, (out,) = split(where, "OUT")
     animation.check_output(Path(out), fps)
-    chosen = choose_seeds(seeds, seed, count * walks)
+    chosen = choose_seeds(seeds, seed, count, 6, walks)
     if len(chosen) % walks or len(chosen) < 2 * walks:
         raise FaceganError(f"--seeds {seeds}: valid: the same number, 2 or more, for each walk")
     opened = open_named(name, params, "interpolate")

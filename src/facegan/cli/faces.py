@@ -17,7 +17,9 @@ GENERATORS = (
     "GENERATOR is a models:/ URI, the number of a version, a .safetensors file, or a folder: "
     "train's, or an unfinished training's. Default: the champion of register.name."
 )
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the first image.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="Of the first image. Default: 0.")
+]
 Seeds = Annotated[str | None, typer.Option(help="Seeds and ranges, such as 1,5-9.")]
 Truncation = Annotated[
     float | None,
@@ -54,12 +56,18 @@ def open_named(name: str | None, params: Path, step: str) -> "Opened":
         return opening.open_generator(address, device, report)
 
 
-def choose_seeds(seeds: str | None, seed: int, count: int) -> list[int]:
+def choose_seeds(
+    seeds: str | None, first: int | None, count: int | None, default: int, walks: int = 1
+) -> list[int]:
+    """Those of `--seeds`, or consecutive ones from `--seed`, `--count` for each walk."""
     from facegan.models.sampling import MAX_SEED
     from facegan.sample.latents import MAX_COUNT, parse_seeds
 
     if seeds is not None:
+        if first is not None or count is not None:
+            raise FaceganError(f"--seeds {seeds}: valid: without --seed and --count")
         return parse_seeds(seeds)
+    seed, count = first or 0, (count or default) * walks
     if count > MAX_COUNT:
         raise FaceganError(f"{count:,} seeds: valid: at most {MAX_COUNT:,}")
     if seed + count - 1 > MAX_SEED:
@@ -77,8 +85,8 @@ def sample(
             "of uint8 (n, H, W, C); - for its bytes on standard output; or a new folder of PNGs.",
         ),
     ],
-    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
-    seed: Seed = 0,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of images. Default: 64.")] = None,
+    seed: Seed = None,
     seeds: Seeds = None,
     truncation: Truncation = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
@@ -96,7 +104,7 @@ def sample(
     from facegan.sample.writing import Output
 
     name, (out,) = split(where, "OUT")
-    chosen = choose_seeds(seeds, seed, count)
+    chosen = choose_seeds(seeds, seed, count, default=64)
     output = Output(out, chosen, columns, caption)  # checked before anything is loaded
     opened = open_named(name, params, "sample")
     z = latents.latents(chosen, opened.network.latent_dim, truncation)
@@ -141,7 +149,7 @@ def project(
         ),
     ],
     steps: Annotated[int, typer.Option(min=1, max=10_000, help="Of the optimisation.")] = 300,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first latents.")] = 0,
     latent: Annotated[
         Path | None, typer.Option(help=".npy to write the latent to; default: none.")
     ] = None,
