@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from facegan.register import lineage, registry
 from facegan.register.registry import Version
@@ -200,6 +201,13 @@ def test_a_server_that_fails_is_not_a_run_that_is_gone(
     assert found is not None and found.info.run_id == version.run
     assert lineage.run_of(client, replace(version, run="")) is None
     assert lineage.run_of(client, replace(version, run="0" * 32)) is None
+
+    def deny(run_id: str) -> None:  # as MLflow's authentication does
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "get_run", deny)
+        assert lineage.run_of(client, version) is None
 
     def fail(run_id: str) -> None:
         raise MlflowException("out of order")
