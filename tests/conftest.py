@@ -134,14 +134,15 @@ def small_extractor() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_trainings() -> Iterator[None]:
-    """Trainings in this process read the code once, and calibrate their EMA on 20 latents."""
+    """Trainings read the code once in this process, and calibrate their EMA on 20 latents."""
+    import quick_training
     from facegan.core import digests
     from facegan.train import gan_state
 
     read = functools.cache(digests.code_sha256)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digests, "code_sha256", lambda folders: read(tuple(folders)))
-        patch.setattr(gan_state, "CALIBRATION_BATCH", 10)
+        patch.setattr(gan_state, "CALIBRATION_BATCH", quick_training.CALIBRATION_BATCH)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Gives the processes that tests start the small feature extractor, too.
+"""Gives the processes that tests start the small feature extractor and quick trainings, too.
 
 Python imports this module at its start, if its folder is in PYTHONPATH.
 """
@@ -9,27 +9,41 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-MODULE = "facegan.features.extractors"
+
+def use_small_extractor() -> None:
+    import small_extractor
+
+    small_extractor.install()
+
+
+def use_quick_training() -> None:
+    import quick_training
+
+    quick_training.install()
+
+
+# By the module that it changes.
+CHANGES = {
+    "facegan.features.extractors": use_small_extractor,
+    "facegan.train.gan_state": use_quick_training,
+}
 
 
 class Finder(MetaPathFinder):
-    """Installs the small extractor right after the registry of extractors is imported."""
+    """Changes a module right after it is imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != MODULE:
+        if name not in CHANGES:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path)
         assert spec is not None and spec.loader is not None
         execute = spec.loader.exec_module
 
         def execute_and_install(module: ModuleType) -> None:
             execute(module)
-            from small_extractor import install
-
-            install()
+            CHANGES[name]()
 
         spec.loader.exec_module = execute_and_install  # type: ignore[method-assign]
         return spec
