@@ -11,6 +11,7 @@ from PIL import Image
 from facegan.core.errors import FaceganError
 from facegan.sample import animation
 from facegan.sample.animation import check_output, resized, write_animation
+from facegan.sample.destination import ANIMATIONS
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 
@@ -35,7 +36,7 @@ def read(path: Path) -> list[Image.Image]:
     return found
 
 
-@pytest.mark.parametrize("suffix", animation.SUFFIXES)
+@pytest.mark.parametrize("suffix", ANIMATIONS)
 def test_every_frame_is_there_in_order(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film{suffix}"
     write_animation(frames(), path, 10)
@@ -45,7 +46,7 @@ def test_every_frame_is_there_in_order(suffix: str, tmp_path: Path) -> None:
     assert np.abs(colours - COLOURS).max() < 12
 
 
-@pytest.mark.parametrize("suffix", animation.SUFFIXES)
+@pytest.mark.parametrize("suffix", ANIMATIONS)
 def test_grey_frames_with_odd_sides_are_written(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film{suffix}"
     write_animation(frames(21, 31, 1), path, 10)

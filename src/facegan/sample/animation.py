@@ -13,12 +13,11 @@ from PIL import Image
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import to_picture
+from facegan.sample.destination import ANIMATIONS, check_file
 
 Pixels = NDArray[np.uint8]
 
-SUFFIXES = (".gif", ".webp", ".mp4")
 MAX_FPS = 50  # browsers slow faster GIFs down
 # Pillow keeps all frames of a GIF or WebP in memory.
 MAX_BYTES = 1_000_000_000
@@ -31,15 +30,11 @@ def check_output(path: Path, fps: float) -> None:
     Raises:
         FaceganError: if no animation can be written there, or the rate is out of range.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise FaceganError(f"{path}: unknown kind of animation; valid: {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise FaceganError(f"{path}: is a folder; name a file")
+    check_file(path, "animation", ANIMATIONS)
     if not 0.1 <= fps <= MAX_FPS:
         raise FaceganError(f"--fps {fps:g}: valid: 0.1 to {MAX_FPS}")
     if path.suffix.lower() == ".mp4":
         _av()
-    check_parent_folder(path.absolute().parent)
 
 
 def write_animation(frames: Iterator[Pixels], path: Path, fps: float, loop: bool = True) -> None:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
-from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS, save_picture
-from facegan.sample.animation import SUFFIXES, check_output, write_animation
+from facegan.sample.animation import check_output, write_animation
+from facegan.sample.destination import ANIMATIONS, ARRAY, check_file
 from facegan.sample.projection import Projection, course
 
 FPS = 25.0
@@ -22,18 +22,12 @@ def check(photo: Path, out: Path, latent: Path | None) -> None:
     """
     if photo.exists() and out.exists() and out.samefile(photo):
         raise FaceganError(f"{out}: is the photograph, which would be lost; name another file")
-    if out.suffix.lower() in SUFFIXES:
+    if out.suffix.lower() in ANIMATIONS:
         check_output(out, FPS)
-    elif out.suffix.lower() not in FORMATS:
-        valid = ", ".join((*FORMATS, *SUFFIXES))
-        raise FaceganError(f"{out}: unknown kind of picture; valid: {valid}")
-    if latent is not None and latent.suffix.lower() != ".npy":
-        raise FaceganError(f"{latent}: unknown kind of file; valid: .npy")
-    for path in (out, latent):
-        if path is not None and path.is_dir():
-            raise FaceganError(f"{path}: is a folder; name a file")
-        if path is not None:
-            check_parent_folder(path.absolute().parent)
+    else:
+        check_file(out, "picture", (*FORMATS, *ANIMATIONS))
+    if latent is not None:
+        check_file(latent, "file", (ARRAY,))
 
 
 def write(
@@ -41,7 +35,7 @@ def write(
 ) -> None:
     """Write the picture or the film, and the latent, float32 (latent_dim,)."""
     frames = list(course(projection, photograph))
-    if out.suffix.lower() in SUFFIXES:
+    if out.suffix.lower() in ANIMATIONS:
         write_animation(iter(frames), out, FPS)
     else:
         save_picture(frames[-1], out)

@@ -17,6 +17,7 @@ from facegan.core.events import OnEvent, Progress
 from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS, grid, to_picture
 from facegan.sample.caption import add_caption
+from facegan.sample.destination import ARCHIVE, ARRAY, check_file, suffix_of
 from facegan.sample.metadata import format_seeds, jpeg_comment, png_info
 
 Pixels = NDArray[np.uint8]
@@ -46,12 +47,12 @@ class Output:
 
     def __init__(self, name: str, seeds: list[int], columns: int | None, caption: bool) -> None:
         self.path, self.seeds = Path(name), seeds
-        self.columns, self.has_caption, suffix = columns, caption, Path(name).suffix.lower()
+        self.columns, self.has_caption, suffix = columns, caption, suffix_of(Path(name))
         if name == STDOUT:
             self.kind = "raw"
         elif suffix in FORMATS:
             self.kind = "grid"
-        elif suffix in (".zip", ".npy"):
+        elif suffix in (ARCHIVE, ARRAY):
             self.kind = suffix[1:]
         elif suffix:
             raise FaceganError(
@@ -65,8 +66,8 @@ class Output:
     def _check(self, name: str) -> None:
         if self.kind == "folder" and self.path.exists():
             raise FaceganError(f"{name}: exists; name a new folder")
-        if self.kind in ("grid", "zip", "npy") and self.path.is_dir():
-            raise FaceganError(f"{name}: is a folder; name a file")
+        if self.kind in ("grid", "zip", "npy"):
+            check_file(self.path, "output", (*FORMATS, ARCHIVE, ARRAY))
         if self.kind == "grid" and len(self.seeds) > MAX_GRID:
             raise FaceganError(
                 f"{name}: a grid has at most {MAX_GRID:,} images; for more, name a folder, a .zip "
@@ -81,7 +82,7 @@ class Output:
             raise FaceganError("standard output is closed; add > faces.raw")
         if self.kind == "raw" and sys.stdout.isatty():
             raise FaceganError("raw bytes would go to this terminal; add > faces.raw")
-        if self.kind != "raw":
+        if self.kind == "folder":
             check_parent_folder(self.path.absolute().parent)
         if self.kind != "grid" and (self.has_caption or self.columns):
             raise FaceganError(f"{name}: --caption and --columns are for a grid, .png or .jpg")
