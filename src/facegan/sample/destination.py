@@ -33,4 +33,6 @@ def check_file(path: Path, kind: str, suffixes: Iterable[str]) -> None:
         raise FaceganError(f"{path}: unknown kind of {kind}; valid: {', '.join(suffixes)}")
     if path.is_dir():
         raise FaceganError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # a pipe or a device, which a rename would replace
+        raise FaceganError(f"{path}: is not a regular file; name another one")
     check_parent_folder(path.absolute().parent)
