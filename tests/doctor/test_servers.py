@@ -31,7 +31,9 @@ def prefect_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[
                 status = status if allowed else 401
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(content).encode())
+            self.wfile.write(
+                content if isinstance(content, bytes) else json.dumps(content).encode()
+            )
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -70,7 +72,11 @@ def test_a_prefect_server_that_refuses_access_tells_which_variable_to_set(
     assert servers.prefect().status == "ok"
 
 
-@pytest.mark.parametrize("answer", [(200, "a page"), (404, None)])
+@pytest.mark.parametrize(
+    "answer",
+    [(200, "a page"), (404, None), (200, b"[" * 100_000)],
+    ids=["page", "absent", "nested"],
+)
 def test_what_is_no_prefect_api_is_a_problem(
     answer: tuple[int, object], prefect_server: dict[str, tuple[int, object]]
 ) -> None:

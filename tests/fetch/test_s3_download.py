@@ -311,12 +311,13 @@ def test_a_truncated_file_in_the_staging_folder_is_downloaded_again(
     assert photographs(out) == tree(bucket / "faces")
 
 
+@pytest.mark.parametrize("record", ["{", "[" * 100_000], ids=["cut off", "nested"])
 def test_without_its_record_the_staging_folder_is_not_trusted(
-    proxy: Proxy, bucket: Path, out: Path, staging: Path
+    record: str, proxy: Proxy, bucket: Path, out: Path, staging: Path
 ) -> None:
     url = f"s3://{bucket.name}/faces"
     interrupted_fetch(url, out, after=30)
-    (staging / "parts" / "objects.json").write_text("{")
+    (staging / "parts" / "objects.json").write_text(record)
     proxy.exchanges.clear()
     fetch(url, out)
     assert len(proxy.gets(".jpg")) == 30

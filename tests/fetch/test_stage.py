@@ -157,6 +157,12 @@ def test_a_folder_with_a_foreign_source_json_is_refused(
     refused(folder / "source", folder / "out", "facegan fetch")
 
 
+def test_a_folder_whose_source_json_nests_too_deep_is_refused(source: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "source.json").write_text('{"files":' * 100_000)
+    refused(source, out, "was not written by facegan fetch; move it away first")
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "below/b.png"])
 def test_a_folder_with_a_modified_file_is_refused(name: str, source: Path, out: Path) -> None:
     fetch(str(source), out)

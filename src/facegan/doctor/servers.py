@@ -49,7 +49,7 @@ def prefect() -> Finding:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         return problem(f"{url} does not answer ({reason})", f"{START_PREFECT}, or unset it")
-    except ValueError:  # a page, or not a URL
+    except (ValueError, RecursionError):  # a page, deep JSON, or not a URL
         return problem(f"{url}: no Prefect API", "PREFECT_API_URL=http://HOST:4200/api")
     ours = metadata.version("prefect")
     if theirs.split(".")[:2] != ours.split(".")[:2]:

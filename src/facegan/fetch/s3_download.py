@@ -104,7 +104,7 @@ def _keep_completed(objects: Sequence[s3.Object], files: Path, record: Path) -> 
     """Delete from `files` what does not match `objects`; return the objects still missing."""
     try:
         recorded = json.loads(record.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         recorded = {}
     expected = {obj.path: [obj.size, obj.etag] for obj in objects}
     sizes, completed = {obj.path: obj.size for obj in objects}, set()

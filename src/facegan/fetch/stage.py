@@ -270,7 +270,7 @@ def _refuse_foreign(out: Path) -> None:
     try:
         manifest = json.loads((out / MANIFEST).read_text("utf-8"))
         written = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise FaceganError(f"{out}: was not written by facegan fetch; {advice}") from None
     actual = _digests(out)
     changed = sorted(
