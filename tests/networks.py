@@ -1,9 +1,10 @@
-"""A small generator."""
+"""Small generators."""
 
 from typing import Any
 
 import torch
 
+from facegan.models import stylegan2
 from facegan.models.architectures import build_generator
 from facegan.models.dcgan import Generator, initialise
 
@@ -14,6 +15,8 @@ CONFIG: dict[str, Any] = {
     "latent_dim": 6,
     "base_channels": 4,
 }
+# Its layers have styles, at 4, 8, 16 and 32 pixels.
+STYLED: dict[str, Any] = {**CONFIG, "architecture": "stylegan2", "channels": 3}
 
 
 def small_generator() -> Generator:
@@ -23,3 +26,11 @@ def small_generator() -> Generator:
     initialise(generator, torch.Generator().manual_seed(0))
     generator.train()(torch.randn(5, 6, generator=torch.Generator().manual_seed(1)))
     return generator
+
+
+def styled_generator(**config: Any) -> stylegan2.Generator:
+    """A generator of `STYLED` in eval mode."""
+    generator = build_generator(**STYLED | config)
+    assert isinstance(generator, stylegan2.Generator)
+    stylegan2.initialise(generator, torch.Generator().manual_seed(0))
+    return generator.eval()

@@ -24,8 +24,7 @@ from conftest import make_params
 from facegan.core.digests import file_sha256
 from facegan.evaluate.protocol import describe_protocol
 from facegan.features.frechet import Statistics
-from facegan.models.architectures import build_generator
-from facegan.models.dcgan import initialise
+from facegan.models.architectures import build_generator, initialise
 from facegan.models.files import save_network
 from facegan.params import Register
 from facegan.register import export, files, registry, stage
@@ -70,7 +69,7 @@ class Trainer:
         folder = self.folder / f"train-{seed}"
         folder.mkdir(exist_ok=True)
         network = build_generator(**config)
-        initialise(network, torch.Generator().manual_seed(seed))
+        initialise(config["architecture"], network, torch.Generator().manual_seed(seed))
         save_network(network.state_dict(), config, folder / "generator.safetensors")
         save_network({"logit": torch.zeros(seed + 1)}, {}, folder / "discriminator.safetensors")
         (folder / "history.jsonl").write_text(self._history(seed, collapse))

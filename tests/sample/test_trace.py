@@ -7,6 +7,7 @@ from PIL import Image
 
 from commands import error_lines, invoke
 from facegan.sample import metadata
+from networks import STYLED
 from registrations import NAME, Trainer
 
 Two = tuple[MlflowClient, Trainer]
@@ -104,3 +105,49 @@ def test_a_picture_between_two_seeds_has_no_command_that_draws_it(two: Two, tmp_
         picture.save(tmp_path / "between.png", pnginfo=metadata.png_info(text))
     lines = invoke("trace", "between.png", cwd=tmp_path).stdout.splitlines()
     assert "share: 0.5" in lines and not any(line.startswith("to draw it") for line in lines)
+
+
+MIX = ("--coarse", "1,5", "--fine", "8-10", "--below", "8", "--truncation", "1.25")
+
+
+def test_the_command_that_trace_shows_draws_the_same_mixtures(two: Two, tmp_path: Path) -> None:
+    two[1](3, fid=70.0, config=STYLED | {"channels": 1})  # as the others
+    done = invoke("mix", "3", "mix.png", *MIX, cwd=tmp_path)
+    assert done.stdout.startswith(f"mix.png: 2 x 3 mixtures of {NAME} version 3"), done.stderr
+    command = invoke("trace", "mix.png", cwd=tmp_path).stdout.splitlines()[-1]
+    expected = f"facegan mix models:/{NAME}/3 again.png {' '.join(MIX)}"
+    assert command == f"to draw it again: {expected}"
+    assert invoke(*shlex.split(expected)[1:], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "mix.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("edited", "command"),
+    [
+        ({}, "--coarse 1,5 --fine 8 --below 8"),
+        ({metadata.COARSE: " 1, 5 "}, "--coarse ' 1, 5 ' --fine 8 --below 8"),
+        ({metadata.SEEDS: "$(touch evil)"}, "--coarse 1,5 --fine 8 --below 8"),
+        ({metadata.COARSE: "$(touch evil)"}, None),
+        ({metadata.FINE: "1; touch evil #"}, None),
+        ({metadata.FINE: None}, None),
+        ({metadata.BELOW: "8 && touch evil"}, None),
+        ({metadata.BELOW: None}, None),
+        ({metadata.TRUNCATION: "`touch evil`"}, None),
+        ({metadata.COARSE: None}, None),
+        ({metadata.SHARE: "0.5"}, None),
+    ],
+)
+def test_what_others_wrote_into_a_table_of_mixtures_is_no_command(
+    edited: dict[str, str | None], command: str | None, two: Two, tmp_path: Path
+) -> None:
+    assert invoke("sample", "1", "faces.png", "--count", "1", cwd=tmp_path).returncode == 0
+    text: dict[str, str | None] = dict(metadata.read(tmp_path / "faces.png"))
+    text |= {metadata.SEEDS: None, metadata.COARSE: "1,5", metadata.FINE: "8", metadata.BELOW: "8"}
+    info = metadata.png_info({key: value for key, value in (text | edited).items() if value})
+    with Image.open(tmp_path / "faces.png") as picture:
+        picture.save(tmp_path / "edited.png", pnginfo=info)
+    lines = invoke("trace", "edited.png", cwd=tmp_path).stdout.splitlines()
+    assert f"version: {NAME} version 1, Production, @champion" in lines
+    found = [line for line in lines if line.startswith("to draw it again: ")]
+    start = f"to draw it again: facegan mix models:/{NAME}/1 again.png "
+    assert found == ([] if command is None else [start + command])

@@ -119,9 +119,57 @@ def sample(
         typer.echo(f"{out}: {len(chosen):,} images of {opened.title}")
 
 
+@app.command(no_args_is_help=True)
+def mix(
+    where: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[GENERATOR] OUT",
+            help=f"{GENERATORS} Its train.architecture has to be stylegan2. OUT is a .png or .jpg.",
+        ),
+    ],
+    coarse: Annotated[
+        str, typer.Option(help="Seeds of the rows, such as 1,5-9: pose and shape of the face.")
+    ],
+    fine: Annotated[str, typer.Option(help="Seeds of the columns: colours and texture.")],
+    below: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels: layers with smaller feature maps are coarse. Default: 16; 28 for images "
+            "of 28 pixels."
+        ),
+    ] = None,
+    truncation: Truncation = None,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Write model, FID and protocol below the table.")
+    ] = False,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Mix styles: a table of images, with the coarse styles of rows and the fine ones of columns.
+
+    Its first column and its first row are the images of the seeds themselves.
+
+    Example: facegan mix mix.png --coarse 1-3 --fine 10-15
+    """
+    from facegan.cli.progress import Reporter
+    from facegan.sample import mixing
+    from facegan.sample.latents import parse_seeds
+
+    name, (out,) = split(where, "OUT")
+    rows, columns = parse_seeds(coarse, "--coarse"), parse_seeds(fine, "--fine")
+    mixing.check(Path(out), rows, columns)
+    opened = open_named(name, params, "mix")
+    with Reporter("mix") as report:
+        side = mixing.mix(opened, Path(out), rows, columns, below, truncation, caption, report)
+    typer.echo(
+        f"{out}: {len(rows):,} x {len(columns):,} mixtures of {opened.title}, coarse styles below "
+        f"{side} pixels"
+    )
+
+
 @app.command()
 def trace(
-    picture: Annotated[Path, typer.Argument(help="A PNG or JPEG that facegan sample wrote.")],
+    picture: Annotated[Path, typer.Argument(help="A PNG or JPEG that facegan wrote.")],
     params: ParamsFile = PARAMS,
 ) -> None:
     """Show which version drew a picture, and the run, data and code that made the version.

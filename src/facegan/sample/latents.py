@@ -24,12 +24,14 @@ def runs(seeds: list[int]) -> list[list[int]]:
     return [[seed for _, seed in group] for _, group in groups]
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """Seeds and ranges of them, the last one included.
 
     >>> parse_seeds("1,5-9")
     [1, 5, 6, 7, 8, 9]
 
+    Args:
+        option: that has the text, for messages.
     Raises:
         FaceganError: if `text` is something else, a seed is too large, or there are too many.
     """
@@ -37,16 +39,16 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
         if match is None:
-            raise FaceganError(f"--seeds {text}: {part!r}; valid: seeds and ranges, such as 1,5-9")
+            raise FaceganError(f"{option} {text}: {part!r}; valid: seeds and ranges, such as 1,5-9")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last > sampling.MAX_SEED:
             valid = f"valid: rising ranges of 0 to {sampling.MAX_SEED}"
-            raise FaceganError(f"--seeds {text}: {part!r}; {valid}")
+            raise FaceganError(f"{option} {text}: {part!r}; {valid}")
         if len(seeds) + last - first >= MAX_COUNT:
-            raise FaceganError(f"--seeds {text}: more than {MAX_COUNT:,} seeds")
+            raise FaceganError(f"{option} {text}: more than {MAX_COUNT:,} seeds")
         seeds.extend(range(first, last + 1))
     if len(set(seeds)) < len(seeds):
-        raise FaceganError(f"--seeds {text}: a seed is there twice; valid: each at most once")
+        raise FaceganError(f"{option} {text}: a seed is there twice; valid: each at most once")
     return seeds
 
 

@@ -15,6 +15,8 @@ from facegan.sample.opening import Opened
 
 MODEL, VERSION, GENERATOR = "facegan.model", "facegan.version", "facegan.generator"
 SEEDS, TRUNCATION, SCORE = "facegan.seeds", "facegan.truncation", "facegan.score"
+# Of a table of mixtures: seeds of its rows and columns, and the crossover in pixels.
+COARSE, FINE, BELOW = "facegan.coarse", "facegan.fine", "facegan.below"
 SHARE = "facegan.share"  # of the second seed, in a picture between two
 
 

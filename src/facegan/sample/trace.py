@@ -1,6 +1,8 @@
 """A picture -> the version that drew it, and the run, data and code that made the version."""
 
 import shlex
+from collections.abc import Callable
+from itertools import chain
 
 from facegan.core.errors import FaceganError
 from facegan.register import lineage, registry
@@ -8,6 +10,18 @@ from facegan.register.registry import Registry, Version
 from facegan.sample import metadata
 from facegan.sample.latents import parse_seeds
 from facegan.tracking import connection
+
+# Options of facegan sample and facegan mix -> where a picture has their values.
+SAMPLED = {"--seeds": metadata.SEEDS, "--truncation": metadata.TRUNCATION}
+MIXED = {
+    "--coarse": metadata.COARSE, "--fine": metadata.FINE, "--below": metadata.BELOW,
+    "--truncation": metadata.TRUNCATION,
+}  # fmt: skip
+# What raises if a value is not of its kind.
+VALID: dict[str, Callable[[str], object]] = {
+    "--seeds": parse_seeds, "--coarse": parse_seeds, "--fine": parse_seeds,
+    "--below": int, "--truncation": float,
+}  # fmt: skip
 
 Rows = list[tuple[str, str]]
 
@@ -61,11 +75,15 @@ def _command(version: Version, text: dict[str, str]) -> str:
     """
     if metadata.SHARE in text:  # no command draws one image between two seeds
         return ""
-    seeds, truncation = text.get(metadata.SEEDS, ""), text.get(metadata.TRUNCATION)
-    options = ["--truncation", truncation] if truncation else []
+    is_mixed = metadata.COARSE in text
+    keys = MIXED if is_mixed else SAMPLED
+    options = {option: text[key] for option, key in keys.items() if key in text}
     try:
-        parse_seeds(seeds)
-        float(truncation or 1)
+        for option, value in options.items():
+            VALID[option](value)
     except (FaceganError, ValueError):
         return ""
-    return shlex.join(["facegan", "sample", version.uri, "again.png", "--seeds", seeds, *options])
+    if not options.keys() >= keys.keys() - {"--truncation"}:
+        return ""
+    command = ["facegan", "mix" if is_mixed else "sample", version.uri, "again.png"]
+    return shlex.join([*command, *chain(*options.items())])

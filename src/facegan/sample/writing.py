@@ -33,6 +33,25 @@ COMPRESSION = 1
 STDOUT = "-"
 
 
+def save_described(pixels: Pixels, temporary: Path, path: Path, text: dict[str, str]) -> None:
+    """Write a PNG or JPEG that says what drew it to `temporary`, of the kind that `path` names.
+
+    Raises:
+        FaceganError: if it is too large for a JPEG.
+    """
+    kind, options = FORMATS[path.suffix.lower()]
+    height, width = pixels.shape[:2]
+    if kind == "JPEG" and max(height, width) > MAX_JPEG_SIDE:
+        raise FaceganError(
+            f"{path}: a grid of {width:,} x {height:,} pixels; a JPEG has at most "
+            f"{MAX_JPEG_SIDE:,} on a side; name a .png"
+        )
+    if kind == "PNG":
+        to_picture(pixels).save(temporary, kind, pnginfo=png_info(text), **options)
+    else:
+        to_picture(pixels).save(temporary, kind, comment=jpeg_comment(text), **options)
+
+
 class Output:
     """Where the images go, checked before they are generated.
 
@@ -115,18 +134,7 @@ class Output:
         pixels = grid(torch.from_numpy(np.concatenate(list(batches))), self.columns)
         if self.has_caption:
             pixels = add_caption(pixels, self.caption)
-        kind, options = FORMATS[self.path.suffix.lower()]
-        height, width = pixels.shape[:2]
-        if kind == "JPEG" and max(height, width) > MAX_JPEG_SIDE:
-            raise FaceganError(
-                f"{self.path}: a grid of {width:,} x {height:,} pixels; a JPEG has at most "
-                f"{MAX_JPEG_SIDE:,} on a side; name a .png, or change --columns"
-            )
-        text = self.describe(self.seeds)
-        if kind == "PNG":
-            to_picture(pixels).save(path, kind, pnginfo=png_info(text), **options)
-        else:
-            to_picture(pixels).save(path, kind, comment=jpeg_comment(text), **options)
+        save_described(pixels, path, self.path, self.describe(self.seeds))
 
     def _pngs(self, batches: Batches) -> Iterator[tuple[str, bytes]]:
         seeds = iter(self.seeds)
