@@ -380,3 +380,10 @@ def test_a_damaged_index_does_not_pass_for_one_without_the_photograph(
     (tmp_path / "index.csv").write_bytes(content)
     with pytest.raises(FaceganError, match=r"index\.csv: not the index of a packed dataset \("):
         models("saw", "abcdef01", "--dataset", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_a_damaged_record_of_a_dataset_is_one_line(content: str, two: Two, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(FaceganError, match=rf"^{tmp_path}: not a packed dataset \("):
+        models("saw", "abcdef01", "--dataset", tmp_path)

@@ -74,6 +74,13 @@ def test_the_fid_against_held_out_photographs_is_shown(store: Path, trained: Pat
     assert shown["held-out"].startswith("118.8, FID against 517 photographs never trained on")
 
 
+def test_scores_that_nest_too_deep_are_one_line(store: Path, trained: Path) -> None:
+    metrics = trained.with_name("metrics.json")
+    metrics.write_text("[" * 100_000)
+    with pytest.raises(FaceganError, match=r"metrics.json: no scores \(.*\); run: dvc repro$"):
+        summary(trained, metrics, Path("evaluation"), "facegan-test")
+
+
 @pytest.mark.parametrize("key", ["untrained", "floor", "omitted", "warnings", "protocol", NAME])
 @pytest.mark.parametrize("change", ["deleted", "a list"])
 def test_edited_scores_are_one_line(key: str, change: str, store: Path, trained: Path) -> None:

@@ -54,7 +54,7 @@ def _indices(client: MlflowClient, found: Registry, dataset: Path | None) -> dic
         try:
             record: Mapping[str, str] = json.loads((dataset / RECORD).read_text("utf-8"))
             indices[record["sha256"]] = dataset / INDEX
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FaceganError(f"{dataset}: not a packed dataset ({error})") from None
     for version in found.versions.values():
         data = version.tags.get(registry.DATA, "")

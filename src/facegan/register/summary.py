@@ -19,7 +19,10 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     """
     try:
         rows = _score_rows(json.loads(metrics.read_text("utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+    except (
+        *(OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError),
+        StopIteration,
+    ) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise FaceganError(f"{metrics}: no scores ({reason}); run: dvc repro") from None
     version = find_registered(name, file_sha256(trained / WEIGHTS))

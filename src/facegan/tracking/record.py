@@ -84,7 +84,7 @@ def add_score(training: Path, images_seen: int, images_per_second: float) -> Non
 def read_record(training: Path) -> Record:
     """The record in a training's folder; an empty one if there is none."""
     folder, scores = training / FOLDER, []
-    with suppress(OSError, ValueError, TypeError):  # a line that a crash cut off
+    with suppress(OSError, ValueError, TypeError, RecursionError):  # a line that a crash cut off
         for line in (folder / SCORES).read_text("utf-8").splitlines():
             seen, milliseconds, speed = json.loads(line)
             scores.append((int(seen), int(milliseconds), float(speed)))
@@ -126,13 +126,14 @@ def is_running(training: Path) -> bool:
 
 
 def _fingerprint(training: Path) -> str:
-    with suppress(OSError, ValueError, KeyError), (training / NAME).open(encoding="utf-8") as file:
+    errors = OSError, ValueError, KeyError, RecursionError
+    with suppress(*errors), (training / NAME).open(encoding="utf-8") as file:
         return str(json.loads(file.readline())["fingerprint"])
     return ""
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         return dict(json.loads(path.read_text("utf-8")))
     return {}
 
