@@ -71,6 +71,7 @@ def test_an_appended_event_is_on_disk_at_once(tmp_path: Path) -> None:
         (b'{"event": "start"}\n{"eve', "Unterminated string.*"),
         (b"\xff\xfe", ".* can't decode byte .*"),
         (b"\n", "Expecting value.*"),
+        (b'{"event":' * 100_000, "maximum recursion depth exceeded.*"),
     ],
 )
 def test_a_missing_or_corrupt_history_is_named_with_the_reason(

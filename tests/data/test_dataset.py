@@ -74,7 +74,7 @@ def test_an_array_of_another_dtype_or_rank_is_refused(copy: Path) -> None:
             load_images(copy)
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", "1"])
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", "1", "[" * 100_000])
 def test_a_missing_or_corrupt_record_is_refused_with_advice(
     content: str | None, copy: Path
 ) -> None:

@@ -368,7 +368,8 @@ def test_others_can_read_statistics_as_the_umask_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "text", "folder", "no metadata", "no json", "other tensors", "too few"]
+    "kind",
+    ["missing", "text", "folder", "no metadata", "no json", "nested", "other tensors", "too few"],
 )
 def test_a_file_without_statistics_is_reported_with_the_command_that_makes_them(
     kind: str, tmp_path: Path
@@ -385,6 +386,8 @@ def test_a_file_without_statistics_is_reported_with_the_command_that_makes_them(
             save_file(tensors, path)
         case "no json":
             save_file(tensors, path, {"facegan": "{"})
+        case "nested":
+            save_file(tensors, path, {"facegan": "[" * 100_000})
         case "other tensors":
             save_file({**tensors, "layers.0.weight": torch.zeros(1)}, path, {"facegan": "{}"})
         case "too few":

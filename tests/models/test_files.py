@@ -90,6 +90,8 @@ def write_invalid(path: Path, kind: str) -> None:
             save_file(tensors, path, {"format": "pt"})
         case "no json":
             save_file(tensors, path, {"facegan": "{"})
+        case "nested":
+            save_file(tensors, path, {"facegan": "[" * 100_000})
         case "no object":
             save_file(tensors, path, {"facegan": "[1]"})
         case "other keys":
@@ -111,7 +113,8 @@ def write_invalid(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "text", "empty", "folder", "no metadata", "other metadata", "no json", "no object",
+    ["missing", "text", "empty", "folder", "no metadata", "other metadata", "no json", "nested",
+     "no object",
      "other keys", "other tensors", "other width", "impossible size", "discriminator",
      "truncated"],
 )  # fmt: skip

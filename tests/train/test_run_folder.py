@@ -188,7 +188,7 @@ def test_damaged_files_that_only_a_training_can_make_are_named(
         run.is_served({"epochs": 1})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "[" * 100_000])
 def test_a_damaged_mark_of_a_finished_training_makes_it_unfinished(
     content: str, tmp_path: Path
 ) -> None:
@@ -205,7 +205,9 @@ def test_a_training_that_goes_on_is_unfinished_again(tmp_path: Path) -> None:
 
 
 def test_a_damaged_line_of_a_history_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "history.jsonl").write_bytes(b'{"images_seen": 3}\n\xff\n[1]\n{"images')
+    (tmp_path / "history.jsonl").write_bytes(
+        b'{"images_seen": 3}\n\xff\n[1]\n' + b"[" * 9**5 + b'\n{"images'
+    )
     assert read_events(tmp_path) == [{"images_seen": 3}]
     assert images_seen(tmp_path) == 3
 

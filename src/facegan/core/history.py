@@ -34,7 +34,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """
     try:
         events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FaceganError(f"{path}: cannot read the training history ({reason})") from None
     if not events or _lacking(events[0], "start"):

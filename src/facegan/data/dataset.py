@@ -87,6 +87,6 @@ def _recorded(folder: Path, part: str, key: str) -> str:
     path = folder / RECORDS[part]
     try:
         return str(json.loads(path.read_text("utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"{path}: not usable ({error!r}); create it with: dvc repro preprocess"
         raise FaceganError(message) from None

@@ -205,7 +205,7 @@ class Statistics:
                 names = list(file.keys())
                 metadata = json.loads(file.metadata()["facegan"])
                 return cls(**{name: file.get_tensor(name) for name in names}, metadata=metadata)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             message = f"{path}: not reference statistics ({error}); run: dvc repro reference"
             raise FaceganError(message) from None
 

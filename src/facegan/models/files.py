@@ -39,7 +39,7 @@ def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in list(file.keys())}, config
     except FileNotFoundError:
         raise FaceganError(f"{path}: not found; expected {expected}") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{path}: not a network written by facegan train ({reason})") from None
 

@@ -129,7 +129,7 @@ class RunFolder:
         try:
             content = json.loads((self.folder / FINISHED).read_text("utf-8"))
             return content if isinstance(content, dict) and "epochs" in content else None
-        except (OSError, ValueError):  # missing or damaged
+        except (OSError, ValueError, RecursionError):  # missing or damaged
             return None
 
     def is_served(self, stopping_params: dict[str, Any]) -> bool:
@@ -193,7 +193,7 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     events = []
     with suppress(OSError):
         for line in (folder / NAME).read_text("utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 event = json.loads(line)
                 events += [event] if isinstance(event, dict) else []
     return events
