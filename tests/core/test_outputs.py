@@ -1,5 +1,6 @@
 """Output paths are checked before the work."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file_are_refused(tmp_path: Path)
         check_output_folder(tmp_path / "file", "marker")
     with pytest.raises(FaceganError, match="is a folder, expected a file; move it away"):
         check_output_file(tmp_path, "marker")
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        with pytest.raises(FaceganError, match=f"{name}: is not a regular file; name another one$"):
+            check_output_file(tmp_path / name, "marker")
+        with pytest.raises(FaceganError, match=f"{name}: is a file, expected a folder"):
+            check_output_folder(tmp_path / name, "marker")
 
 
 @pytest.mark.parametrize("check", [check_output_folder, check_output_file])

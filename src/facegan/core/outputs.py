@@ -37,12 +37,14 @@ def check_output_file(path: Path, marker: str, inputs: Iterable[Path] = ()) -> N
         marker: text at the beginning of every file that this stage writes.
         inputs: files and folders that the output must neither equal nor lie in.
     Raises:
-        FaceganError: if `path` is a folder, overlaps an input, cannot be written, or is a file
-            that is not empty and was not written by this stage.
+        FaceganError: if `path` is no regular file, overlaps an input, cannot be written, or is a
+            file that is not empty and was not written by this stage.
     """
     _refuse_overlap(path, "file", inputs)
     if path.is_dir():
         raise FaceganError(f"{path}: is a folder, expected a file; move it away first")
+    if path.exists() and not path.is_file():  # a pipe or a device, which a rename would replace
+        raise FaceganError(f"{path}: is not a regular file; name another one")
     _require_writable(path)
     if path.is_file():
         with path.open("rb") as file:
