@@ -1,5 +1,5 @@
 # `make run` takes a fresh clone to a promoted generator. `.ci/run` lists the targets of CI.
-.PHONY: run install fetch stack test test-faults test-servers test-stack mutants bench lint lock help
+.PHONY: run install fetch stack test test-e2e test-faults test-servers test-stack mutants bench lint lock help
 
 PYTHON ?= python3
 UV := .venv/bin/uv
@@ -39,8 +39,11 @@ stack: install  ## run PostgreSQL, S3, MLflow, Prefect and a worker; make stack 
 # Without --max-worker-restart 0, a test that crashes its worker is retried forever.
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 15
 
-test: install  ## run all tests but the slowest, two files at a time
-	$(PYTEST) -m "not faults"
+test: install  ## run all tests but those of the next two, two files at a time
+	$(PYTEST) -m "not e2e and not faults"
+
+test-e2e: install  ## run whole pipelines with real servers, workers and browsers
+	$(PYTEST) -m "e2e and not faults"
 
 test-faults: install  ## run fault injection and other slow tests; make test-faults FAULTS=tests/register
 	$(PYTEST) -m faults $(FAULTS)

@@ -17,6 +17,8 @@ from facegan.models.architectures import Generator
 from facegan.models.sampling import generate
 from facegan.sample.latents import latents, slerp
 
+pytestmark = pytest.mark.e2e
+
 PIXELS = """canvas => Array.from(
     canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""
 

@@ -19,6 +19,8 @@ from facegan.core.events import Event, Progress
 from facegan.preprocess.stage import preprocess
 from samples import encoded, fill, noise, settings, tarred
 
+pytestmark = pytest.mark.e2e
+
 PARAMS = make_params().preprocess
 # Python's -m, because the environment's own scripts may not be on PATH.
 DASK = [sys.executable, "-m", "distributed.cli.dask_scheduler"]

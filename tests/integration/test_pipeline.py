@@ -17,6 +17,8 @@ from pipelines.dvc_process import PROMOTED
 from project import LONG_ENOUGH, Project
 from servers import mlflow_ui
 
+pytestmark = pytest.mark.e2e
+
 SMALL = make_params(train=LONG_ENOUGH)
 
 

@@ -15,6 +15,8 @@ from pipelines import server
 from pipelines.training import training
 from servers import wait
 
+pytestmark = pytest.mark.e2e
+
 YEARLY = "0 0 1 1 *"
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from flows import DVC_YAML, TRAIN, WAITING, Api, Copy, Environment, Run, ran, run, running
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def first(environment: Environment, copy: Copy) -> tuple[Path, Run]:

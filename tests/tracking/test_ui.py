@@ -65,6 +65,7 @@ def test_a_port_that_is_taken_is_one_line(store: Path) -> None:
             pass
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("sqlite")
 def test_the_command_serves_its_pages_until_ctrl_c_and_leaves_no_process(store: Path) -> None:
     write_preset("digits", store / "params.yaml", force=False)
