@@ -42,7 +42,7 @@ PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-w
 test: install  ## run all tests but those of the next two, two files at a time
 	$(PYTEST) -m "not e2e and not faults"
 
-test-e2e: install  ## run whole pipelines with real servers, workers and browsers
+test-e2e: install  ## run whole pipelines with real servers, processes and browsers
 	$(PYTEST) -m "e2e and not faults"
 
 test-faults: install  ## run fault injection and other slow tests; make test-faults FAULTS=tests/register

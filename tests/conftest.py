@@ -51,6 +51,9 @@ START: dict[str, Any] = {
 # The slowest files. With pytest-xdist, they run first, so that both processes finish at about the
 # same time. Without, the order stays: `make mutants` runs the fastest test of a mutant first.
 SLOWEST = (
+    "integration/test_pipeline.py",
+    "pipelines/test_training.py",
+    "pipelines/test_schedule.py",
     "train/test_stage.py",
     "register/test_stage.py",
     "train/test_trainer.py",

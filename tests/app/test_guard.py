@@ -56,6 +56,7 @@ def app(registered: Path, tmp_path: Path) -> Iterator[App]:
         process.wait()
 
 
+@pytest.mark.e2e
 def test_strangers_fill_neither_memory_nor_terminal(app: App) -> None:
     used = psutil.Process(app.process.pid).memory_info()
     chunks = (b"x" * 1_000_000 for _ in range(200))
@@ -70,6 +71,7 @@ def test_strangers_fill_neither_memory_nor_terminal(app: App) -> None:
     assert r"\x1b]0;title" in log and "\x1b" not in log
 
 
+@pytest.mark.e2e
 def test_ctrl_c_stops_the_server_while_a_page_is_open(app: App) -> None:
     page = http.client.HTTPConnection("127.0.0.1", app.port, timeout=60)
     page.request("GET", "/gradio_api/heartbeat/abc")

@@ -223,7 +223,7 @@ def test_a_grid_too_wide_for_a_jpeg_is_one_line(generator: Path, tmp_path: Path)
 def test_a_full_disk_is_one_line(out: str, generator: Path, small_disk: Path) -> None:
     command, *options = ("interpolate", "--size", "512") if "gif" in out else ("sample",)
     options += ["--count", "400" if command == "sample" else "2"]
-    done = facegan(command, generator, out, *options, cwd=small_disk)
+    done = invoke(command, generator, out, *options, cwd=small_disk)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].endswith(f"{out}: No space left on device")
     assert not list(small_disk.iterdir())

@@ -36,15 +36,15 @@ def noise(count: int, channels: int = 3) -> Tensor:
 def single_batch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tensor]]:
     """Features of one large batch by extractor; Inception's weights exist meanwhile."""
     with random_weights(tmp_path_factory.mktemp("inception")):
-        lite0, inception = Extraction(settings(), CPU, 70), Extraction(settings(INCEPTION), CPU, 8)
+        lite0, inception = Extraction(settings(), CPU, 20), Extraction(settings(INCEPTION), CPU, 4)
         yield {
-            "efficientnet-lite0": lite0.extractor(noise(70)),
-            "inception": inception.extractor(noise(8)),
+            "efficientnet-lite0": lite0.extractor(noise(20)),
+            "inception": inception.extractor(noise(4)),
         }
 
 
 @pytest.mark.parametrize(
-    ("chosen", "batch"), [(LITE0, 1), (LITE0, 7), (LITE0, 64), (INCEPTION, 1), (INCEPTION, 7)]
+    ("chosen", "batch"), [(LITE0, 1), (LITE0, 7), (LITE0, 16), (INCEPTION, 1), (INCEPTION, 3)]
 )
 def test_features_do_not_depend_on_the_batch_size(
     chosen: dict[str, Any], batch: int, single_batch: dict[str, Tensor]

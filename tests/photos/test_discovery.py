@@ -178,6 +178,7 @@ def crowded(tmp_path: Path) -> Iterator[Path]:
         os.unlink(tmp_path / name)  # noqa: PTH108  # a third of the time
 
 
+@pytest.mark.faults
 def test_a_folder_of_100000_files_is_listed_in_order(crowded: Path) -> None:
     root = Folder(crowded)
     assert discovery.count(root) == 100_000

@@ -185,6 +185,7 @@ def test_scores_of_two_processes_equal_those_of_one(
     assert {key: together[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.e2e
 def test_losses_of_two_processes_equal_those_of_one(
     write: Callable[..., Params], dataset: Path, tmp_path: Path
 ) -> None:
