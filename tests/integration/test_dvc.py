@@ -226,7 +226,8 @@ def refuse_what_dvc_does_not_record(project: Project) -> None:
         if hidden:
             fill(folder, {hidden: b""})
         else:
-            (project.folder / ".dvcignore").write_text("x.png\n")
+            with (project.folder / ".dvcignore").open("a") as ignored:
+                ignored.write("x.png\n")
         project.run("dvc", "add", "data")
         assert "Running stage" not in project.run("dvc", "repro", "preprocess")  # DVC sees nothing
         done = project.try_run("facegan", "preprocess", "data", "artifacts/dataset")
