@@ -41,7 +41,7 @@ def test_a_generator_loads_by_version_stage_and_alias(
         (f"models:/{NAME}/Staging", "no version .* is in stage Staging"),
         (f"models:/{NAME}/7", "has no version 7; the last ones: 1"),
         (f"models:/{NAME}/{10**25}", "no version of .* is in stage 10000000000000000000000000"),
-        (f"models:/{NAME}@nobody", "has no alias nobody; it has: champion"),
+        (f"models:/{NAME}@nobody", f"has no alias nobody; valid: models:/{NAME}@champion"),
         ("models:/nothing/1", "not found; no version of nothing is registered"),
     ],
 )

@@ -93,8 +93,8 @@ def _absent(client: MlflowClient, uri: str, name: str, stage: str, alias: str) -
     if not found.versions:
         return f"{uri}: not found; no version of {name} is registered"
     if alias:
-        known = ", ".join(sorted(found.aliases)) or "none"
-        return f"{uri}: {name} has no alias {alias}; it has: {known}"
+        known = ", ".join(f"models:/{name}@{other}" for other in sorted(found.aliases)) or "none"
+        return f"{uri}: {name} has no alias {alias}; valid: {known}"
     if NUMBER.fullmatch(stage):
         return registry.no_version(found, int(stage))
     return f"{uri}: no version of {name} is in stage {stage}"
