@@ -10,6 +10,11 @@ from facegan.evaluate.rows import companion_rows
 from facegan.register.scores import WEIGHTS
 from facegan.register.stage import find_registered
 
+# What a file that holds no scores raises.
+UNREADABLE = (
+    OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, StopIteration,
+)  # fmt: skip
+
 
 def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[tuple[str, str]]:
     """Return the rows (name, value) of a table, read from the artifacts and the registry.
@@ -19,10 +24,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     """
     try:
         rows = _score_rows(json.loads(metrics.read_text("utf-8")))
-    except (
-        *(OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError),
-        StopIteration,
-    ) as error:
+    except UNREADABLE as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise FaceganError(f"{metrics}: no scores ({reason}); run: dvc repro") from None
     version = find_registered(name, file_sha256(trained / WEIGHTS))
