@@ -134,8 +134,9 @@ def test_the_number_of_steps_and_what_to_expect_are_said_before_the_first_step(
 def test_outputs_depend_on_data_params_and_seed_alone(
     run: Callable[..., Path], params: MakeParams, finished: dict[int, Path]
 ) -> None:
-    first = digests(finished[1] / "out")
-    assert digests(run(params())) == first
+    first, messages = digests(finished[1] / "out"), list[str]()
+    assert digests(run(params(), on_event=collect(messages))) == first
+    assert sum("the quick FID took" in text for text in messages) == 1
     other = digests(run(params(seed=1), "other"))
     assert other.keys() == first.keys() and not set(other.values()) & set(first.values())
 
@@ -251,6 +252,26 @@ def test_other_params_start_from_scratch_with_both_values_and_the_command_to_res
         f"FACEGAN_RESUME={folder} dvc repro"
     )
     assert (folder / "checkpoint.pt").exists()
+
+
+def test_a_shorter_run_keeps_a_training_that_was_stopped_before_its_first_record(
+    run: Callable[..., Path], params: MakeParams, tmp_path: Path
+) -> None:
+    def stop(event: Any) -> None:
+        if isinstance(event, Progress) and event.done == 800:
+            signal.raise_signal(signal.SIGTERM)
+
+    long = {"epochs": 2, "eval_interval": 100_000}
+    with pytest.raises(Interrupted):
+        run(params(train=long), on_event=stop)
+    (entry,) = list_runs(tmp_path / "checkpoints")
+    assert (entry.images_seen, entry.state) == (800, "unfinished")
+    before, messages = (entry.folder / "checkpoint.pt").read_bytes(), list[str]()
+    run(params(train={**long, "epochs": 1}), on_event=collect(messages))
+    assert messages[0].startswith(f"{entry.folder}: has seen 800 images, more than the 540 of")
+    assert (entry.folder / "checkpoint.pt").read_bytes() == before
+    run(params(train={**long, "epochs": 1, "eval_interval": 50_000}))  # learns the same
+    assert (entry.folder / "checkpoint.pt").read_bytes() == before
 
 
 def test_a_training_resumes_elsewhere_with_one_warning_that_its_history_keeps(
@@ -457,6 +478,7 @@ def test_an_unfinished_training_can_be_finished_with_its_best_generator(
         "event": "end", "images_seen": checkpoint, "of": 540, "reason": "finish"
     }  # fmt: skip
     assert any(f"stopped early, at {checkpoint} of 540 images seen" in text for text in messages)
+    assert not any("the quick FID took" in text for text in messages)  # all of it, here
     scores = [event for event in events if event["event"] == "score"]
     best = min(scores, key=lambda event: event["quick_fid"])["images_seen"]
     (folder,) = (tmp_path / "checkpoints").iterdir()

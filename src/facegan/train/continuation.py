@@ -14,7 +14,7 @@ from facegan.train import identity as identities
 from facegan.train.identity import CODE, ENVIRONMENT, RESCORING, SCORING, Changes
 from facegan.train.recorder import Recorder
 from facegan.train.retention import is_locked
-from facegan.train.run_folder import IDENTITY, RunFolder, read_events
+from facegan.train.run_folder import IDENTITY, RunFolder, images_seen, read_events
 
 CHANGED = "the outputs will not be byte-identical to those of an uninterrupted training"
 
@@ -104,7 +104,7 @@ def _describe(run: RunFolder) -> Other:
         run.folder,
         changes=run.changes(events),
         settled=not set(changed) & CODE,
-        images_seen=max((event.get("images_seen", 0) for event in events), default=0),
+        images_seen=images_seen(run.folder),
         finished=run.finished_params(),
         last_used=max(path.stat().st_mtime for path in run.folder.iterdir()),
     )

@@ -27,7 +27,7 @@ class Run:
     """One training's folder.
 
     Attributes:
-        images_seen: by its history; 0 where it has none.
+        images_seen: 0 where its files do not tell.
         size: bytes on disk.
         last_used: seconds since the epoch.
     """

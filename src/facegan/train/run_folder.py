@@ -1,7 +1,8 @@
 """`checkpoints/`: one folder per training, named after its fingerprint.
 
 `checkpoint.pt` has the full training state and the history so far. With `samples/` and the
-untrained generator, it is all that a resume needs.
+untrained generator, it is all that a resume needs. `progress.json` has the images seen, which the
+history lacks between two records.
 """
 
 import json
@@ -32,6 +33,7 @@ from facegan.train.identity import (
 
 CHECKPOINT, UNTRAINED, SAMPLES = "checkpoint.pt", "untrained.safetensors", "samples"
 IDENTITY, FINISHED, LOCK = "fingerprint.json", "finished.json", "lock"
+PROGRESS = "progress.json"
 # Of a finished training.
 NETWORKS = ("generator.safetensors", "discriminator.safetensors")
 
@@ -105,6 +107,8 @@ class RunFolder:
     def save(self, state: dict[str, Any]) -> None:
         """Write the state, and keep the checkpoint before. The training is unfinished then."""
         (self.folder / FINISHED).unlink(missing_ok=True)
+        with replacing(self.folder / PROGRESS) as temporary:
+            temporary.write_text(json.dumps({"images_seen": state["images_seen"]}), "utf-8")
         checkpoint.save_checkpoint(state, self.folder / CHECKPOINT)
 
     def finish(self, stopping_params: dict[str, Any], out: Path | None = None) -> None:
@@ -200,8 +204,11 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 
 
 def images_seen(folder: Path) -> int:
-    """The images that a training has seen by its history; 0 where it has none."""
-    return max((event.get("images_seen", 0) for event in read_events(folder)), default=0)
+    """The images that a training has seen; 0 where its files do not tell."""
+    saved = 0
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+        saved = int(json.loads((folder / PROGRESS).read_text("utf-8"))["images_seen"])
+    return max([saved, *(event.get("images_seen", 0) for event in read_events(folder))])
 
 
 def read_identity(folder: Path) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Trainer:
         """
         with signals.stop_signals() as self.received:
             self._resume_or_start(finish)
+            resumed_at = self.batches.seen
             if note := self.monitor.comparability_note:
                 self._message(note)
             if not finish:
@@ -104,17 +105,16 @@ class Trainer:
                 self._score_last()
             if not is_whole:
                 self._report_early_end(self._reason() or "finish")
-            self._report_share()
+            self._report_share(resumed_at)
 
     def _resume_or_start(self, finish: bool) -> None:
         state = self._load()
-        is_resumable = state is not None and state["images_seen"] <= self.total
-        if finish and not is_resumable:
+        if finish and state is None:
             raise FaceganError(
                 f"{self.folder}: no checkpoint of a training with these data, params and code; "
                 "facegan gc lists all trainings; to train, leave out --finish and FACEGAN_FINISH"
             )
-        if state is None or not is_resumable:
+        if state is None:
             self._start_from_scratch()
             return
         self.recorder.start = self.run_folder.as_started(self.recorder.start)
@@ -225,8 +225,7 @@ class Trainer:
         """
         began = time.monotonic()
         self.recorder.score(network, self.batches.seen, self._interrupt_on_signal)
-        self.scoring += time.monotonic() - began
-        self.score_due = False
+        self.scoring, self.score_due = self.scoring + time.monotonic() - began, False
         if save:
             self._save()
         self.on_event(events.Scored(self.folder, self.batches.seen, self.recorder.speed))
@@ -262,10 +261,11 @@ class Trainer:
             f"the best generator is that of {best:,}"
         )
 
-    def _report_share(self) -> None:
+    def _report_share(self, resumed_at: int) -> None:
         share = self.scoring / (time.monotonic() - self.began)
         hint = "; raise train.eval_interval to lower it" if share > MAX_SCORING_SHARE else ""
-        self._message(f"the quick FID took {share:.0%} of the time{hint}")
+        if self.batches.seen - resumed_at >= self.params.eval_interval:  # else it says nothing
+            self._message(f"the quick FID took {share:.0%} of the time{hint}")
 
     def _message(self, text: str) -> None:
         self.on_event(events.Message(text))
@@ -284,8 +284,8 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any], earlier: Sequence[str] = ()) -> None:
         self.gan.load_state_dict(state["trainer"])
-        self.batches.seen, self.rollbacks = state["images_seen"], state["rollbacks"]
-        self.score_due = state["score_due"]
+        self.batches.seen, self.score_due = state["images_seen"], state["score_due"]
+        self.rollbacks = state["rollbacks"]
         self.recorder.load_state_dict(state, earlier)
 
     def _score_if_due(self) -> None:
