@@ -92,7 +92,9 @@ Augmentation = Literal["brightness", "saturation", "contrast", "translation", "a
 
 
 class Train(_Section):
-    architecture: Literal["dcgan", "resnet", "deep-resnet", "residual", "stylegan2"]
+    architecture: Literal[
+        "dcgan", "resnet", "modulated-resnet", "deep-resnet", "residual", "stylegan2"
+    ]
     latent_dim: Annotated[int, Field(ge=1, le=2**16)]
     base_channels: Annotated[int, Field(ge=1, le=2**16)]
     init_from: str | None

@@ -107,8 +107,8 @@ def test_what_the_generator_cannot_do_is_one_line_and_no_file(
     save_network(small_generator().state_dict(), CONFIG, generator)
     title = file_sha256(generator)[:12]
     assert refused() == (
-        "mix needs a generator with a style for each layer (train.architecture: stylegan2); "
-        f"{title} is dcgan; facegan interpolate morphs between seeds of any"
+        "mix needs a generator with a style for each layer (train.architecture: modulated-resnet "
+        f"or stylegan2); {title} is dcgan; facegan interpolate morphs between seeds of any"
     )
 
 

@@ -9,18 +9,23 @@ from torch import Tensor, nn
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Progress, silent
 from facegan.models import stylegan2
+from facegan.models.modulated_resnet import ModulatedNorm
 from facegan.sample import latents, mixing
 from facegan.sample.opening import Opened
 from facegan.sample.renderer import Renderer
-from networks import small_generator, styled_generator
+from networks import modulated_generator, small_generator, styled_generator
 
 Pixels = NDArray[np.uint8]
 COARSE, FINE = [3, 8, 9], [8, 1]
 
 
-@pytest.fixture(scope="module", name="network")
-def make_network() -> stylegan2.Generator:
-    return styled_generator()
+@pytest.fixture(
+    scope="module", name="network", params=[styled_generator, modulated_generator],
+    ids=["stylegan2", "modulated-resnet"],
+)  # fmt: skip
+def make_network(request: pytest.FixtureRequest) -> mixing.Styled:
+    network: mixing.Styled = request.param()
+    return network
 
 
 def images(network: nn.Module, seeds: list[int], truncation: float | None = None) -> Pixels:
@@ -35,7 +40,7 @@ def cells(table: Pixels, side: int = 32) -> Pixels:
 
 
 def mixed(
-    network: stylegan2.Generator,
+    network: mixing.Styled,
     coarse: list[int],
     fine: list[int],
     below: int,
@@ -46,7 +51,7 @@ def mixed(
 
 @pytest.mark.parametrize("truncation", [None, 0.7])
 def test_the_first_column_and_row_are_the_images_of_the_seeds(
-    truncation: float | None, network: stylegan2.Generator
+    truncation: float | None, network: mixing.Styled
 ) -> None:
     found = mixed(network, COARSE, FINE, 16, truncation)
     assert found.shape == (4, 3, 32, 32, 3)
@@ -57,13 +62,13 @@ def test_the_first_column_and_row_are_the_images_of_the_seeds(
 
 @pytest.mark.parametrize("below", [8, 16, 32])
 def test_a_seed_mixed_with_itself_is_its_own_image_byte_for_byte(
-    below: int, network: stylegan2.Generator
+    below: int, network: mixing.Styled
 ) -> None:
     found = mixed(network, COARSE, FINE, below)
     assert np.array_equal(found[2, 1], images(network, [8])[0])
 
 
-def test_at_the_ends_all_styles_are_of_one_seed(network: stylegan2.Generator) -> None:
+def test_at_the_ends_all_styles_are_of_one_seed(network: mixing.Styled) -> None:
     all_fine, all_coarse = (mixed(network, COARSE, FINE, below) for below in (4, 64))
     for row in range(1, 4):
         assert np.array_equal(all_fine[row, 1:], all_fine[0, 1:])
@@ -71,7 +76,7 @@ def test_at_the_ends_all_styles_are_of_one_seed(network: stylegan2.Generator) ->
         assert np.array_equal(all_coarse[1:, column], all_coarse[1:, 0])
 
 
-def test_a_mixture_differs_from_both_seeds_and_by_crossover(network: stylegan2.Generator) -> None:
+def test_a_mixture_differs_from_both_seeds_and_by_crossover(network: mixing.Styled) -> None:
     found = [mixed(network, [3], [1], below)[1, 1] for below in (4, 8, 16, 32, 64)]
     for number, image in enumerate(found):
         assert not any(np.array_equal(image, other) for other in found[:number])
@@ -99,13 +104,25 @@ def test_each_layer_has_the_style_of_its_resolution(size: int, below: int) -> No
         assert torch.equal(style, coarse if side < below else fine), name
 
 
-def test_a_mixture_is_independent_of_the_others(network: stylegan2.Generator) -> None:
+def test_norms_below_the_crossover_are_modulated_by_the_coarse_latent() -> None:
+    network, (coarse, fine) = modulated_generator(), latents.latents([3, 1], 6).split(1)
+    seen = list[tuple[int, Tensor]]()
+    for layer in network.layers:
+        if isinstance(layer, ModulatedNorm):
+            layer.register_forward_hook(lambda _, x, y: seen.append((y.shape[-1], x[1])))
+    mixing.Mixer(network, 16)(torch.cat([coarse, fine], 1))
+    last = seen[-4:]  # of two passes
+    assert [side for side, _ in last] == [4, 8, 16, 32]
+    assert all(torch.equal(z, coarse if side < 16 else fine) for side, z in last)
+
+
+def test_a_mixture_is_independent_of_the_others(network: mixing.Styled) -> None:
     many = mixed(network, list(range(7)), list(range(10, 18)), 16)
     assert np.array_equal(many[6, 3], mixed(network, [5], [12], 16)[1, 1])
     assert np.array_equal(many[1, 8], mixed(network, [0], [17, 2], 16)[1, 1])
 
 
-def test_progress_counts_mixtures(network: stylegan2.Generator) -> None:
+def test_progress_counts_mixtures(network: mixing.Styled) -> None:
     events = list[Event]()
     mixing.table(network, list(range(7)), list(range(5)), 16, None, events.append)
     assert events == [Progress(32, 35), Progress(35, 35)]
@@ -136,7 +153,7 @@ def test_hooks_are_removed_even_after_an_error(failing: int) -> None:
     assert hooks(network) == 0
 
 
-def test_a_network_is_not_changed(network: stylegan2.Generator) -> None:
+def test_a_network_is_not_changed(network: mixing.Styled) -> None:
     before = images(network, [0, 1])
     mixed(network, [0], [1], 16)
     assert hooks(network) == 0
@@ -148,8 +165,8 @@ def test_an_architecture_without_styles_is_refused() -> None:
     with pytest.raises(FaceganError) as caught:
         mixing.require_styles(opened)
     assert str(caught.value) == (
-        "mix needs a generator with a style for each layer (train.architecture: stylegan2); "
-        "faces version 3 is dcgan; facegan interpolate morphs between seeds of any"
+        "mix needs a generator with a style for each layer (train.architecture: modulated-resnet "
+        "or stylegan2); faces version 3 is dcgan; facegan interpolate morphs between seeds of any"
     )
 
 

@@ -43,6 +43,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "lazy_reg_interval": 4,
     },
     "deep-resnet": {"architecture": "deep-resnet", "loss": "relativistic", "lr": 0.0001},
+    "modulated-resnet": {
+        "architecture": "modulated-resnet", "loss": "relativistic", "lr": 0.0001, "r1": 0.1,
+    },
     "stylegan2": {
         "architecture": "stylegan2", "loss": "bce", "lr": 0.0001, "r1": 0.5,
         "augment": ["affine"], "augment_target": 0.6,

@@ -125,7 +125,8 @@ def mix(
         list[str],
         typer.Argument(
             metavar="[GENERATOR] OUT",
-            help=f"{GENERATORS} Its train.architecture has to be stylegan2. OUT is a .png or .jpg.",
+            help=f"{GENERATORS} Its architecture is modulated-resnet or stylegan2. OUT is a "
+            ".png or .jpg.",
         ),
     ],
     coarse: Annotated[

@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from facegan.models import dcgan, deep_resnet, residual, resnet, stylegan2
+from facegan.models import dcgan, deep_resnet, modulated_resnet, residual, resnet, stylegan2
 
 Generator = dcgan.Generator | resnet.Generator | residual.Generator | stylegan2.Generator
 Discriminator = (
     dcgan.Discriminator | resnet.Discriminator | residual.Discriminator | stylegan2.Discriminator
 )
 ARCHITECTURES = {
-    "dcgan": dcgan, "resnet": resnet, "deep-resnet": deep_resnet, "residual": residual,
-    "stylegan2": stylegan2,
+    "dcgan": dcgan, "resnet": resnet, "modulated-resnet": modulated_resnet,
+    "deep-resnet": deep_resnet, "residual": residual, "stylegan2": stylegan2,
 }  # fmt: skip
 
 

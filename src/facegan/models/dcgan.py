@@ -71,6 +71,6 @@ def initialise(network: nn.Module, rng: torch.Generator) -> None:
             module.weight.normal_(0.0, 0.02, generator=rng)
             if module.bias is not None:
                 module.bias.zero_()
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             module.weight.normal_(1.0, 0.02, generator=rng)
             module.bias.zero_()

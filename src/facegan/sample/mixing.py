@@ -11,14 +11,18 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, Progress
 from facegan.core.pictures import FORMATS, grid
-from facegan.models import stylegan2
+from facegan.models import modulated_resnet, stylegan2
 from facegan.models.architectures import ARCHITECTURES
+from facegan.models.modulated_resnet import ModulatedNorm
 from facegan.sample import latents, metadata
 from facegan.sample.caption import add_caption
 from facegan.sample.destination import check_file
 from facegan.sample.opening import Opened
 from facegan.sample.renderer import Renderer
 from facegan.sample.writing import MAX_GRID, Pixels, save_described
+
+# Generators whose layers have styles: the latent itself, or what is mapped from it.
+Styled = modulated_resnet.Generator | stylegan2.Generator
 
 
 def check(out: Path, coarse: list[int], fine: list[int]) -> None:
@@ -35,36 +39,48 @@ def check(out: Path, coarse: list[int], fine: list[int]) -> None:
         )
 
 
-def require_styles(opened: Opened) -> stylegan2.Generator:
+def require_styles(opened: Opened) -> Styled:
     """The network, if its layers have styles.
 
     Raises:
         FaceganError: if its architecture is another one.
     """
     network = opened.network
-    if isinstance(network, stylegan2.Generator):
+    if isinstance(network, Styled):
         return network
     names = (name for name, module in ARCHITECTURES.items() if type(network) is module.Generator)
     raise FaceganError(
-        "mix needs a generator with a style for each layer (train.architecture: stylegan2); "
-        f"{opened.title} is {next(names)}; facegan interpolate morphs between seeds of any"
+        "mix needs a generator with a style for each layer (train.architecture: modulated-resnet "
+        f"or stylegan2); {opened.title} is {next(names)}; facegan interpolate morphs between seeds "
+        "of any"
     )
 
 
-def resolutions(network: stylegan2.Generator) -> list[int]:
-    """Sides of the feature maps, in pixels, the smallest first."""
-    doublings = len(network.up)
-    return [network.size >> (doublings - number) for number in range(doublings + 1)]
+def styled_layers(network: Styled) -> list[tuple[int, nn.Module]]:
+    """The layers that are called with features and a style, each with the side of its output in
+    pixels, the smallest first."""
+    if isinstance(network, modulated_resnet.Generator):
+        norms = [layer for layer in network.layers if isinstance(layer, ModulatedNorm)]
+        return list(zip(_sides(network.size, len(norms)), norms, strict=True))
+    smallest, *larger = _sides(network.size, 1 + len(network.up))
+    layers = [(smallest, network.first), (smallest, network.to_rgb[0])]
+    for modules in (network.up, network.convolutions, network.to_rgb[1:]):
+        layers += zip(larger, modules, strict=True)
+    return sorted(layers, key=lambda layer: layer[0])
 
 
-def crossover(network: stylegan2.Generator, below: int | None) -> int:
+def _sides(largest: int, count: int) -> list[int]:
+    return [largest >> number for number in reversed(range(count))]
+
+
+def crossover(network: Styled, below: int | None) -> int:
     """The side from which on styles are fine; by default, those of the two smallest are coarse,
     as in the paper.
 
     Raises:
         FaceganError: if `below` is neither a side of a feature map nor twice the largest.
     """
-    sides = resolutions(network)
+    sides = sorted({side for side, _ in styled_layers(network)})
     valid = [*sides, 2 * sides[-1]]
     if below is not None and below not in valid:
         raise FaceganError(f"--below {below}: valid: {', '.join(map(str, valid))}")
@@ -78,13 +94,13 @@ class Mixer(nn.Module):
     others that of the second one.
     """
 
-    def __init__(self, network: stylegan2.Generator, below: int) -> None:
+    def __init__(self, network: Styled, below: int) -> None:
         super().__init__()
         self.network, self.below = network, below
 
     def forward(self, z: Tensor) -> Tensor:
         coarse, fine = z.chunk(2, dim=1)
-        styles = list[Tensor]()
+        layers, styles = styled_layers(self.network), list[Tensor]()
 
         def record(_: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
             styles.append(inputs[1])
@@ -92,27 +108,21 @@ class Mixer(nn.Module):
         def replace(_: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return inputs[0], styles[0]
 
-        with self.network.first.register_forward_pre_hook(record):
-            self.network(fine)
+        smallest, first = layers[0]
+        with first.register_forward_pre_hook(record):
+            x: Tensor = self.network(fine)
+        if self.below == smallest:
+            return x  # modulated-resnet's first convolution has the latent, too
         with ExitStack() as hooks:
-            for layer in self._fine_layers():
-                hooks.enter_context(layer.register_forward_pre_hook(replace))
-            x: Tensor = self.network(coarse)
+            for side, layer in layers:
+                if side >= self.below:
+                    hooks.enter_context(layer.register_forward_pre_hook(replace))
+            x = self.network(coarse)
             return x
-
-    def _fine_layers(self) -> list[nn.Module]:
-        network, (smallest, *larger) = self.network, resolutions(self.network)
-        layers = [
-            *((smallest, layer) for layer in (network.first, network.to_rgb[0])),
-            *zip(larger, network.up, strict=True),
-            *zip(larger, network.convolutions, strict=True),
-            *zip(larger, network.to_rgb[1:], strict=True),
-        ]
-        return [layer for side, layer in layers if side >= self.below]
 
 
 def table(
-    network: stylegan2.Generator,
+    network: Styled,
     coarse: list[int],
     fine: list[int],
     below: int,

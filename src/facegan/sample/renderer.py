@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from facegan.core.events import silent
+from facegan.models.modulated_resnet import ModulatedNorm
 from facegan.models.sampling import NotFinite, to_uint8
 from facegan.runtime.autocast import effective_dtype
 
@@ -64,11 +65,15 @@ def _folded(network: nn.Module) -> nn.Module:
         if not isinstance(sequence, nn.Sequential):
             continue
         for name, layer in list(sequence.named_children()):
-            following = getattr(sequence, str(int(name) + 1), None)
+            holder: nn.Module = sequence
+            key = str(int(name) + 1)
+            following = getattr(sequence, key, None)
+            if isinstance(following, ModulatedNorm):
+                holder, key, following = following, "norm", following.norm
             if isinstance(following, nn.BatchNorm2d) and isinstance(
                 layer, nn.Conv2d | nn.ConvTranspose2d
             ):
                 is_transposed = isinstance(layer, nn.ConvTranspose2d)
                 setattr(sequence, name, fuse_conv_bn_eval(layer, following, is_transposed))
-                setattr(sequence, str(int(name) + 1), nn.Identity())
+                setattr(holder, key, nn.Identity())
     return network

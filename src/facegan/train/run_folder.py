@@ -208,7 +208,8 @@ def images_seen(folder: Path) -> int:
     saved = 0
     with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
         saved = int(json.loads((folder / PROGRESS).read_text("utf-8"))["images_seen"])
-    return max([saved, *(event.get("images_seen", 0) for event in read_events(folder))])
+    seen: list[int] = [event.get("images_seen", 0) for event in read_events(folder)]
+    return max([saved, *seen])
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
