@@ -19,10 +19,8 @@ PRESETS = ("digits", "mnist", "celeba32", "celeba64", "faces128", "dcgan-paper")
 VERSION = re.compile(r"models:/[^/@]+/\d+")
 # Octal and sexagesimal in YAML 1.1 only; DVC, which reads 1.2, would record other numbers.
 AMBIGUOUS = re.compile(r"[-+]?(0[0-7_]+$|[0-9_]+:)")
-
 INCEPTION_SIZE = 299
-# The fewest images that scores can be computed from: KID compares halves, and precision and recall
-# use the third nearest neighbour.
+# For scores: KID compares halves, precision and recall use the third nearest neighbour.
 MIN_IMAGES = 8
 
 Positive = Annotated[int, Field(ge=1, le=10**12)]
