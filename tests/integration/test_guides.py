@@ -23,19 +23,10 @@ ALERTS = (
     "from prefect.blocks.notifications import SlackWebhook; "
     "SlackWebhook(url='https://example.com').save('alerts')"
 )
-# Nothing in the guides trains this architecture.
-STYLEGAN2 = (
-    "import torch; from pathlib import Path; from facegan.models import architectures, files; "
-    "config = dict(size=32, channels=1, latent_dim=100, base_channels=4); "
-    "network = architectures.build_generator('stylegan2', **config); "
-    "architectures.initialise('stylegan2', network, torch.Generator().manual_seed(0)); "
-    "config['architecture'] = 'stylegan2'; "
-    "files.save_network(network.state_dict(), config, Path('stylegan2.safetensors'))"
-)
 # What a guide takes for granted -> commands that provide it.
 GUIDES = {
     "README.md": (),
-    "docs/faces.md": (f'python -c "{STYLEGAN2}"',),
+    "docs/faces.md": (),
     "docs/app.md": (),
     "docs/sharing.md": (),
     "docs/pipeline.md": (

@@ -132,7 +132,7 @@ def test_different_networks_start_a_different_training(
             {"spectral_norm": True},
             "incompatible with this configuration: spectral_norm False, not True",
         ),
-        ({"architecture": "residual"}, "architecture resnet, not residual"),
+        ({"architecture": "residual"}, "architecture modulated-resnet, not residual"),
     ],
 )
 def test_networks_of_another_configuration_are_refused(

@@ -36,7 +36,7 @@ CONFIGS: list[dict[str, Any]] = [
     {"hflip": True, "augment": ["brightness", "saturation", "contrast", "translation", "cutout"]},
     {"architecture": "stylegan2", "r1": 0.1, "augment": ["affine"], "augment_target": 0.8},
     {"architecture": "deep-resnet", "loss": "relativistic", "dtype": "bfloat16"},
-    {"architecture": "modulated-resnet", "loss": "relativistic", "dtype": "bfloat16"},
+    {"architecture": "resnet", "loss": "relativistic", "dtype": "bfloat16"},
 ]
 
 
