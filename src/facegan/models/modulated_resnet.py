@@ -1,6 +1,6 @@
 """`resnet` whose generator is self-modulated (Chen et al. 2019, "On Self Modulation for Generative
 Adversarial Networks", arXiv 1810.01365): scale and shift of each BatchNorm are functions of the
-latent (their eq. 4), which reaches every layer that way. docs/ablations.md has what it gains."""
+latent (their figure 1), which reaches every layer that way. docs/ablations.md has the gain."""
 
 import torch
 from torch import Tensor, nn
