@@ -18,6 +18,8 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_HOME
 from prefect.states import Crashed, Running
 
+from facegan.core.locks import flock
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -75,10 +77,10 @@ def hold(path: Path, what: str) -> Iterator[int]:
     """
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             with waiting(f"{_describe(_holder(path))}, which uses {what}"):
-                fcntl.flock(file, fcntl.LOCK_EX)
+                flock(file.fileno(), fcntl.LOCK_EX)
         if killed := _holder(path):
             message = f"process {killed['pid']} was killed; flow run '{flow_run.name}' noticed it"
             _set_state(killed["id"], Crashed(message=message))

@@ -183,7 +183,7 @@ def test_a_grid_has_the_requested_columns_and_a_caption(generator: Path, tmp_pat
     [
         (("faces.bmp",), "faces.bmp: unknown kind of output; valid: .png"),
         (("taken",), "taken: exists; name a new folder"),
-        (("folder.png",), "folder.png: is a folder; name a file"),
+        (("folder.png",), "folder.png: is a folder, expected a file"),
         (("faces.zip", "--caption"), "--caption and --columns are for a grid"),
         (("faces.npy", "--columns", "3"), "--caption and --columns are for a grid"),
         (("faces.png", "--count", "10001"), "a grid has at most 10,000 images"),
@@ -312,7 +312,7 @@ def test_project_finds_an_image_that_the_generator_drew(generator: Path, tmp_pat
     [
         (("photo.png", "x.bmp"), "x.bmp: unknown kind of picture; valid: .png"),
         (("photo.png", "x.png", "--latent", "z.txt"), "z.txt: unknown kind of file; valid: .npy"),
-        (("photo.png", "folder.png"), "folder.png: is a folder; name a file"),
+        (("photo.png", "folder.png"), "folder.png: is a folder, expected a file"),
         (("absent.png", "x.png"), "absent.png: not found; expected a photograph"),
         (("photo.png", "./photo.png"), "photo.png: is the photograph, which would be lost"),
         (("photo.png", "link.png"), "link.png: is the photograph, which would be lost"),

@@ -33,6 +33,9 @@ COMMANDS = {
 }
 
 
+MAIN = "from facegan.cli.main import main; main()"
+
+
 def test_the_help_names_every_command(tmp_path: Path) -> None:
     result = facegan("--help", cwd=tmp_path)
     assert result.returncode == 0
@@ -97,6 +100,27 @@ def test_debug_shows_the_traceback_behind_the_line(
     assert "yaml.parser.ParserError" in result.stderr  # the cause, which the line suppresses
     assert "in load_params" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("facegan: params.yaml: invalid YAML")
+
+
+def test_the_traceback_of_a_store_that_is_away_has_no_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/?token=tell-no-one")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "params.yaml").write_text(preset_text("digits"))
+    result = facegan("--debug", "models", cwd=tmp_path)
+    assert result.returncode == 75 and "Traceback" in result.stderr
+    assert "tell-no-one" not in result.stderr
+
+
+def test_a_full_standard_output_is_named(tmp_path: Path) -> None:
+    save_network(small_generator().state_dict(), CONFIG, tmp_path / "generator.safetensors")
+    code = f"import sys; sys.argv = ['facegan', 'sample', 'generator.safetensors', '-']; {MAIN}"
+    command = [sys.executable, "-c", code]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "facegan: standard output: No space left on device"
 
 
 def test_a_disk_without_space_ends_with_one_line_that_names_the_path(tmp_path: Path) -> None:

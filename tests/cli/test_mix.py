@@ -71,7 +71,7 @@ def test_a_table_has_a_caption_on_request(generator: Path, tmp_path: Path) -> No
         (("mix", *SEEDS), "mix: unknown kind of picture; valid: .png, .jpg, .jpeg"),
         (("-", *SEEDS), "-: unknown kind of picture; valid: .png, .jpg, .jpeg"),
         ((".png", *SEEDS), ".png: is only a suffix; name a file, such as faces.png"),
-        (("folder.png", *SEEDS), "folder.png: is a folder; name a file"),
+        (("folder.png", *SEEDS), "folder.png: is a folder, expected a file"),
         (("pipe.png", *SEEDS), "pipe.png: is not a regular file; name another one"),
         (("/proc/mix.png", *SEEDS), "/proc: cannot be written to"),
         (("mix.png", "--coarse", "x", "--fine", "1"), "--coarse x: 'x'; valid: seeds and ranges"),

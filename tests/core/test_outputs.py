@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import bind_mount, small_disk
 from facegan.core.errors import FaceganError
 from facegan.core.outputs import check_output_file, check_output_folder
 from samples import unprivileged
@@ -113,3 +114,24 @@ def test_protected_files_are_no_obstacle(tmp_path: Path) -> None:
     with unprivileged(tmp_path):
         check_output_folder(tmp_path / "ours", "marker")
         check_output_file(tmp_path / "metrics.json", "marker")
+
+
+def test_a_mount_point_is_refused_and_what_is_in_it_is_not(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "a disk", "64k") as disk:
+        (disk / "marker").touch()
+        with pytest.raises(FaceganError, match="a disk: something is mounted there, so it cannot"):
+            check_output_folder(disk, "marker")
+        check_output_folder(disk / "below", "marker")
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_mount_of_the_same_file_system_is_refused(kind: str, tmp_path: Path) -> None:
+    """As with `docker run --volume`."""
+    folder = ours(tmp_path)
+    (tmp_path / "metrics.json").write_text("marker")
+    volume = folder if kind == "folder" else tmp_path / "metrics.json"
+    check: Check = check_output_folder if kind == "folder" else check_output_file
+    check(volume, "marker")
+    with bind_mount(volume), pytest.raises(FaceganError, match="something is mounted there"):
+        check(volume, "marker")
+    check(volume, "marker")

@@ -366,6 +366,14 @@ def test_a_float32_fallback_for_bfloat16_is_accepted(evaluated: Evaluate) -> Non
     assert evaluated(requested=requested)["protocol"]["dtype"] == "float32"
 
 
+def test_statistics_for_the_quick_fid_are_refused(
+    evaluated: Evaluate, references: tuple[Path, Path]
+) -> None:
+    settings = Extractor(**Statistics.load(references[0]).metadata["extractor"])
+    with pytest.raises(FaceganError, match="no features of single images; expected the official"):
+        evaluated(official=references[0], requested=settings)
+
+
 def test_a_reference_of_a_different_dataset_is_rejected(
     evaluated: Evaluate, digits: Path, tmp_path: Path
 ) -> None:

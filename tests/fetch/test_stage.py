@@ -16,6 +16,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from disks import small_disk
 from facegan.cli import stages
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, Progress
@@ -250,6 +251,12 @@ def notes(out: Path) -> dict[str, Any]:
 
 def messages(events: list[Any]) -> list[str]:
     return [event.text for event in events if isinstance(event, Message)]
+
+
+def test_a_mounted_disk_as_output_is_refused(source: Path, out: Path) -> None:
+    out.parent.mkdir()
+    with small_disk(out, "1m"), pytest.raises(FaceganError, match="something is mounted there"):
+        fetch(str(source), out)
 
 
 def test_links_to_folders_pipes_and_sockets_are_skipped_and_reported(

@@ -39,6 +39,13 @@ from samples import fill, zipped
         "~snapshot/daily/a.jpg",
         ".zfs/snapshot/daily/a.jpg",
         "Network Trash Folder/a.jpg",
+        ".recycle/me/a.jpg",
+        ".wdmc/2024/a.jpg",
+        ".photoprism/cache/a.jpg",
+        ".cache/darktable/mipmaps-1.d/0/1.jpg",
+        ".shotwell/thumbs/thumbs360/a.jpg",
+        r"x.zip/photos\@eaDir\a.jpg\SYNOPHOTO_THUMB_M.jpg",
+        r"x.zip/__MACOSX\a.jpg",
     ],
 )
 def test_copies_by_programs_are_recognised(path: str) -> None:

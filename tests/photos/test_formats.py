@@ -6,7 +6,7 @@ from PIL import Image
 
 from facegan.photos import archives, discovery
 from facegan.photos.formats import decoded_format, status_of_unread
-from facegan.photos.inputs import Folder, Unusable
+from facegan.photos.inputs import OTHERS, Folder, Unusable
 from samples import read_input
 
 
@@ -56,7 +56,18 @@ UNREAD = {
     "ari": ("unsupported-camera-raw", b"ARRI\x12\x34\x56\x78"),
     "kc2": ("unsupported-camera-raw", b"II*\0"),
     "7z": ("unsupported-7z", b"7z\xbc\xaf\x27\x1c"),
+    "png": ("unsupported-apple-png", b"\x89PNG\r\n\x1a\n\0\0\0\x04CgBI"),
     "jpg": ("git-lfs-pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+}
+DATA = {
+    "parquet": b"PAR1",
+    "arrow": b"ARROW1\0\0",
+    "hdf5": b"\x89HDF\r\n\x1a\n",
+    "npy": b"\x93NUMPY\x01\0",
+    "mat": b"MATLAB 5.0 MAT-file, Platform: GLNXA64",
+    "lmdb": bytes(16) + b"\xde\xc0\xef\xbe",
+    "recordio": b"\x0a\x23\xd7\xce",
+    "sqlite": b"SQLite format 3\0",
 }
 # Known by the suffix.
 BY_SUFFIX = (
@@ -82,6 +93,20 @@ def test_a_format_that_is_not_read_is_named(suffix: str) -> None:
     assert status_of_unread(head, f"a.{suffix}") == status
     if suffix not in BY_SUFFIX:
         assert status_of_unread(head, "a.jpg") == status
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_data_of_other_tools_is_named_and_is_no_photograph(kind: str) -> None:
+    for name in (f"a.{kind}", "a", "a.jpg"):
+        assert status_of_unread(DATA[kind], name) == f"data-{kind}"
+    assert f"data-{kind}" in OTHERS
+
+
+@pytest.mark.parametrize(
+    "name", ["a.tfrecord", "celeba-train.tfrecords", "x.tfrecord-00000-of-00002"]
+)
+def test_data_of_tensorflow_is_known_by_its_name(name: str) -> None:
+    assert status_of_unread(b"\x10\0\0\0", name) == "data-tfrecord"
 
 
 @pytest.mark.parametrize("suffix", VIDEOS)

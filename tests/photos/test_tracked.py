@@ -28,6 +28,30 @@ def test_more_recorded_files_than_photographs_are_accepted(recorded: int, data: 
     refuse_unrecorded(Folder(data))
 
 
+LISTED = "- relpath: {}\n    md5: 0cc175b9c0f1b6a831c399e269772661\n    size: 1\n"
+
+
+@pytest.mark.parametrize("names", [["a.jpg"], ["a.jpg", "below/b.jpg", MANIFEST]])
+def test_files_that_a_remote_with_versions_lists_are_counted(names: list[str], data: Path) -> None:
+    """As `dvc push` to a remote with `version_aware` writes the record."""
+    files = "".join(f"  {LISTED.format(name)}" for name in names)
+    deps = f"deps:\n- path: s3://faces\n  files:\n{files}"
+    outs = f"outs:\n- hash: md5\n  path: data\n  files:\n{files}"
+    (data.parent / "data.dvc").write_text(deps + outs)
+    if len(names) == 3:
+        refuse_unrecorded(Folder(data))
+    else:
+        with pytest.raises(FaceganError, match=r"has 3 files, of which data\.dvc records 1;"):
+            refuse_unrecorded(Folder(data))
+
+
+def test_a_record_without_a_number_is_not_compared(data: Path) -> None:
+    """As of DVC before 1.11."""
+    record = "outs:\n- md5: 4b6290328493fbe186fa22e2867c08fb.dir\n  path: data\n"
+    (data.parent / "data.dvc").write_text(record)
+    refuse_unrecorded(Folder(data))
+
+
 def test_a_folder_that_dvc_does_not_track_is_accepted(data: Path) -> None:
     refuse_unrecorded(Folder(data))
 

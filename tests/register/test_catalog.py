@@ -65,6 +65,21 @@ def test_the_table_has_role_scores_and_origin(two: Two) -> None:
     assert rows[1].startswith("1 Production champion 50 ± 0 0.5 0.01 ")
 
 
+def test_where_there_is_no_plus_minus_the_table_has_another_character(two: Two) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "250"}
+    command = [sys.executable, "-m", "facegan", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "|50 ? 0|" in done.stdout
+
+
+def test_a_full_standard_output_is_not_taken_for_a_full_store(two: Two) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "facegan", "models"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "facegan: No space left on device"
+
+
 def test_a_model_without_versions_is_one_line(two: Two) -> None:
     commands = ((), ("show", 1), ("lineage", 1), ("rollback",), ("history",), ("saw", "a" * 64))
     for command in commands:

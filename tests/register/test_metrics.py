@@ -99,8 +99,15 @@ def test_what_is_no_record_of_scores_is_one_line(text: str, files: Files) -> Non
         read_metrics(*files)
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e200"])
+def test_a_folder_in_place_of_the_scores_is_refused_with_what_was_expected(files: Files) -> None:
+    with pytest.raises(
+        FaceganError, match=r"is a folder; expected metrics\.json, which facegan ev"
+    ):
+        read_metrics(files[1], *files[1:])
+
+
 @pytest.mark.parametrize("key", [FID, f"{FID}_spread", "untrained", "untrained_spread"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e200"])
 def test_the_gate_refuses_scores_that_are_no_numbers(key: str, text: str, files: Files) -> None:
     edit(files, key, text)
     candidate = read_candidate(read_metrics(*files), files[1])

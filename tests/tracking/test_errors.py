@@ -45,6 +45,12 @@ def test_secrets_of_the_environment_are_in_no_message(monkeypatch: pytest.Monkey
     assert "tell-no-one" not in text and "p@ss" not in text and "p%40ss" not in text
 
 
+def test_the_query_of_the_store_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9/?token=tell-no-one&x=5")
+    text = explain(MlflowException("no answer from url: /?token=tell-no-one&x=5/api/2.0, retried"))
+    assert "tell-no-one" not in text and text.endswith("/api/2.0, retried")
+
+
 def test_a_message_names_the_projects_store_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,17 @@ def test_an_experiment_in_a_temporary_copy_uses_the_projects_store(
     assert run.info.artifact_uri.startswith(f"file://{project}/mlruns/faces/")
 
 
+def test_a_path_that_an_address_cannot_have_is_refused(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = project.rename(tmp_path / "faces?1")
+    monkeypatch.chdir(moved)
+    with pytest.raises(FaceganError, match=r"faces\?1: the address of a SQLite file ends at a \?"):
+        store.tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert store.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
 def test_reading_from_another_folder_creates_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ import pytest
 from facegan.core.errors import FaceganError
 from facegan.core.events import silent
 from facegan.train import retention
-from facegan.train.run_folder import RunFolder
+from facegan.train.run_folder import LOCK, RunFolder
+from filesystems import without_locks
 from samples import unprivileged
 
 # Forked, because a new process imports torch for seconds.
@@ -73,6 +74,18 @@ def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
             pass
 
 
+def test_without_locks_trainings_are_listed_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    unfinished, finished = training(tmp_path, 0), training(tmp_path, 1, finished=True)
+    for folder in (unfinished, finished):
+        (folder / LOCK).touch()
+    assert [run.state for run in retention.list_runs(tmp_path)] == ["unfinished", "finished"]
+    retention.remove_finished(tmp_path, budget=0)
+    assert unfinished.exists() and not finished.exists()
+
+
 def test_runs_are_listed_by_last_use_with_state_and_size(tmp_path: Path) -> None:
     new, old = training(tmp_path, 9, 500, finished=True), training(tmp_path, 3)
     (new / "history.jsonl").write_text('{"images_seen": 20}\n{"images_seen": 40}\n{"ima')
@@ -97,6 +110,14 @@ def test_a_budget_of_nothing_keeps_what_is_unfinished_or_running(tmp_path: Path)
     with locked_by_another_process(running):
         retention.remove_finished(tmp_path, budget=0)
     assert unfinished.exists() and running.exists() and not finished.exists()
+
+
+def test_a_training_on_another_disk_is_removed_with_the_link_to_it(tmp_path: Path) -> None:
+    folder = training(tmp_path / "checkpoints", 0, finished=True)
+    there = folder.rename(tmp_path / "there")
+    folder.symlink_to(there)
+    assert len(retention.remove_finished(tmp_path / "checkpoints", budget=0)) == 1
+    assert not folder.is_symlink() and not there.exists()
 
 
 def test_a_running_training_is_never_removed(tmp_path: Path) -> None:

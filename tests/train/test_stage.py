@@ -26,6 +26,7 @@ from facegan.params import Params
 from facegan.train.checkpoint import load_checkpoint
 from facegan.train.retention import list_runs
 from facegan.train.stage import train
+from filesystems import without_locks
 from samples import digests
 
 MakeParams = Callable[..., Params]
@@ -645,3 +646,16 @@ def test_an_output_folder_with_other_files_is_refused_before_the_training(
     with pytest.raises(FaceganError, match="was not written by this stage"):
         run(params(), on_event=stop_at(0))
     assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+def test_a_file_system_without_locks_is_one_message_and_changes_nothing_else(
+    run: Callable[..., Path],
+    params: MakeParams,
+    finished: dict[int, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_locks(monkeypatch)
+    messages = list[str]()
+    out = run(params(), on_event=collect(messages))
+    assert digests(out) == digests(finished[1] / "out")
+    assert sum("has no locks, so start this training only once" in text for text in messages) == 1

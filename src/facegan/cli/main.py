@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `facegan --help` is fast.
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -77,7 +78,9 @@ def _show_traceback(error: BaseException) -> None:
         return
     for cause in _causes(error):
         cause.__suppress_context__ = False  # undoes `raise ... from None`
-    sys.stderr.write(public_text("".join(traceback.format_exception(error))))
+    from facegan.tracking.errors import redact
+
+    sys.stderr.write(public_text(redact("".join(traceback.format_exception(error)))))
 
 
 @contextlib.contextmanager
@@ -108,6 +111,8 @@ def main() -> None:
     With `--debug` or `FACEGAN_DEBUG=1`, user errors have a traceback, too.
     """
     run_code_of_stage()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # ASCII has no ±
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     received = list[int]()
     try:

@@ -72,8 +72,9 @@ def models(
         from facegan.register import catalog
 
         with _registry(name, params) as (client, found):
-            for title, rows in catalog.table(client, found, last).items():
-                print_table(catalog.COLUMNS, rows, title)
+            tables = catalog.table(client, found, last)
+        for title, rows in tables.items():  # not above: a full standard output is not the store's
+            print_table(catalog.COLUMNS, rows, title)
 
 
 @app.command()
@@ -85,7 +86,8 @@ def show(number: Number, name: Name = None, params: ParamsFile = PARAMS) -> None
     from facegan.register import catalog
 
     with _registry(name, params) as (client, found):
-        typer.echo(catalog.show(client, found, number))
+        text = catalog.show(client, found, number)
+    typer.echo(text)
 
 
 @app.command()
@@ -97,8 +99,9 @@ def history(name: Name = None, params: ParamsFile = PARAMS) -> None:
     from facegan.register import catalog
 
     with _registry(name, params) as (client, found):
-        for line in catalog.promotions(client, found):
-            typer.echo(line)
+        lines = list(catalog.promotions(client, found))
+    for line in lines:
+        typer.echo(line)
 
 
 @app.command()
@@ -116,8 +119,9 @@ def rollback(
     from facegan.register import catalog
 
     with _registry(name, params) as (client, found):
-        for line in catalog.make_champion(client, found, number):
-            typer.echo(line)
+        lines = list(catalog.make_champion(client, found, number))
+    for line in lines:
+        typer.echo(line)
 
 
 @app.command()
@@ -129,8 +133,9 @@ def approve(number: Number, name: Name = None, params: ParamsFile = PARAMS) -> N
     from facegan.register import catalog
 
     with _registry(name, params) as (client, found):
-        for line in catalog.approve(client, found, number):
-            typer.echo(line)
+        lines = list(catalog.approve(client, found, number))
+    for line in lines:
+        typer.echo(line)
 
 
 @app.command()
@@ -151,12 +156,13 @@ def diff(
 
     with _registry(name, params) as (client, found):
         rows = compare.differences(client, found, first, second)
-        print_table(("", f"version {first}", f"version {second}"), list(rows))
-        if out is not None:
-            from facegan.cli.device import choose_device
+    print_table(("", f"version {first}", f"version {second}"), list(rows))
+    if out is not None:
+        from facegan.cli.device import choose_device
 
+        with _registry(name, params) as (client, found):
             compare.picture(client, found, (first, second), out, choose_device())
-            typer.echo(f"{out}: left version {first}, right version {second}")
+        typer.echo(f"{out}: left version {first}, right version {second}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facegan.core.errors import FaceganError
+from facegan.core.locks import flock
 
 # Of Linux's renameat2(2): paths relative to the working directory; swap both paths.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -87,14 +88,13 @@ def _try_lock(lock: Path, path: Path) -> int | None:
         error.filename = str(path)
         raise
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return descriptor
         # The last owner may have removed the file that was opened.
         if lock.stat().st_ino == os.fstat(descriptor).st_ino:
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
-    except OSError:  # a file system without locks
-        return descriptor
     os.close(descriptor)
     return None
 

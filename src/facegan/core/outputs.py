@@ -1,8 +1,10 @@
 """Checks of output paths before the work, which may take hours."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from facegan.core import atomic
@@ -10,6 +12,8 @@ from facegan.core.errors import FaceganError
 
 # Bytes of an existing file that are searched for its marker.
 HEAD = 2**16
+# Mount points are the fifth of its fields; spaces and the like are escaped in octal.
+MOUNTS, ESCAPED = "/proc/self/mountinfo", re.compile(rb"\\([0-7]{3})")
 
 
 def check_output_folder(path: Path, marker: str, inputs: Iterable[Path] = ()) -> None:
@@ -41,16 +45,25 @@ def check_output_file(path: Path, marker: str, inputs: Iterable[Path] = ()) -> N
             file that is not empty and was not written by this stage.
     """
     _refuse_overlap(path, "file", inputs)
-    if path.is_dir():
-        raise FaceganError(f"{path}: is a folder, expected a file; move it away first")
-    if path.exists() and not path.is_file():  # a pipe or a device, which a rename would replace
-        raise FaceganError(f"{path}: is not a regular file; name another one")
-    _require_writable(path)
+    check_file(path)
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(HEAD)
         if head and marker.encode() not in head:
             raise _foreign(path)
+
+
+def check_file(path: Path) -> None:
+    """Check that the file `path` can be replaced, whoever wrote it.
+
+    Raises:
+        FaceganError: if it is no regular file, or cannot be written.
+    """
+    if path.is_dir():
+        raise FaceganError(f"{path}: is a folder, expected a file; move it away first")
+    if path.exists() and not path.is_file():  # a pipe or a device, which a rename would replace
+        raise FaceganError(f"{path}: is not a regular file; name another one")
+    _require_writable(path)
 
 
 def check_parent_folder(path: Path) -> None:
@@ -60,6 +73,23 @@ def check_parent_folder(path: Path) -> None:
         FaceganError: if they cannot.
     """
     _require_writable(path / "file")
+
+
+def refuse_mount(path: Path) -> None:
+    """
+    Raises:
+        FaceganError: if a file system or a volume is mounted at `path`, which no rename replaces.
+    """
+    mounts = set[str]()
+    with suppress(OSError):  # Linux's; it has mounts of the same file system, too
+        fields = [line.split(b" ")[4] for line in Path(MOUNTS).read_bytes().splitlines()]
+        mounts = {os.fsdecode(ESCAPED.sub(lambda m: bytes([int(m[1], 8)]), f)) for f in fields}
+    here = path.absolute().parent.resolve() / path.name
+    if not path.is_symlink() and (str(here) in mounts or path.is_mount()):
+        raise FaceganError(
+            f"{path}: something is mounted there, so it cannot be replaced; mount the folder above "
+            "it, or name one inside it"
+        )
 
 
 def _refuse_overlap(path: Path, kind: str, inputs: Iterable[Path]) -> None:
@@ -72,6 +102,7 @@ def _refuse_overlap(path: Path, kind: str, inputs: Iterable[Path]) -> None:
 
 
 def _require_writable(path: Path) -> None:
+    refuse_mount(path)
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

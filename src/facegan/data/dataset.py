@@ -87,6 +87,9 @@ def _recorded(folder: Path, part: str, key: str) -> str:
     path = folder / RECORDS[part]
     try:
         return str(json.loads(path.read_text("utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"{path}: not usable ({error!r}); create it with: dvc repro preprocess"
-        raise FaceganError(message) from None
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        reason = f"has no {key} of an array"
+    message = f"{path}: not usable ({reason}); create it with: dvc repro preprocess"
+    raise FaceganError(f"{message}, or name the folder that it wrote")

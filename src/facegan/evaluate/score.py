@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Self
 import torch
 
 from facegan.core.digests import file_sha256
-from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, silent
 from facegan.evaluate.companions import companions
 from facegan.evaluate.image_set import ImageSet
@@ -33,11 +32,7 @@ class Reference(NamedTuple):
             FaceganError: if it is missing, or has no features of single images, as the quick one.
         """
         statistics = Statistics.load(official)
-        if len(statistics.subset) == 0:
-            raise FaceganError(
-                f"{official}: has no features of single images; expected the official statistics "
-                "that facegan reference wrote"
-            )
+        statistics.require_official(official)
         return cls(statistics, file_sha256(official))
 
 

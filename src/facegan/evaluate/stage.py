@@ -116,11 +116,13 @@ def _write_pictures(
 def _load_reference(official: Path, dataset: Path, requested: Extractor) -> Statistics:
     """
     Raises:
-        FaceganError: if `official` was computed on a different dataset or with other settings.
+        FaceganError: if `official` was computed on a different dataset or with other settings, or
+            is for the quick FID.
     """
     statistics = Statistics.load(official)
     require_same_data(official, statistics.metadata, dataset)
     statistics.require_extractor(official, requested)
+    statistics.require_official(official)
     return statistics
 
 

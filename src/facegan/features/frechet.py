@@ -209,6 +209,17 @@ class Statistics:
             message = f"{path}: not reference statistics ({error}); run: dvc repro reference"
             raise FaceganError(message) from None
 
+    def require_official(self, path: Path) -> None:
+        """
+        Raises:
+            FaceganError: if these, loaded from `path`, are statistics for the quick FID.
+        """
+        if len(self.subset) == 0:
+            raise FaceganError(
+                f"{path}: has no features of single images; expected the official statistics that "
+                "facegan reference wrote"
+            )
+
     def require_extractor(self, path: Path, requested: Extractor) -> None:
         """Check with which settings these statistics, loaded from `path`, were computed.
 

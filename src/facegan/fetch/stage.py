@@ -15,6 +15,7 @@ from facegan.core.addresses import SCHEME, public
 from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
+from facegan.core.outputs import refuse_mount
 from facegan.fetch import check, datasets, s3_download
 from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown, stored_name
 
@@ -264,6 +265,7 @@ def _refuse_foreign(out: Path) -> None:
     if out.is_symlink():
         advice = "remove the link; for another disk, move DVC's cache: dvc cache dir PATH"
         raise FaceganError(f"{out}: is a link, which dvc add refuses; {advice}")
+    refuse_mount(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     advice = "move it away first; facegan fetch replaces only what it wrote"

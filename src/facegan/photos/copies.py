@@ -5,7 +5,7 @@ import re
 # Folders, in lower case, by who makes them.
 FOLDERS = frozenset(
     {
-        *("@eadir", "#recycle", "#snapshot"),  # Synology
+        *("@eadir", "#recycle", "#snapshot", ".wdmc", ".recycle"),  # Synology, WD, Samba
         *("@recycle", ".@__thumb", "@recently-snapshot", ".@upload_cache"),  # QNAP
         *(".thumbnails", ".thumbcache", ".trashbin", ".globaltrash", ".imagecache"),  # Android
         *("__macosx", ".trashes", ".trash", ".appledouble", ".temporaryitems"),  # macOS
@@ -14,7 +14,7 @@ FOLDERS = frozenset(
         *(".thumb", ".thumbs", ".xvpics", ".tmb", ".dtrash", ".sh_thumbnails"),  # Linux
         *(".stversions", ".sync", ".dropbox.cache", ".tmp.drivedownload"),  # synchronisation
         *(".snapshot", ".snapshots", "~snapshot", ".zfs", "files_trashbin"),  # file servers
-        *(".picasaoriginals", ".ipynb_checkpoints", "lost+found"),
+        *(".photoprism", ".picasaoriginals", ".ipynb_checkpoints", "lost+found"),
     }
 )
 # Linux's trash on a mounted disk, with the user's number; Lightroom's previews.
@@ -22,7 +22,7 @@ FOLDER_START, FOLDER_END = ".trash-", ".lrdata"
 # Folders in a certain folder: caches and trash of Linux and Nextcloud, and what Apple's programs
 # and Capture One keep beside the originals.
 WITHIN = re.compile(
-    r"(^|/)(\.cache/thumbnails|\.local/share/trash|appdata_[^/]+/preview"
+    r"(^|/)(\.cache/(thumbnails|darktable)[^/]*|\.local/share/trash|\.shotwell/thumbs|appdata_[^/]+/preview"
     r"|[^/]+\.(photoslibrary|photolibrary|aplibrary)/(resources|previews|thumbnails)"
     r"|(captureone|[^/]+\.cocatalog)/cache)/"
 )
@@ -37,11 +37,12 @@ def is_machine_made(path: str) -> bool:
     >>> is_machine_made("2024/@eaDir/IMG_1.JPG/SYNOPHOTO_THUMB_XL.jpg")
     True
     """
-    *folders, name = path.lower().split("/")
+    path = path.lower().replace("\\", "/")  # as some programs write them into zip archives
+    *folders, name = path.split("/")
     return (
         name.startswith(FILE_STARTS)
         or name.endswith(FILE_END)
         or not FOLDERS.isdisjoint(folders)
         or any(f.startswith(FOLDER_START) or f.endswith(FOLDER_END) for f in folders)
-        or WITHIN.search(path.lower()) is not None
+        or WITHIN.search(path) is not None
     )

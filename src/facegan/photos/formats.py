@@ -77,8 +77,26 @@ PHOTOGRAPHS = {
     (0, b"\x80\x2a\x5f\xd7"): "cineon",
     (0, b"\x8aMNG\r\n\x1a\n"): "mng",
     (0, b"\x8bJNG\r\n\x1a\n"): "jng",
+    (12, b"CgBI"): "apple-png",
     (0, b"7z\xbc\xaf\x27\x1c"): "7z",
     (0, b"Rar!\x1a\x07"): "rar",
+}
+# Files of other tools, with labels or with whole data sets.
+DATA = {
+    (0, b"PAR1"): "data-parquet",
+    (0, b"ARROW1"): "data-arrow",
+    (0, b"\x89HDF\r\n\x1a\n"): "data-hdf5",
+    (0, b"\x93NUMPY"): "data-npy",
+    (0, b"MATLAB 5.0 MAT-file"): "data-mat",
+    (0, b"MATLAB 7.3 MAT-file"): "data-mat",
+    (16, b"\xde\xc0\xef\xbe"): "data-lmdb",
+    (0, b"\x0a\x23\xd7\xce"): "data-recordio",  # MXNet's
+    (0, b"SQLite format 3\0"): "data-sqlite",
+}
+# Without a signature of their own: NumPy's are zip archives; TensorFlow's are numbered parts.
+DATA_NAMES = {
+    "data-npz": re.compile(r"\.npz$"),
+    "data-tfrecord": re.compile(r"[.-]tfrecords?(-\d+-of-\d+)?$"),
 }
 VIDEOS = (
     *((4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"pnot"), (0, b"\x1a\x45\xdf\xa3")),
@@ -102,8 +120,8 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 def status_of_unread(head: bytes, path: str) -> str:
     """The status of an input that cannot be decoded.
 
-    `unsupported-FORMAT`: a photograph or an archive in a format that is not read. `video` and
-    `not-an-image`: not photographs. `unreadable`: damaged, or not what its suffix says.
+    `unsupported-FORMAT`: a photograph or an archive in a format that is not read. `data-FORMAT`,
+    `video` and `not-an-image`: not photographs. `unreadable`: damaged, or not what its suffix says.
 
     Args:
         head: its first `HEAD` bytes.
@@ -154,6 +172,12 @@ def _format(head: bytes, name: str) -> str | None:
         inner = name.rpartition(".")[0].endswith((*ENCODED, ".tar"))
         if head.startswith(signature) and (inner or name.endswith(OTHERS)):
             return f"unsupported-{kind}"
+    for (offset, signature), status in DATA.items():
+        if head.startswith(signature, offset):
+            return status
+    for status, pattern in DATA_NAMES.items():
+        if head and pattern.search(name):
+            return status
     if any(head.startswith(signature, offset) for offset, signature in VIDEOS):
         return "video"
     # Transport streams repeat a byte after 188, or 192 from cameras; RIFF is WebP's form too.

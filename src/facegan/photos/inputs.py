@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from facegan.core.errors import FaceganError
 from facegan.photos import s3
+from facegan.photos.formats import DATA, DATA_NAMES
 
 # Written by `fetch` into the folder; not an input.
 MANIFEST = "source.json"
@@ -23,7 +24,7 @@ REPOSITORY_NAMES = frozenset(
     (".bzr", ".dvc", ".dvcignore", ".git", ".hg", ".jj", ".svn", "CVS", "_darcs")
 )
 # Statuses of inputs that are no photographs, and stop nothing.
-OTHERS = ("not-an-image", "video", "machine-made")
+OTHERS = ("not-an-image", "video", "machine-made", *DATA.values(), *DATA_NAMES)
 REPOSITORY = "repository"  # the status of a file or folder with such a name
 # Written by file managers and network drives into folders that they show. `.dvcignore` has the
 # same patterns, so that DVC sees no change either.

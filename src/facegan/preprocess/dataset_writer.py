@@ -162,6 +162,11 @@ class DatasetWriter:
                 f"{data}: {self.images.count} photographs to train on, at least 2 are required; "
                 "get images, archives or IDX files with: facegan fetch"
             )
+        quiet = KEPT, HELD_OUT, "not-an-image"  # a README is nothing to report
+        others = sorted((kind, n) for kind, n in self.statuses.items() if kind not in quiet)
+        if others:
+            text = ", ".join(f"{number:,} {kind}" for kind, number in others)
+            on_event(Message(f"not packed: {text}; index.csv names them"))
         self._write_json("report.json", self._report(rejected))
         for name, array in (("dataset", self.images), ("holdout", self.holdout)):
             record = {

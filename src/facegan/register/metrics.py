@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, Val
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 from facegan.register.scores import COMPANIONS, WEIGHTS, Share
 from facegan.register.validation import first_error
 
@@ -62,6 +63,7 @@ def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
         FaceganError: if it cannot be read, lacks a score or has an invalid one, or belongs to
             another generator or other statistics.
     """
+    require_file(path, "metrics.json, which facegan evaluate wrote")
     try:
         content = _parse(path.read_text("utf-8"))
     except ValidationError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.paths import require_file
 from facegan.evaluate.rows import companion_rows
 from facegan.register.scores import WEIGHTS
 from facegan.register.stage import find_registered
@@ -22,6 +23,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     Raises:
         FaceganError: if there are no scores, or MLflow cannot be reached.
     """
+    require_file(metrics, "metrics.json, which facegan evaluate wrote")
     try:
         rows = _score_rows(json.loads(metrics.read_text("utf-8")))
     except UNREADABLE as error:

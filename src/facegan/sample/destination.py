@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from facegan.core import outputs
 from facegan.core.errors import FaceganError
-from facegan.core.outputs import check_parent_folder
 from facegan.core.pictures import FORMATS
 
 ANIMATIONS = (".gif", ".webp", ".mp4")
@@ -31,8 +31,4 @@ def check_file(path: Path, kind: str, suffixes: Iterable[str]) -> None:
     """
     if suffix_of(path) not in suffixes:
         raise FaceganError(f"{path}: unknown kind of {kind}; valid: {', '.join(suffixes)}")
-    if path.is_dir():
-        raise FaceganError(f"{path}: is a folder; name a file")
-    if path.exists() and not path.is_file():  # a pipe or a device, which a rename would replace
-        raise FaceganError(f"{path}: is not a regular file; name another one")
-    check_parent_folder(path.absolute().parent)
+    outputs.check_file(path)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facegan.core.atomic import replacing
+from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, Progress
 from facegan.core.outputs import check_parent_folder
@@ -116,9 +116,10 @@ class Output:
         self.describe, self.caption = describe, caption
         counted = self._counted(batches, on_event)
         if self.kind == "raw":
-            for batch in counted:
-                sys.stdout.buffer.write(batch.tobytes())
-            sys.stdout.buffer.flush()
+            with naming(Path("standard output")):
+                for batch in counted:
+                    sys.stdout.buffer.write(batch.tobytes())
+                sys.stdout.buffer.flush()
             return
         with replacing(self.path) as temporary:
             getattr(self, f"_write_{self.kind}")(temporary, counted)

@@ -177,4 +177,5 @@ def _secrets() -> set[str]:
         secrets |= {credentials, password, unquote(password), quote(unquote(password), safe="")}
         # A password with such characters is cut there by those who parse the address.
         secrets |= set(re.split("[/?#@]", credentials)) | set(re.split("[/?#@]", password))
-    return secrets - {""}
+    query = address.partition("?")[2]
+    return (secrets | {query, *query.split("&")}) - {""}

@@ -17,6 +17,7 @@ import numpy as np
 
 from facegan.core.atomic import replacing
 from facegan.core.history import NAME
+from facegan.core.locks import flock
 from facegan.core.project import in_project, project_root
 
 FOLDER = "tracking"
@@ -117,7 +118,7 @@ def is_running(training: Path) -> bool:
     """Whether a process holds the training's lock."""
     try:
         with (training / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 import sqlalchemy
 from sqlalchemy import Connection, text
 
+from facegan.core.errors import FaceganError
+from facegan.core.locks import flock
 from facegan.core.project import in_project, project_root
 
 ARTIFACTS = "mlruns"
@@ -46,11 +48,20 @@ def anchored(uri: str) -> str:
 
     It is relative to the project, not to the current folder, which is another one in
     `dvc exp run --temp`.
+
+    Raises:
+        FaceganError: if the address cannot have the project's path.
     """
     path, match = database(uri), SCHEME.match(uri)
     if path is None or match is None or path.is_absolute():
         return uri
-    return f"{match.group()}{project_root() / path}{uri[match.end() + len(str(path)) :]}"
+    root = project_root()
+    if "?" in str(root):
+        raise FaceganError(
+            f"{root}: the address of a SQLite file ends at a ?; rename that folder, or set "
+            "MLFLOW_TRACKING_URI"
+        )
+    return f"{match.group()}{root / path}{uri[match.end() + len(str(path)) :]}"
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
@@ -130,5 +141,5 @@ def _exists(path: Path) -> bool:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the store's lock, which the kernel releases if the process dies."""
     with path.with_name(f"{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file.fileno(), fcntl.LOCK_EX)
         yield

@@ -14,6 +14,7 @@ from typing import Literal
 
 from facegan.core.atomic import unlink_shared
 from facegan.core.errors import FaceganError
+from facegan.core.locks import flock
 from facegan.train.run_folder import FINISHED, IDENTITY, LOCK, images_seen
 
 # Bytes that finished trainings may keep.
@@ -40,38 +41,37 @@ class Run:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[bool]:
     """Hold an exclusive lock on a training's folder within the block.
 
-    The kernel releases the lock of a dead process.
-
+    Yields:
+        False where the file system has no locks, and nothing keeps other processes away.
     Raises:
         FaceganError: if another process owns it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unlink_shared(folder / LOCK)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        if not _try_lock(file.fileno()):
+        try:
+            is_held = _lock(file.fileno())
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise FaceganError(
                 f"{folder}: this training is running already ({owner}); wait for it or stop it"
-            )
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        yield is_held
 
 
-def _try_lock(file: int) -> bool:
-    for _ in range(TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
-        else:
-            return True
-    return False
+def _lock(file: int) -> bool:
+    for _ in range(TRIES - 1):
+        with suppress(BlockingIOError):
+            return flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.1)
+    return flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def list_runs(checkpoints: Path) -> list[Run]:
@@ -81,13 +81,15 @@ def list_runs(checkpoints: Path) -> list[Run]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a training's folder.
+    """Delete a training's folder, also where it is a link to one on another disk.
 
     Raises:
         FaceganError: if the training is running.
     """
     with lock(folder):
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.resolve())
+        if folder.is_symlink():
+            folder.unlink()
 
 
 def remove_finished(checkpoints: Path, budget: int) -> list[Run]:
@@ -127,7 +129,7 @@ def is_locked(folder: Path) -> bool:
     """Whether a process trains in this folder."""
     try:
         with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except (BlockingIOError, PermissionError):  # running, or another user's

@@ -239,7 +239,10 @@ def _owned(
     folder: run_folder.RunFolder, checkpoints: Path, budget: int, on_event: events.OnEvent
 ) -> Iterator[None]:
     """Lock the folder, and then delete finished trainings past the budget."""
-    with retention.lock(folder.folder):
+    with retention.lock(folder.folder) as is_held:
+        if not is_held:
+            text = "the file system has no locks, so start this training only once"
+            on_event(events.Message(f"{folder.folder}: {text}, or set FACEGAN_CHECKPOINTS"))
         for run in retention.remove_finished(checkpoints, budget):
             text = f"deleted, finished trainings exceed {budget / 1e9:g} GB"
             on_event(events.Message(f"{run.folder}: {text}"))
