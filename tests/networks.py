@@ -47,7 +47,7 @@ def modulated_generator() -> modulated_resnet.Generator:
         if isinstance(module, modulated_resnet.ModulatedNorm):
             module.modulation.weight.data *= 5
             module.norm.momentum = None  # the batch's statistics, without the initial ones
-    last = generator.layers[-2]
+    last = generator.layers[-3]
     assert isinstance(last, torch.nn.Conv2d)
     last.weight.data *= 3
     generator.train()(torch.randn(50, 6, generator=torch.Generator().manual_seed(1)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from facegan.core.errors import FaceganError
 from facegan.core.events import Event, Progress, silent
 from facegan.models import stylegan2
-from facegan.models.modulated_resnet import ModulatedNorm
+from facegan.models.modulated_resnet import Modulated
 from facegan.sample import latents, mixing
 from facegan.sample.opening import Opened
 from facegan.sample.renderer import Renderer
@@ -104,15 +104,15 @@ def test_each_layer_has_the_style_of_its_resolution(size: int, below: int) -> No
         assert torch.equal(style, coarse if side < below else fine), name
 
 
-def test_norms_below_the_crossover_are_modulated_by_the_coarse_latent() -> None:
+def test_layers_below_the_crossover_are_modulated_by_the_coarse_latent() -> None:
     network, (coarse, fine) = modulated_generator(), latents.latents([3, 1], 6).split(1)
     seen = list[tuple[int, Tensor]]()
     for layer in network.layers:
-        if isinstance(layer, ModulatedNorm):
+        if isinstance(layer, Modulated):
             layer.register_forward_hook(lambda _, x, y: seen.append((y.shape[-1], x[1])))
     mixing.Mixer(network, 16)(torch.cat([coarse, fine], 1))
-    last = seen[-4:]  # of two passes
-    assert [side for side, _ in last] == [4, 8, 16, 32]
+    last = seen[-5:]  # of two passes
+    assert [side for side, _ in last] == [4, 8, 16, 32, 32]
     assert all(torch.equal(z, coarse if side < 16 else fine) for side, z in last)
 
 

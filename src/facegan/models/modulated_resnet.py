@@ -1,12 +1,16 @@
-"""`resnet` whose generator is self-modulated (Chen et al. 2019, "On Self Modulation for Generative
-Adversarial Networks", arXiv 1810.01365): scale and shift of each BatchNorm are functions of the
-latent (their figure 1), which reaches every layer that way. docs/ablations.md has the gain."""
+"""`resnet` whose generator is self-modulated, with a block at full resolution and grey detail.
+
+Scale and shift of each BatchNorm are functions of the latent, which reaches every layer that way
+(Chen et al. 2019, "On Self Modulation for Generative Adversarial Networks", arXiv 1810.01365,
+figure 1). docs/ablations.md has what each of the three gains.
+"""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import avg_pool2d, leaky_relu, pad, relu
 
 from facegan.models import dcgan, resnet
+from facegan.models.convolution import Conv2d
 
 Discriminator = resnet.Discriminator
 
@@ -16,7 +20,11 @@ HIDDEN, SLOPE = 64, 0.2
 SPREAD = 0.1
 
 
-class ModulatedNorm(nn.Module):
+class Modulated(nn.Module):
+    """A layer that is called with features and the latent."""
+
+
+class ModulatedNorm(Modulated):
     """BatchNorm with scale 1 + g(z) and shift b(z): x (n, channels, H, W), z (n, latent_dim)."""
 
     def __init__(self, channels: int, latent_dim: int) -> None:
@@ -28,8 +36,33 @@ class ModulatedNorm(nn.Module):
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         modulation = self.modulation(leaky_relu(self.hidden(z), SLOPE)).to(x.dtype)
         scale, shift = modulation[:, :, None, None].chunk(2, 1)
-        y: Tensor = self.norm(x) * (1 + scale) + shift
-        return y
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+
+class ModulatedBlock(Modulated):
+    """x + ModulatedNorm(convolution(x)), then a ReLU: x (n, channels, H, W), z (n, latent_dim)."""
+
+    def __init__(self, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Conv2d(channels, channels, 3, 1, 1, bias=False), ModulatedNorm(channels, latent_dim)
+        )
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        convolution, norm = self.layers
+        return relu(x + norm(convolution(x), z))
+
+
+class GreyDetail(nn.Module):
+    """RGB images, (n, 3, H, W), float32, with the mean of their channels as detail finer than two
+    pixels: photographs have little colour there, and those of JPEGs with chroma at half resolution
+    (4:2:0) none. Networks without it draw it as noise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        # Weights 1 2 1 in both directions.
+        blurred = avg_pool2d(avg_pool2d(pad(x, (1, 1, 1, 1), "replicate"), 2, 1), 2, 1)
+        return blurred + (x - blurred).mean(1, keepdim=True)
 
 
 class Generator(resnet.Generator):
@@ -41,19 +74,20 @@ class Generator(resnet.Generator):
 
     def __init__(self, size: int, channels: int, latent_dim: int, base_channels: int) -> None:
         super().__init__(size, channels, latent_dim, base_channels)
-        self.layers = nn.Sequential(
-            *(
-                ModulatedNorm(layer.num_features, latent_dim)
-                if isinstance(layer, nn.BatchNorm2d)
-                else layer
-                for layer in self.layers
-            )
+        *layers, last, tanh = (
+            ModulatedNorm(layer.num_features, latent_dim)
+            if isinstance(layer, nn.BatchNorm2d)
+            else layer
+            for layer in self.layers
         )
+        block = ModulatedBlock(max(base_channels // 2, 1), latent_dim)
+        detail = [GreyDetail()] if channels == 3 else []
+        self.layers = nn.Sequential(*layers, block, last, *detail, tanh)
 
     def forward(self, z: Tensor) -> Tensor:
         x = z[:, :, None, None]
         for layer in self.layers:
-            x = layer(x, z) if isinstance(layer, ModulatedNorm) else layer(x)
+            x = layer(x, z) if isinstance(layer, Modulated) else layer(x)
         return x
 
 

@@ -13,7 +13,7 @@ from facegan.core.events import OnEvent, Progress
 from facegan.core.pictures import FORMATS, grid
 from facegan.models import modulated_resnet, stylegan2
 from facegan.models.architectures import ARCHITECTURES
-from facegan.models.modulated_resnet import ModulatedNorm
+from facegan.models.modulated_resnet import Modulated
 from facegan.sample import latents, metadata
 from facegan.sample.caption import add_caption
 from facegan.sample.destination import check_file
@@ -60,8 +60,9 @@ def styled_layers(network: Styled) -> list[tuple[int, nn.Module]]:
     """The layers that are called with features and a style, each with the side of its output in
     pixels, the smallest first."""
     if isinstance(network, modulated_resnet.Generator):
-        norms = [layer for layer in network.layers if isinstance(layer, ModulatedNorm)]
-        return list(zip(_sides(network.size, len(norms)), norms, strict=True))
+        *norms, block = (layer for layer in network.layers if isinstance(layer, Modulated))
+        sides = _sides(network.size, len(norms))
+        return list(zip([*sides, network.size], [*norms, block], strict=True))
     smallest, *larger = _sides(network.size, 1 + len(network.up))
     layers = [(smallest, network.first), (smallest, network.to_rgb[0])]
     for modules in (network.up, network.convolutions, network.to_rgb[1:]):
