@@ -22,7 +22,8 @@ FOLDER_START, FOLDER_END = ".trash-", ".lrdata"
 # Folders in a certain folder: caches and trash of Linux and Nextcloud, and what Apple's programs
 # and Capture One keep beside the originals.
 WITHIN = re.compile(
-    r"(^|/)(\.cache/(thumbnails|darktable)[^/]*|\.local/share/trash|\.shotwell/thumbs|appdata_[^/]+/preview"
+    r"(^|/)(\.cache/(thumbnails|darktable)[^/]*|\.local/share/trash|\.shotwell/thumbs"
+    r"|appdata_[^/]+/preview"
     r"|[^/]+\.(photoslibrary|photolibrary|aplibrary)/(resources|previews|thumbnails)"
     r"|(captureone|[^/]+\.cocatalog)/cache)/"
 )
