@@ -148,6 +148,21 @@ def test_a_discriminator_that_always_wins_is_a_collapse(
     assert any("stopped early, at 280 of 540" in text for text in texts) == (on_collapse == "stop")
 
 
+def test_a_last_batch_that_is_all_right_is_no_collapse(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.5] * 13 + [1.0] * 2 + [0.5] * 20)
+
+    def half_right(self: GANState, images: Tensor) -> Tensor:
+        return STEP(self, images) * torch.tensor([1, 1, 0]) + torch.tensor([0, 0, next(accuracies)])
+
+    monkeypatch.setattr(GANState, "train_step", half_right)
+    lines, _ = run(eval_interval=280)
+    records = [line for line in events_of("losses", lines) if line["images_seen"] <= 280]
+    assert records[-1]["accuracy"] == 1  # of the two batches before the score
+    assert not [line for line in events_of("collapse", lines) if "accuracy" in line["reason"]]
+
+
 def test_samples_without_diversity_are_a_collapse(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +20,7 @@ from facegan.train.monitor import Monitor, collapse_advice, collapse_reason
 from facegan.train.run_folder import SAMPLES
 
 # Attributes in a checkpoint.
-CHECKPOINTED = (
-    *("lines", "sums", "count", "best", "unimproved", "collapsed", "diversity", "accuracy"),
-)
+CHECKPOINTED = (*("lines", "sums", "count", "best", "unimproved", "collapsed", "diversity"),)
 
 
 class Recorder:
@@ -47,7 +46,7 @@ class Recorder:
         self.sums, self.count = torch.zeros(3, device=gan.device), 0
         self.best: dict[str, Any] = {"quick_fid": math.inf}
         self.unimproved, self.collapsed, self.lost_picture = 0, False, False
-        self.diversity = self.accuracy = 0.0
+        self.diversity = 0.0
         self.say_once = events.once(on_event)
         self.restart_clock()
 
@@ -95,12 +94,13 @@ class Recorder:
         discriminator, generator, accuracy = (self.sums / max(self.count, 1)).tolist()
         self.sums, self.count = torch.zeros_like(self.sums), 0
         means = {"discriminator": round(discriminator, 6), "generator": round(generator, 6)}
-        self.accuracy = round(accuracy, 4)
-        event = {"event": "losses", "images_seen": seen, **means, "accuracy": self.accuracy}
+        means["accuracy"] = round(accuracy, 4)
+        event = {"event": "losses", "images_seen": seen, **means}
         if (probability := self.gan.augment_probability) is not None:
             event["augment_probability"] = round(float(probability), 4)
         self.append(event)
-        self.on_event(events.Metrics({**means, "images/s": self.speed}))
+        losses = {name: means[name] for name in ("discriminator", "generator")}
+        self.on_event(events.Metrics({**losses, "images/s": self.speed}))
         return self.log_samples(seen)
 
     def log_samples(self, seen: int) -> nn.Module:
@@ -155,9 +155,25 @@ class Recorder:
             self._note_collapse(fid, seen)
 
     def _note_collapse(self, fid: float, seen: int) -> None:
-        reason = collapse_reason(self.diversity, self.accuracy, fid, self.best["quick_fid"])
+        reason = collapse_reason(self.diversity, self._accuracy(), fid, self.best["quick_fid"])
         if reason:
             self.append({"event": "collapse", "images_seen": seen, "reason": reason})
             advice = collapse_advice(self.start["images"], bool(self.gan.params.augment))
             self.say_once(events.Message(f"collapse: {reason}; {advice}"))
         self.collapsed = bool(reason)
+
+    def _accuracy(self) -> float:
+        """The discriminator's mean accuracy between the last two scores; 0 without a record.
+
+        That of the last record may be of one batch, all of which is right by chance.
+        """
+        ends, accuracies, start = list[int](), list[float](), 0
+        for line in reversed(self.lines[:-1]):  # without the score of now
+            event = json.loads(line)
+            if event["event"] == "score":
+                start = event["images_seen"]
+                break
+            if event["event"] == "losses":
+                ends.insert(0, event["images_seen"])
+                accuracies.insert(0, event["accuracy"])
+        return float(np.average(accuracies, weights=np.diff([start, *ends]))) if ends else 0.0
