@@ -127,6 +127,14 @@ def test_an_invalid_file_is_reported_with_its_path(kind: str, tmp_path: Path) ->
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_generator_of_other_layers_is_said_to_be_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    write_invalid(path, "other tensors")
+    reason = r"train \(its tensors are not the layers of dcgan in this version of FaceGAN\)$"
+    with pytest.raises(FaceganError, match=reason):
+        load_generator(path, CPU)
+
+
 def test_networks_with_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
     def save(name: str, value: float) -> str:
         network = nn.Linear(2, 1)

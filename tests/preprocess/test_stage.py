@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facegan.core.errors import FaceganError
-from facegan.core.events import Progress, silent
+from facegan.core.events import Message, Progress, silent
 from facegan.params import Preprocess, load_params
 from facegan.photos.colour import ADOBE_GAMMA, ADOBE_RGB, matrix_profile
 from facegan.photos.discovery import find
@@ -289,6 +289,17 @@ def test_a_raw_file_beside_its_photograph_is_not_unusable(tmp_path: Path) -> Non
     assert report["statuses"] == {
         "kept": 5, "machine-made": 1, "unsupported-camera-raw": 2, "video": 1,
     }  # fmt: skip
+
+
+def test_what_is_not_packed_is_named_once_but_for_documents(tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", range(5))
+    write(data, {"labels.h5": b"\x89HDF\r\n\x1a\n", "v.mp4": b"video", "notes.txt": b"notes"})
+    events = list[Any]()
+    preprocess(
+        data, tmp_path / "out", settings(max_rejected=0.0), workers=1, on_event=events.append
+    )
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert texts == ["not packed: 1 data-hdf5, 1 video; index.csv names them"]
 
 
 def test_a_raw_file_without_its_photograph_is_unusable(tmp_path: Path) -> None:

@@ -56,5 +56,8 @@ def load_generator(path: Path, device: torch.device) -> Generator:
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+        if isinstance(error, RuntimeError):  # a list of tensors
+            layers = f"the layers of {config.get('architecture')} in this version of FaceGAN"
+            reason = f"its tensors are not {layers}"
         raise FaceganError(f"{path}: not a generator written by facegan train ({reason})") from None
     return network.to(device).to(memory_format=torch.channels_last).eval()
