@@ -60,7 +60,7 @@ test-stack: install  ## run infra/compose.yaml in containers; needs podman and r
 
 # Goes on where it was interrupted; `mutmut show NAME` shows a survivor.
 mutants: install  ## break the modules that decide, line by line: which share do tests notice?
-	mutmut run
+	PYTHONWARNDEFAULTENCODING=1 mutmut run
 	mutmut results
 	mutmut results --all true | awk -F: '{sub(/\.x.*/, "", $$1); n[$$1]++; killed[$$1] += / (killed|timeout)/} \
 	  END {for (m in n) printf "%-36s %5d mutants %5.1f%% killed\n", m, n[m], 100 * killed[m] / n[m]}' | sort

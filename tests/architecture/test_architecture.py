@@ -11,6 +11,7 @@ from architecture.broken import BREAKS, LOSSES, PROJECT, SECTIONS, Change, write
 from architecture.imports import import_stays_light
 from architecture.layout import sources_stay_short, top_level_is_fixed
 from architecture.params import params_hide_no_default
+from facegan.core.atomic import replacing
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -27,6 +28,23 @@ def test_the_top_level_has_only_the_fixed_names() -> None:
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     tracked = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert top_level_is_fixed(tracked.rstrip("\0").split("\0")) == []
+
+
+def test_git_ignores_what_commands_and_kills_leave(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    left = ["checkpoints/0/checkpoint.pt", "mlruns/0/meta.yaml", "mlflow.db", "mlflow.db.lock"]
+    left += ["mlflow.db-wal", ".data.fetch/x.jpg", "artifacts/.DS_Store", "data/x.jpg"]
+    with replacing(tmp_path / "artifacts" / "train") as temporary:
+        left += [path.relative_to(tmp_path).as_posix() for path in temporary.parent.glob(".*")]
+        left += [f"artifacts/.train{suffix}/x" for suffix in (".tmp", ".old")]
+        for path in map(tmp_path.joinpath, left):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        status = ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"]
+        found = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+    assert "artifacts/.train.lock" in left
+    assert found == "?? .gitignore\n"
 
 
 def test_importing_the_package_and_its_command_is_light() -> None:

@@ -147,6 +147,16 @@ def test_images_move_to_a_gpu_if_they_fit_in_half_of_its_free_memory(
     assert to_device_if_fits(images, gpu) is (gpu if fit else images)
 
 
+def test_images_on_the_cpu_are_copied_to_the_device_from_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copies: list[Any] = []  # without a GPU
+    pinned = SimpleNamespace(to=lambda device, non_blocking: copies.append((device, non_blocking)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda images: pinned)
+    next(Batches(numbered(4), 2, 0, torch.device("meta")))
+    assert copies == [(torch.device("meta"), True)]
+
+
 def test_batches_do_not_depend_on_where_the_images_are(
     dataset: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -113,12 +114,32 @@ def test_a_step_run_by_hand_replaces_links_and_leaves_the_cache_intact(project: 
 def test_an_experiment_in_a_temporary_copy_keeps_its_version_and_checkpoint(
     project: Project,
 ) -> None:
-    checkpoints = project.folder / "checkpoints"
-    before = set(checkpoints.iterdir())
+    before = checkpoints(project)
     project.run("dvc", "exp", "run", "--temp", "--set-param", "seed=5", "--name", "another-seed")
-    assert len(set(checkpoints.iterdir()) - before) == 1
+    assert_kept(project, "2", before)
+
+
+def test_an_experiment_of_dvcs_queue_keeps_its_version_and_checkpoint(project: Project) -> None:
+    before = checkpoints(project)
+    project.run("dvc", "exp", "run", "--queue", "--set-param", "seed=6", "--name", "queued-seed")
+    project.run("dvc", "queue", "start")  # a daemon, which runs the experiment
+    try:
+        while not re.search("Success|Failed", status := project.run("dvc", "queue", "status")):
+            time.sleep(1)
+    finally:
+        project.run("dvc", "queue", "stop")
+    assert "Success" in status
+    assert_kept(project, "3", before)
+
+
+def checkpoints(project: Project) -> set[Path]:
+    return set((project.folder / "checkpoints").iterdir())
+
+
+def assert_kept(project: Project, version: str, before: set[Path]) -> None:
+    assert len(checkpoints(project) - before) == 1
     challenger = project.registry.get_model_version_by_alias("facegan-test", "challenger")
-    assert str(challenger.version) == "2"
+    assert str(challenger.version) == version
     assert challenger.run_id is not None
     project.registry.get_run(challenger.run_id)
     assert not list((project.folder / ".dvc" / "tmp" / "exps").glob("**/mlflow.db"))

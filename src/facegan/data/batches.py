@@ -30,7 +30,7 @@ def to_device_if_fits(images: Tensor, device: torch.device) -> Tensor:
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
         return images
-    return images.to(device) if images.nbytes <= free // 2 else images
+    return images.to(device) if 2 * images.nbytes <= free else images
 
 
 def require_batch(size: int, count: int) -> None:
@@ -82,7 +82,7 @@ class Batches:
         self.part = group.part(size)
         self.steps_per_epoch = len(images) // size
         self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._order: Tensor  # of that epoch
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
@@ -95,8 +95,7 @@ class Batches:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
             self._order, self._epoch = torch.from_numpy(order).to(self.images.device), epoch
         self.seen += self.size
-        batch = self._order[step * self.size : (step + 1) * self.size]
-        images = self.images[batch[self.part]]
+        images = self.images[self._order[step * self.size :][self.part]]
         if images.device.type == self.device.type:
             return images
         # Pinned memory makes the copy asynchronous.
