@@ -210,8 +210,11 @@ def test_what_cannot_be_written_is_refused_before_the_generator_is_loaded(
     assert (tmp_path / "taken").read_text() == "x"
 
 
-def test_a_grid_too_wide_for_a_jpeg_is_one_line(generator: Path, tmp_path: Path) -> None:
-    options = ("--count", "1", "--columns", "2100")
+def test_a_grid_too_wide_for_a_jpeg_is_refused_after_its_first_images(
+    generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "grid", None)
+    options = ("--count", "201", "--columns", "2100")
     done = invoke("sample", generator, "faces.jpg", *options, cwd=tmp_path)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1].removeprefix("facegan: ")

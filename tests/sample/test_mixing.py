@@ -188,3 +188,12 @@ def test_a_table_has_at_most_10_000_images() -> None:
     mixing.check(Path("mix.png"), list(range(99)), list(range(99)))
     with pytest.raises(FaceganError, match=r"^mix.png: a table of 101 x 100 images; valid: at mos"):
         mixing.check(Path("mix.png"), list(range(100)), list(range(99)))
+
+
+def test_a_table_too_large_for_a_jpeg_is_refused_before_it_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened = Opened(styled_generator(), "0" * 64)
+    monkeypatch.setattr(mixing, "table", None)
+    with pytest.raises(FaceganError, match=r"mix.jpg: a grid of 65,632 x 64 pixels; a JPEG has"):
+        mixing.mix(opened, tmp_path / "mix.jpg", [1], list(range(2050)), None, None, False, silent)

@@ -37,12 +37,17 @@ def grid(images: "Tensor", columns: int | None = None) -> Pixels:
         uint8 (rows * H, columns * W, C).
     """
     count, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    rows, columns = grid_shape(count, columns)
     cells = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
     cells[:count] = images.cpu().numpy()
     table = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return table.reshape(rows * height, columns * width, channels)
+
+
+def grid_shape(count: int, columns: int | None = None) -> tuple[int, int]:
+    """Rows and columns of a grid of so many images."""
+    columns = columns or math.ceil(math.sqrt(count))
+    return math.ceil(count / columns), columns
 
 
 def to_picture(pixels: Pixels) -> Image.Image:

@@ -19,7 +19,7 @@ from facegan.sample.caption import add_caption
 from facegan.sample.destination import check_file
 from facegan.sample.opening import Opened
 from facegan.sample.renderer import Renderer
-from facegan.sample.writing import MAX_GRID, Pixels, save_described
+from facegan.sample.writing import MAX_GRID, Pixels, check_size, save_described
 
 # Generators whose layers have styles: the latent itself, or what is mapped from it.
 Styled = modulated_resnet.Generator | stylegan2.Generator
@@ -166,10 +166,12 @@ def mix(
         below: as in `crossover`.
         caption: whether the table gets one.
     Raises:
-        FaceganError: if the network has no styles, or not this crossover.
+        FaceganError: if the network has no styles, or not this crossover, or the table is too
+            large for a JPEG.
     """
     network = require_styles(opened)
-    side = crossover(network, below)
+    side, image = crossover(network, below), network.size
+    check_size(out, (len(coarse) + 1) * image, (len(fine) + 1) * image)
     text = metadata.describe(opened, [], truncation) | {
         metadata.COARSE: metadata.format_seeds(coarse),
         metadata.FINE: metadata.format_seeds(fine),

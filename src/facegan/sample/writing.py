@@ -15,7 +15,7 @@ from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import OnEvent, Progress
 from facegan.core.outputs import check_parent_folder
-from facegan.core.pictures import FORMATS, grid, to_picture
+from facegan.core.pictures import FORMATS, grid, grid_shape, to_picture
 from facegan.sample.caption import add_caption
 from facegan.sample.destination import ARCHIVE, ARRAY, check_file, suffix_of
 from facegan.sample.metadata import format_seeds, jpeg_comment, png_info
@@ -33,6 +33,19 @@ COMPRESSION = 1
 STDOUT = "-"
 
 
+def check_size(path: Path, height: int, width: int) -> None:
+    """
+    Raises:
+        FaceganError: if `path` names a JPEG, and such a picture, in pixels, is too large for one.
+    """
+    kind, _ = FORMATS[path.suffix.lower()]
+    if kind == "JPEG" and max(height, width) > MAX_JPEG_SIDE:
+        raise FaceganError(
+            f"{path}: a grid of {width:,} x {height:,} pixels; a JPEG has at most "
+            f"{MAX_JPEG_SIDE:,} on a side; name a .png"
+        )
+
+
 def save_described(pixels: Pixels, temporary: Path, path: Path, text: dict[str, str]) -> None:
     """Write a PNG or JPEG that says what drew it to `temporary`, of the kind that `path` names.
 
@@ -40,12 +53,7 @@ def save_described(pixels: Pixels, temporary: Path, path: Path, text: dict[str, 
         FaceganError: if it is too large for a JPEG.
     """
     kind, options = FORMATS[path.suffix.lower()]
-    height, width = pixels.shape[:2]
-    if kind == "JPEG" and max(height, width) > MAX_JPEG_SIDE:
-        raise FaceganError(
-            f"{path}: a grid of {width:,} x {height:,} pixels; a JPEG has at most "
-            f"{MAX_JPEG_SIDE:,} on a side; name a .png"
-        )
+    check_size(path, *pixels.shape[:2])
     if kind == "PNG":
         to_picture(pixels).save(temporary, kind, pnginfo=png_info(text), **options)
     else:
@@ -132,7 +140,10 @@ class Output:
             on_event(Progress(done, len(self.seeds)))
 
     def _write_grid(self, path: Path, batches: Batches) -> None:
-        pixels = grid(torch.from_numpy(np.concatenate(list(batches))), self.columns)
+        first = next(batches)
+        rows, columns = grid_shape(len(self.seeds), self.columns)
+        check_size(self.path, rows * first.shape[1], columns * first.shape[2])
+        pixels = grid(torch.from_numpy(np.concatenate([first, *batches])), columns)
         if self.has_caption:
             pixels = add_caption(pixels, self.caption)
         save_described(pixels, path, self.path, self.describe(self.seeds))
