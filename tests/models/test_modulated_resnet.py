@@ -66,6 +66,68 @@ def test_images_of_one_colour_and_grey_ones_are_unchanged() -> None:
         torch.testing.assert_close(GreyDetail()(images), images)
 
 
+def modulated_norm() -> ModulatedNorm:
+    """In eval mode, with biases as large as weights."""
+    layer, rng = ModulatedNorm(3, 5), torch.Generator().manual_seed(2)
+    for parameter in layer.parameters():
+        parameter.data.normal_(0.0, 0.5, generator=rng)
+    return layer.eval()
+
+
+def modulations(layer: ModulatedNorm, z: Tensor) -> Tensor:
+    """Scales and shifts as in training: (n, 6)."""
+    found: Tensor = layer.modulation(leaky_relu(layer.hidden(z), 0.2))
+    return found
+
+
+def found_modulations(layer: ModulatedNorm, z: Tensor) -> Tensor:
+    """Those that features of 0 and 1 show, whose BatchNorm changes nothing: (n, 6)."""
+    layer.norm.eps = 0.0
+    shift = layer(torch.zeros(len(z), 3, 1, 1), z)
+    return torch.cat([layer(torch.ones(len(z), 3, 1, 1), z) - shift - 1, shift], 1).flatten(1)
+
+
+def test_the_mean_modulation_is_that_of_many_latents() -> None:
+    layer = modulated_norm()
+    mean = modulations(layer, random(1_000_000, 5)).mean(0)
+    torch.testing.assert_close(layer.mean(), mean, rtol=0, atol=0.01)
+    assert (mean - modulations(layer, torch.zeros(1, 5))).abs().max() > 0.3
+
+
+@given(st.floats(0.01, 0.89), st.integers(0, 2**32 - 1))
+def test_modulations_of_a_short_latent_are_nearer_to_the_mean(length: float, seed: int) -> None:
+    layer = modulated_norm()
+    z = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed))
+    z /= z.square().mean(1, keepdim=True).sqrt()
+    expected = layer.mean() + length / 0.9 * (modulations(layer, 0.9 * z) - layer.mean())
+    torch.testing.assert_close(found_modulations(layer, length * z), expected, rtol=1e-3, atol=1e-3)
+
+
+@given(st.floats(0.91, 3.0), st.integers(0, 2**32 - 1))
+def test_other_latents_are_those_of_training(length: float, seed: int) -> None:
+    layer = modulated_norm()
+    z = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed))
+    z *= length / z.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(found_modulations(layer, z), modulations(layer, z))
+
+
+def test_the_first_convolution_has_no_short_latent_but_in_training() -> None:
+    network, z = modulated_generator(), random(4, 6)
+    z *= 0.1 / z.square().mean(1, keepdim=True).sqrt()
+    seen = list[Tensor]()
+    network.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(z), network(10 * z), network.train()(z)
+    lengths = [x.square().mean((1, 2, 3)).sqrt() for x in seen]
+    torch.testing.assert_close(torch.stack(lengths), torch.tensor([[0.9], [1], [0.1]]).expand(3, 4))
+
+
+def test_a_latent_of_zeros_has_an_image_and_a_gradient() -> None:
+    z = torch.zeros(2, 6, requires_grad=True)
+    image = modulated_generator()(z)
+    image.sum().backward()
+    assert z.grad is not None and z.grad.isfinite().all() and image.isfinite().all()
+
+
 def test_only_generators_of_colour_make_detail_grey() -> None:
     for channels in (1, 3):
         network = modulated_resnet.Generator(32, channels, 6, 4)

@@ -3,7 +3,13 @@
 Scale and shift of each BatchNorm are functions of the latent, which reaches every layer that way
 (Chen et al. 2019, "On Self Modulation for Generative Adversarial Networks", arXiv 1810.01365,
 figure 1). docs/ablations.md has what each of the three gains.
+
+Truncated latents are short (Brock et al. 2018, section 3.1), and networks with BatchNorm, whose
+statistics are those of latents that are not truncated, wash out their images. In eval mode, these
+lengthen them, and move their scales and shifts towards the mean in return.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +24,15 @@ Discriminator = resnet.Discriminator
 HIDDEN, SLOPE = 64, 0.2
 # Standard deviation of the scales and shifts of an untrained network, roughly.
 SPREAD = 0.1
+# Latents of a smaller root mean square are short: of 100 dimensions, one in 12 not truncated.
+SHORT = 0.9
+
+
+def lengthened(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (n, latent_dim) at least as long as `SHORT` says, and each one's length as a share of
+    that, (n, 1), at most 1."""
+    share = ((z.square().mean(1, keepdim=True) + 1e-8).sqrt() / SHORT).clamp(max=1)
+    return z / share, share
 
 
 class Modulated(nn.Module):
@@ -34,9 +49,33 @@ class ModulatedNorm(Modulated):
         self.modulation = nn.Linear(HIDDEN, 2 * channels)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        modulation = self.modulation(leaky_relu(self.hidden(z), SLOPE)).to(x.dtype)
+        modulation = self._modulation(z).to(x.dtype)
         scale, shift = modulation[:, :, None, None].chunk(2, 1)
         return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+    def _modulation(self, z: Tensor) -> Tensor:
+        """Scales and shifts, (n, 2 * channels)."""
+        if self.training:
+            return self._of(z)
+        z, share = lengthened(z)
+        return torch.lerp(self.mean().float(), self._of(z).float(), share)
+
+    def _of(self, z: Tensor) -> Tensor:
+        modulation: Tensor = self.modulation(leaky_relu(self.hidden(z), SLOPE))
+        return modulation
+
+    def mean(self) -> Tensor:
+        """The scales and shifts of latents in the mean, (2 * channels,).
+
+        A unit of the hidden layer is x ~ N(b, s^2), where b is its bias and s the norm of its
+        weights, and E max(x, 0) = b Phi(b / s) + s phi(b / s).
+        """
+        b, s = self.hidden.bias.float(), self.hidden.weight.float().norm(dim=1).clamp_min(1e-12)
+        u = b / s
+        density = torch.exp(-u.square() / 2) / math.sqrt(2 * math.pi)
+        positive = b * (1 + torch.erf(u / math.sqrt(2))) / 2 + s * density
+        mean: Tensor = self.modulation(SLOPE * b + (1 - SLOPE) * positive)
+        return mean
 
 
 class ModulatedBlock(Modulated):
@@ -85,7 +124,7 @@ class Generator(resnet.Generator):
         self.layers = nn.Sequential(*layers, block, last, *detail, tanh)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = z[:, :, None, None]
+        x = (z if self.training else lengthened(z)[0])[:, :, None, None]
         for layer in self.layers:
             x = layer(x, z) if isinstance(layer, Modulated) else layer(x)
         return x
