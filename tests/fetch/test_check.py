@@ -15,6 +15,8 @@ NONE = "no photographs that can be read"
 RUBBISH = {
     "a page": ("a.zip", PAGE, "a.zip: a web page in place of the file"),
     "a page as tar.gz": ("a.tar.gz", PAGE, "a.tar.gz: a web page in place of the file"),
+    "a page named .jpg": ("a.jpg", PAGE, f"{NONE} (1 web page)"),
+    "an empty .jpg": ("a.jpg", b"", f"{NONE} (1 empty)"),
     "a cut zip": ("a.zip", zipped(GOOD)[:-100], "a.zip: truncated"),
     "a cut tar.gz": ("a.tgz", CUT_TAR, "a.tgz: unreadable"),
     "an empty file": ("a.zip", b"", "a.zip: unreadable"),

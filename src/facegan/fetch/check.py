@@ -45,15 +45,23 @@ def look(root: Root) -> Content:
 
 
 def _kind(reader: discovery.Reader, item: Input) -> str:
-    """`PHOTOGRAPH` for what looks or is named like one, maybe damaged; else the status."""
+    """`PHOTOGRAPH` for what looks or is named like one, maybe damaged; else what it is."""
     if item.status is None and item.shape is not None:
         return PHOTOGRAPH
     try:
         head = reader.read(item)[: formats.HEAD]
     except Unusable as error:
         return str(error)
+    if not head:
+        return "empty"
+    if _is_page(head):
+        return "web page"
     status = formats.status_of_unread(head, item.path)
     return PHOTOGRAPH if formats.decoded_format(head) or status == "unreadable" else status
+
+
+def _is_page(head: bytes) -> bool:
+    return head.lstrip().lower().startswith(PAGE_STARTS)
 
 
 def _explained(root: Root, file: str, status: str) -> list[str]:
@@ -62,6 +70,6 @@ def _explained(root: Root, file: str, status: str) -> list[str]:
             head = stream.read(formats.HEAD)
     except OSError:  # skipped by `fetch`, which lists it
         return []
-    if head.lstrip().lower().startswith(PAGE_STARTS):
+    if _is_page(head):
         status = "a web page in place of the file, such as an error or a quota"
     return [f"{shown(safe_name(file))}: {status}"]
