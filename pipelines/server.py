@@ -17,9 +17,10 @@ from prefect.context import refresh_global_settings_context
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from facegan.core.addresses import public, public_text
+from facegan.core.atomic import is_accessible
 from facegan.core.errors import FaceganError
 from pipelines.processes import GUARD
 
@@ -55,8 +56,13 @@ def start_temporary_server() -> None:
     """Use a server that ends with this process, even if that is killed.
 
     Raises:
-        FaceganError: if it does not start.
+        FaceganError: if it does not start, or has nowhere to write.
     """
+    home = PREFECT_HOME.value()
+    if not is_accessible(home, os.W_OK):  # which the server would say in a traceback
+        raise FaceganError(
+            f"{home}: Prefect cannot write there; set PREFECT_HOME to another folder"
+        )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

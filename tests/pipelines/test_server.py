@@ -1,10 +1,10 @@
 """Whether there is a Prefect server."""
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from facegan.core.errors import FaceganError
-from pipelines.server import START, check_server
+from pipelines.server import START, check_server, start_temporary_server
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,13 @@ def test_an_address_that_leads_nowhere_is_one_line_without_its_password(
     text = str(error.value)
     assert shown in text and text.endswith(START)
     assert "\n" not in text and "sec" not in text.replace("[", "")
+
+
+def test_without_a_home_to_write_to_prefect_is_told_where() -> None:
+    with (
+        temporary_settings({PREFECT_HOME: "/proc/nobody/.prefect"}),
+        pytest.raises(FaceganError) as caught,
+    ):
+        start_temporary_server()
+    line = "/proc/nobody/.prefect: Prefect cannot write there; set PREFECT_HOME to another folder"
+    assert str(caught.value) == line
