@@ -109,7 +109,8 @@ def _training(
     """Values of the training, by key, with comments."""
     holdout = 0.1 if count >= HOLD_OUT else 0.0
     trained = count - math.ceil(holdout * count)
-    batch = next(size for least, size in BATCHES if trained >= least)
+    fitting = next(size for least, size in BATCHES if trained >= least)
+    batch = min(fitting, _number(text, "batch_size"))
     per_epoch = trained // batch * batch
     epochs = max(_number(text, "epochs"), round(images_seen / per_epoch))
     changes: dict[str, tuple[object, str]] = {
