@@ -55,7 +55,7 @@ def initialise(programs: Path, data: Path, user: str, password: str, *options: s
     data.mkdir(mode=0o700)
     secret = data.with_name(f"{data.name}.password")
     secret.touch(mode=0o600)
-    secret.write_text(password)
+    secret.write_text(password, "utf-8")
     if not os.geteuid():
         for path in (data, secret):
             shutil.chown(path, ACCOUNT)

@@ -82,7 +82,7 @@ def check_port(option: str, port: int) -> None:
 def check_not_running(folder: Path) -> None:
     """Raise a FaceganError if a stack runs in the folder, such as one whose terminal was killed."""
     with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        process = psutil.Process(int((folder / "supervisord.pid").read_text()))
+        process = psutil.Process(int((folder / "supervisord.pid").read_text("utf-8")))
         if str(CONFIGURATION) in process.cmdline():
             raise FaceganError(f"{folder}: a stack runs here; to stop it: kill {process.pid}")
 
@@ -97,7 +97,7 @@ def prepare(folder: Path) -> tuple[Path, dict[str, str]]:
     if not file.exists():
         names = ("postgres", "s3_key", "s3", "mlflow", "mlflow_sessions", "prefect", "supervisord")
         write_secret(file, json.dumps({name: secrets.token_hex(20) for name in names}))
-    passwords: dict[str, str] = json.loads(file.read_text())
+    passwords: dict[str, str] = json.loads(file.read_text("utf-8"))
     programs = postgres.programs(folder)
     if not (folder / "postgres").exists():
         create_databases(programs, folder, passwords["postgres"])
@@ -121,7 +121,7 @@ def create_databases(programs: Path, folder: Path, password: str) -> None:
 
 def write_secret(file: Path, content: str) -> None:
     file.touch(mode=0o600)
-    file.write_text(content)
+    file.write_text(content, "utf-8")
 
 
 def for_servers(

@@ -75,7 +75,7 @@ def hold(path: Path, what: str) -> Iterator[int]:
     The kernel releases it with the last process that has the descriptor open. A flow run that the
     file still names then has been killed, and becomes `Crashed`.
     """
-    with path.open("a+") as file:
+    with path.open("ab+") as file:
         try:
             flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,16 +84,18 @@ def hold(path: Path, what: str) -> Iterator[int]:
         if killed := _holder(path):
             message = f"process {killed['pid']} was killed; flow run '{flow_run.name}' noticed it"
             _set_state(killed["id"], Crashed(message=message))
-        path.write_text(json.dumps({"id": flow_run.id, "name": flow_run.name, "pid": os.getpid()}))
+        path.write_text(
+            json.dumps({"id": flow_run.id, "name": flow_run.name, "pid": os.getpid()}), "utf-8"
+        )
         try:
             yield file.fileno()
         finally:
-            path.write_text("")
+            path.write_text("", "utf-8")
 
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        holder: dict[str, Any] = json.loads(path.read_text())
+        holder: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError:  # empty, or half-written
         return {}
     return holder

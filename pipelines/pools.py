@@ -73,7 +73,7 @@ def stages_on_worker(
         return Failed(message=str(error))
     with exclusive(ROOT, dag.tmp_dir) as workspace:
         for path, content in (dvc_files or {}).items():
-            (ROOT / path).write_text(content)
+            (ROOT / path).write_text(content, "utf-8")
         state = storage.pull(workspace, dag, steps)
         if state.is_completed():
             state = run_stages(steps, workspace, force, pull=True, keep=ALWAYS in stages)
@@ -83,7 +83,7 @@ def stages_on_worker(
         if not state.is_completed():
             return Failed(message=state.message)
         names = ["dvc.lock", *(step.name for step in dag.steps if step.is_file)]
-        table = [{"path": name, "content": (ROOT / name).read_text()} for name in names]
+        table = [{"path": name, "content": (ROOT / name).read_text("utf-8")} for name in names]
     create_table_artifact(table, key=HASHES, description="DVC's files after these stages")
     return Completed()
 

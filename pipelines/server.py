@@ -69,7 +69,7 @@ def start_temporary_server() -> None:
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--no-ui", "--no-scheduler", "--no-late-runs"]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         server = subprocess.Popen(
             [*GUARD, *command],
             stdin=subprocess.PIPE,

@@ -140,6 +140,6 @@ def _exists(path: Path) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the store's lock, which the kernel releases if the process dies."""
-    with path.with_name(f"{path.name}.lock").open("w") as file:
+    with path.with_name(f"{path.name}.lock").open("wb") as file:
         flock(file.fileno(), fcntl.LOCK_EX)
         yield
