@@ -6,6 +6,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -439,3 +440,14 @@ def test_sums_stay_in_float64_on_the_cpu_when_moved_to_mps() -> None:
     moved.update(x)
     assert moved.outer.device.type == "cpu" and moved.outer.dtype == torch.float64
     assert torch.equal(moved.covariance, expected.covariance)
+
+
+def test_statistics_without_features_of_single_images_are_not_the_official_ones() -> None:
+    quick = statistics(features(20, 3, 0))
+    replace(quick, subset=features(1, 3, 0)).require_official(Path("official.safetensors"))
+    with pytest.raises(FaceganError) as caught:
+        quick.require_official(Path("quick.safetensors"))
+    assert str(caught.value) == (
+        "quick.safetensors: has no features of single images; expected the official statistics "
+        "that facegan reference wrote"
+    )
