@@ -59,9 +59,9 @@ test-stack: install  ## run infra/compose.yaml in containers; needs podman and r
 	pytest --verbose --durations 0 --override-ini faulthandler_timeout=1800 tests/infra/containers.py
 
 # Goes on where it was interrupted; `mutmut show NAME` shows a survivor. A text file without encoding is
-# an error in our code, and none in mutmut's.
+# an error in our code, and none in mutmut's. One mutant at a time: the tests of two disturb each other.
 mutants: install  ## break the modules that decide, line by line: which share do tests notice?
-	PYTHONWARNDEFAULTENCODING=1 PYTHONWARNINGS=ignore::EncodingWarning mutmut run
+	PYTHONWARNDEFAULTENCODING=1 PYTHONWARNINGS=ignore::EncodingWarning mutmut run --max-children 1
 	mutmut results
 	mutmut results --all true | awk -F: '{sub(/\.x.*/, "", $$1); n[$$1]++; killed[$$1] += / (killed|timeout)/} \
 	  END {for (m in n) printf "%-36s %5d mutants %5.1f%% killed\n", m, n[m], 100 * killed[m] / n[m]}' | sort
