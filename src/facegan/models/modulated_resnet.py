@@ -4,9 +4,9 @@ Scale and shift of each BatchNorm are functions of the latent, which reaches eve
 (Chen et al. 2019, "On Self Modulation for Generative Adversarial Networks", arXiv 1810.01365,
 figure 1). docs/ablations.md has what each of the three gains.
 
-Truncated latents are short (Brock et al. 2018, section 3.1), and networks with BatchNorm, whose
-statistics are those of latents that are not truncated, wash out their images. In eval mode, these
-lengthen them, and move their scales and shifts towards the mean in return.
+Truncated latents are short (Brock et al. 2018, section 3.1), and BatchNorm's statistics are of
+latents that are not: images would lose their faces. In eval mode, the generator lengthens short
+latents, and moves scales and shifts towards their mean in return.
 """
 
 import math
