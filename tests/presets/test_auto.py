@@ -84,22 +84,24 @@ def test_photographs_like_a_presets_own_get_that_preset(
 @pytest.mark.parametrize("count", [8, 50, 200, 1000])
 def test_few_photographs_are_augmented_and_seen_as_often_as_thousands(count: int) -> None:
     train = chosen(count).train
-    names = ["brightness", "saturation", "contrast", "translation", "cutout"]
-    assert (train.augment, train.hflip, train.eval_interval) == (names, True, 25_000)
+    names = ["brightness", "saturation", "contrast", "translation", "affine"]
+    assert (train.augment, train.augment_target) == (names, 0.7)
+    assert (train.hflip, train.eval_interval) == (True, 25_000)
     batches = count * 9 // 10 if count >= 300 else count
     seen = train.epochs * (batches // train.batch_size) * train.batch_size
     assert seen == pytest.approx(180_000, rel=0.02)
 
 
 def test_many_photographs_are_not_augmented() -> None:
-    assert chosen(2000).train.augment == []
+    train = chosen(2000).train
+    assert (train.augment, train.augment_target) == ([], None)
 
 
 def test_grey_images_are_neither_flipped_nor_saturated() -> None:
     for side in (28, 200):
         params = chosen(500, side, is_grey=True)
         assert not params.train.hflip
-        assert params.train.augment == ["brightness", "contrast", "translation", "cutout"]
+        assert params.train.augment == ["brightness", "contrast", "translation", "affine"]
         assert params.preprocess.channels == 1
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.spatial.distance import pdist
 from torch import Tensor, nn
 
@@ -89,9 +90,11 @@ def test_advice_at_a_collapse_fits_the_data(images: int, augmented: bool, advice
     assert collapse_advice(images, augmented).startswith(advice)
 
 
-def test_the_advised_augmentations_are_valid() -> None:
-    names = collapse_advice(50, False).partition("[")[2].partition("]")[0].split(", ")
-    assert make_params(train={"augment": names}).train.augment == names
+def test_the_advised_augmentation_is_valid() -> None:
+    advice = collapse_advice(50, False).partition("set ")[2].partition(", or ")[0]
+    advised = {k: v for text in advice.split(" and ") for k, v in yaml.safe_load(text).items()}
+    assert advised.keys() == {"train.augment", "train.augment_target"}
+    make_params(train={key.removeprefix("train."): value for key, value in advised.items()})
 
 
 def test_between_extraction_batches_the_quick_fid_can_be_ended() -> None:

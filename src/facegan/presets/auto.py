@@ -16,14 +16,16 @@ LARGE_ENOUGH = 0.9
 MANY_GREY, LARGE = 20_000, 64
 # Images seen in the trainings that the presets were measured with (docs/ablations.md).
 IMAGES_SEEN = {"digits": 40_000, "mnist": 1_600_000, "celeba32": 180_000, "celeba64": 180_000}
-# Photographs below which the discriminator is augmented; from which on a tenth is held out, enough
-# for a score of memorisation.
-FEW, HOLD_OUT = 2000, 300
+# Photographs below which the discriminator is augmented, more often while its accuracy is above the
+# target (docs/ablations.md).
+FEW, TARGET = 2000, 0.7
+# Photographs from which on a tenth is held out, enough for a score of memorisation.
+HOLD_OUT = 300
 # Generated images of a score, at least: more than the 1,280 features, or the FID is biased.
 MIN_SAMPLES = 1500
 # Training images from which on a batch has so many.
 BATCHES = ((128, 32), (32, 16), (16, 8), (0, 4))
-AUGMENT = ("brightness", "saturation", "contrast", "translation", "cutout")
+AUGMENT = ("brightness", "saturation", "contrast", "translation", "affine")
 HEADER = re.compile(r"# auto ([0-9a-f]{12}): ")
 COMMENT_COLUMN = 28
 
@@ -122,7 +124,8 @@ def _training(
         changes["hflip"] = (False, "true for faces; mirrored digits are wrong")
     if count < FEW:
         names = [name for name in AUGMENT if not (is_grey and name == "saturation")]
-        changes["augment"] = (f"[{', '.join(names)}]", "few photographs: Zhao et al. 2020")
+        changes["augment"] = (f"[{', '.join(names)}]", "few photographs: Karras et al. 2020")
+        changes["augment_target"] = (TARGET, "accuracy above which they are applied more often")
         interval = _number(text, "eval_interval") // 2
         changes["eval_interval"] = (interval, "images between quick FIDs; the best may come early")
     return changes

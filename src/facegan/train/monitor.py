@@ -142,7 +142,10 @@ def collapse_advice(images: int, augmented: bool) -> str:
     if images >= FEW_IMAGES:
         return "lower train.lr or train.discriminator_lr"
     few = f"{images:,} photographs are few"
-    augment = "set train.augment: [brightness, saturation, contrast, translation, cutout]"
+    augment = (
+        "set train.augment: [brightness, saturation, contrast, translation, affine] and "
+        "train.augment_target: 0.7"
+    )
     return f"{few}: {'fetch more' if augmented else augment}, or lower train.discriminator_lr"
 
 

@@ -39,7 +39,8 @@ def outlook(images: int, params: Train, is_pretrained: bool) -> str:
         expected.append("expect coarse images")
     if images < FEW and not params.augment:
         expected.append(
-            f"the discriminator will memorise {images:,} images; train.augment delays that"
+            f"the discriminator will memorise {images:,} images; train.augment with "
+            "train.augment_target: 0.7 delays that"
         )
     steps = f"{seen // params.batch_size:,} steps of {params.batch_size} images"
     epochs_text = f"{params.epochs:,} epoch{'s' * (params.epochs > 1)} of {images:,}"
