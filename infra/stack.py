@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from infra import postgres
 from infra.health import Supervisor, start, watch
 from pipelines.cron import next_times
@@ -97,7 +98,7 @@ def prepare(folder: Path) -> tuple[Path, dict[str, str]]:
     if not file.exists():
         names = ("postgres", "s3_key", "s3", "mlflow", "mlflow_sessions", "prefect", "supervisord")
         write_secret(file, json.dumps({name: secrets.token_hex(20) for name in names}))
-    passwords: dict[str, str] = json.loads(file.read_text("utf-8"))
+    passwords: dict[str, str] = parse_json(file.read_text("utf-8"))
     programs = postgres.programs(folder)
     if not (folder / "postgres").exists():
         create_databases(programs, folder, passwords["postgres"])

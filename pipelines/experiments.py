@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from facegan.core.history import NAME
+from facegan.core.parsing import parse_json
 from pipelines.dag import git
 from pipelines.dvc_process import run_dvc
 from pipelines.locks import Workspace, gpu
@@ -55,7 +56,7 @@ def read_scores(repository: Path, commit: str) -> dict[str, Any] | None:
     with _outputs(repository, commit) as outputs:
         for out, path in outputs:
             if out.metric:
-                scores: dict[str, Any] = json.loads(out.repo.dvcfs.read_text(path))
+                scores: dict[str, Any] = parse_json(out.repo.dvcfs.read_text(path))
                 if "protocol" in scores:
                     return scores
     return None
@@ -72,7 +73,7 @@ def read_history(repository: Path, commit: str, stage: str) -> list[dict[str, An
             history = f"{path}/{NAME}"
             if out.stage.addressing.rpartition(":")[2] == stage and out.repo.dvcfs.exists(history):
                 lines = out.repo.dvcfs.read_text(history).splitlines()
-                return [json.loads(line) for line in lines]
+                return [parse_json(line) for line in lines]
     return []
 
 

@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_HOME
 from prefect.states import Crashed, Running
 
 from facegan.core.locks import flock
+from facegan.core.parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def hold(path: Path, what: str) -> Iterator[int]:
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        holder: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        holder: dict[str, Any] = parse_json(path.read_text("utf-8"))
     except ValueError:  # empty, or half-written
         return {}
     return holder

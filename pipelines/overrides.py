@@ -1,11 +1,11 @@
 """Parameters of one run that differ from params.yaml, by dotted key."""
 
-import json
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.params import Params, validated
 
 
@@ -39,6 +39,6 @@ def key_and_value(text: str) -> tuple[str, Any]:
     if not equals:
         raise ArgumentTypeError(f"{text!r}: valid: KEY=VALUE, such as train.lr=0.0001")
     try:
-        return key, json.loads(value)
-    except (ValueError, RecursionError):
+        return key, parse_json(value)
+    except ValueError:
         return key, value

@@ -4,7 +4,6 @@
 pool gets one run of `stages_on_worker`, in a clean clone. Results go on through DVC's remote.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from pipelines import report, storage
 from pipelines.dag import git, read_dag, stage_names
 from pipelines.locks import exclusive
@@ -179,5 +179,5 @@ def read_dvc_files(run: FlowRun) -> dict[str, str]:
                 key=ArtifactFilterKey(any_=[HASHES]),
             )
         )
-    rows = json.loads(str(artifact.data))
+    rows = parse_json(str(artifact.data))
     return {row["path"]: row["content"] for row in rows}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.params import Params
 from pipelines.overrides import key_and_value, override
 
@@ -32,11 +33,11 @@ class Choices:
     @property
     def values(self) -> list[Any]:
         """All values, for checks and grids."""
-        return [json.loads(text) for text in self.texts]
+        return [parse_json(text) for text in self.texts]
 
     def suggest(self, trial: "Trial", key: str) -> Any:
         """Return the trial's value."""
-        return json.loads(trial.suggest_categorical(key, self.texts))
+        return parse_json(trial.suggest_categorical(key, self.texts))
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def _domain(key: str, text: str, params: Params) -> Choices | Range:
 
 def _choices(key: str, text: str) -> Choices:
     try:
-        values = json.loads(f"[{text}]")
-    except (ValueError, RecursionError):  # words
+        values = parse_json(f"[{text}]")
+    except ValueError:  # words
         values = [key_and_value(f"{key}={part.strip()}")[1] for part in text.split(",")]
     for value in values:
         if values.count(value) > 1:  # 1 and 1.0, too

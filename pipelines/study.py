@@ -1,7 +1,6 @@
 """A sweep's trials in an Optuna journal: which one is next, and what became of each."""
 
 import itertools
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from facegan.core.parsing import parse_json
 from pipelines.search_space import Choices, Sampler, Space
 from pipelines.sweep_plan import REDUCTION
 
@@ -73,7 +73,7 @@ class Study:
     def values(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return the values of a trial, as far as they are drawn."""
         encoded = {key for key, domain in self.space.items() if isinstance(domain, Choices)}
-        return {k: json.loads(v) if k in encoded else v for k, v in trial.params.items()}
+        return {k: parse_json(v) if k in encoded else v for k, v in trial.params.items()}
 
     def is_behind(self, trial: Trial, quick_fid: float, epochs: int) -> bool:
         """Record a quick FID, and return whether the trial should end at this rung.

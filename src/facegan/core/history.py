@@ -8,6 +8,7 @@ from typing import Any
 
 from facegan.core.atomic import naming, replacing, unlink_shared
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 
 NAME = "history.jsonl"
 NUMBER = (int, float)
@@ -33,8 +34,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         FaceganError: if the file is missing, corrupt, or not the history of a training.
     """
     try:
-        events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
+        events = [parse_json(line) for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FaceganError(f"{path}: cannot read the training history ({reason})") from None
     if not events or _lacking(events[0], "start"):

@@ -1,7 +1,6 @@
 """The packed array, memory-mapped and verified."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_folder
 
 # What `preprocess` records of each part. Two files, so that a stage that reads only one part does
@@ -86,10 +86,10 @@ def require_same_data(statistics: Path, metadata: dict[str, Any], folder: Path) 
 def _recorded(folder: Path, part: str, key: str) -> str:
     path = folder / RECORDS[part]
     try:
-        return str(json.loads(path.read_text("utf-8"))[key])
+        return str(parse_json(path.read_text("utf-8"))[key])
     except OSError as error:
         reason = str(error.strerror)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         reason = f"has no {key} of an array"
     message = f"{path}: not usable ({reason}); create it with: dvc repro preprocess"
     raise FaceganError(f"{message}, or name the folder that it wrote")

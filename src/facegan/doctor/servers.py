@@ -2,7 +2,6 @@
 
 import base64
 import http.client
-import json
 import os
 import tomllib
 import urllib.error
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.doctor.findings import Finding, ok, problem, warning
 
 TIMEOUT = 5.0  # seconds
@@ -49,7 +49,7 @@ def prefect() -> Finding:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         return problem(f"{url} does not answer ({reason})", f"{START_PREFECT}, or unset it")
-    except (ValueError, RecursionError):  # a page, deep JSON, or not a URL
+    except ValueError:  # a page, deep JSON, or not a URL
         return problem(f"{url}: no Prefect API", "PREFECT_API_URL=http://HOST:4200/api")
     ours = metadata.version("prefect")
     if theirs.split(".")[:2] != ours.split(".")[:2]:
@@ -60,7 +60,7 @@ def prefect() -> Finding:
 def _get(url: str, headers: dict[str, str] | None = None) -> Any:
     request = urllib.request.Request(url, headers=headers or {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        return json.load(response)
+        return parse_json(response.read())
 
 
 def _prefect_setting(name: str) -> str | None:

@@ -16,6 +16,7 @@ from torchmetrics import Metric
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_file
 from facegan.params import Extractor
 from facegan.runtime.distributed import Group
@@ -203,9 +204,9 @@ class Statistics:
         try:
             with safe_open(path, "pt") as file:
                 names = list(file.keys())
-                metadata = json.loads(file.metadata()["facegan"])
+                metadata = parse_json(file.metadata()["facegan"])
                 return cls(**{name: file.get_tensor(name) for name in names}, metadata=metadata)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             message = f"{path}: not reference statistics ({error}); run: dvc repro reference"
             raise FaceganError(message) from None
 

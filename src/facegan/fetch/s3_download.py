@@ -16,6 +16,7 @@ from typing import Any
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Metrics, OnEvent, Progress
+from facegan.core.parsing import parse_json
 from facegan.photos import s3
 from facegan.photos.inputs import (
     MANIFEST,
@@ -103,8 +104,8 @@ def download_all(
 def _keep_completed(objects: Sequence[s3.Object], files: Path, record: Path) -> list[s3.Object]:
     """Delete from `files` what does not match `objects`; return the objects still missing."""
     try:
-        recorded = json.loads(record.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        recorded = parse_json(record.read_bytes())
+    except (FileNotFoundError, ValueError):
         recorded = {}
     expected = {obj.path: [obj.size, obj.etag] for obj in objects}
     sizes, completed = {obj.path: obj.size for obj in objects}, set()

@@ -16,6 +16,7 @@ from facegan.core.atomic import naming, replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent, Progress, silent
 from facegan.core.outputs import refuse_mount
+from facegan.core.parsing import parse_json
 from facegan.fetch import check, datasets, s3_download
 from facegan.photos.inputs import MANIFEST, Folder, is_clutter, safe_name, shown, stored_name
 
@@ -270,9 +271,9 @@ def _refuse_foreign(out: Path) -> None:
         return
     advice = "move it away first; facegan fetch replaces only what it wrote"
     try:
-        manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+        manifest = parse_json((out / MANIFEST).read_text("utf-8"))
         written = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise FaceganError(f"{out}: was not written by facegan fetch; {advice}") from None
     actual = _digests(out)
     changed = sorted(

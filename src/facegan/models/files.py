@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_file
 from facegan.models.architectures import Generator, build_generator
 
@@ -35,11 +36,11 @@ def load_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     require_file(path, expected)
     try:
         with safe_open(path, "pt") as file:
-            config = dict(json.loads(file.metadata()["facegan"]))
+            config = dict(parse_json(file.metadata()["facegan"]))
             return {name: file.get_tensor(name) for name in list(file.keys())}, config
     except FileNotFoundError:
         raise FaceganError(f"{path}: not found; expected {expected}") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise FaceganError(f"{path}: not a network written by facegan train ({reason})") from None
 

@@ -55,14 +55,13 @@ class ModulatedNorm(Modulated):
 
     def _modulation(self, z: Tensor) -> Tensor:
         """Scales and shifts, (n, 2 * channels)."""
-        if self.training:
-            return self._of(z)
-        z, share = lengthened(z)
-        return torch.lerp(self.mean().float(), self._of(z).float(), share)
-
-    def _of(self, z: Tensor) -> Tensor:
+        share = None
+        if not self.training:
+            z, share = lengthened(z)
         modulation: Tensor = self.modulation(leaky_relu(self.hidden(z), SLOPE))
-        return modulation
+        if share is None:
+            return modulation
+        return torch.lerp(self.mean().float(), modulation.float(), share)
 
     def mean(self) -> Tensor:
         """The scales and shifts of latents in the mean, (2 * channels,).

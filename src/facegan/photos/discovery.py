@@ -1,10 +1,10 @@
 """Every input below a root, in order, and its bytes."""
 
-import json
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from facegan.core.parsing import parse_json
 from facegan.photos import archives, formats, idx
 from facegan.photos.copies import is_machine_made
 from facegan.photos.inputs import MANIFEST, REPOSITORY, Input, Root, Unusable, safe_name
@@ -50,9 +50,9 @@ def manifest(root: Root) -> dict[str, dict[str, str]]:
     """What `fetch` recorded about the folder; empty if it was not written by `fetch`."""
     try:
         with root.open(MANIFEST) as stream:
-            content = json.load(stream)
+            content = parse_json(stream.read())
         return {k: dict(content.get(k, {})) for k in ("originals", "skipped")}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

@@ -1,6 +1,5 @@
 """What made a version, and the commands that make it again."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from facegan.core.parsing import parse_json
 from facegan.register import registry
 from facegan.register.registry import Version
 from facegan.tracking.commands import answer
@@ -147,7 +147,7 @@ def _lost(md5: str) -> str:
         return f"photographs {md5} are not"
     if not md5.endswith(".dir"):
         return ""
-    members, folder = json.loads(listing.read_text("utf-8")), listing.parents[1]
+    members, folder = parse_json(listing.read_text("utf-8")), listing.parents[1]
     hashes = [member["md5"] for member in members]
     count = sum(not Path(folder, h[:2], h[2:]).is_file() for h in hashes)
     return f"{count:,} of {len(hashes):,} photographs {md5} are not" if count else ""
@@ -165,5 +165,5 @@ def cached_member(md5: str, name: str) -> Path | None:
     listing = cached(md5)
     if listing is None:
         return None
-    members = json.loads(listing.read_text("utf-8"))
+    members = parse_json(listing.read_text("utf-8"))
     return next((cached(m["md5"]) for m in members if m["relpath"] == name), None)

@@ -1,6 +1,5 @@
 """`metrics.json`, as far as registering needs it."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, Val
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_file
 from facegan.register.scores import COMPANIONS, WEIGHTS, Share
 from facegan.register.validation import first_error
@@ -79,7 +79,7 @@ def read_metrics(path: Path, trained: Path, official: Path) -> dict[str, Any]:
 
 def _parse(text: str) -> dict[str, Any]:
     found = _Metrics.model_validate_json(text)
-    content: dict[str, Any] = json.loads(text)
+    content: dict[str, Any] = parse_json(text)
     metric = found.protocol.name
     label = metric.partition("_")[2]
     scores = {k: v for k, v in content.items() if label in k or k == "untrained_spread"}

@@ -1,7 +1,6 @@
 """Which versions trained on a photograph."""
 
 import csv
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.register import registry
 from facegan.register.lineage import DATASET, cached_member, run_of
 from facegan.register.registry import Registry, Version
@@ -52,9 +52,9 @@ def _indices(client: MlflowClient, found: Registry, dataset: Path | None) -> dic
     indices = {}
     if dataset is not None:
         try:
-            record: Mapping[str, str] = json.loads((dataset / RECORD).read_text("utf-8"))
+            record: Mapping[str, str] = parse_json((dataset / RECORD).read_text("utf-8"))
             indices[record["sha256"]] = dataset / INDEX
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise FaceganError(f"{dataset}: not a packed dataset ({error})") from None
     for version in found.versions.values():
         data = version.tags.get(registry.DATA, "")

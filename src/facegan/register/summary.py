@@ -1,11 +1,11 @@
 """A summary of the result: scores, registered version, pictures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_file
 from facegan.evaluate.rows import companion_rows
 from facegan.register.scores import WEIGHTS
@@ -13,7 +13,7 @@ from facegan.register.stage import find_registered
 
 # What a file that holds no scores raises.
 UNREADABLE = (
-    OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, StopIteration,
+    OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration,
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def summary(trained: Path, metrics: Path, evaluation: Path, name: str) -> list[t
     """
     require_file(metrics, "metrics.json, which facegan evaluate wrote")
     try:
-        rows = _score_rows(json.loads(metrics.read_text("utf-8")))
+        rows = _score_rows(parse_json(metrics.read_text("utf-8")))
     except UNREADABLE as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise FaceganError(f"{metrics}: no scores ({reason}); run: dvc repro") from None

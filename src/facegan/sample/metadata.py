@@ -7,6 +7,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.core.paths import require_file
 from facegan.photos.decoding import MAX_PIXELS
 from facegan.photos.inputs import shown
@@ -84,7 +85,7 @@ def read(path: Path) -> dict[str, str]:
 
 def _of_comment(comment: object) -> dict[str, str]:
     try:
-        found = json.loads(comment) if isinstance(comment, bytes) else {}
-    except (ValueError, RecursionError):  # another program's
+        found = parse_json(comment) if isinstance(comment, bytes) else {}
+    except ValueError:  # another program's
         return {}
     return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ an empty one is a sign of life. When stdin ends, the training has ended, whether
 the run gets its final state, and the process ends.
 """
 
-import json
 import os
 import select
 import signal
@@ -14,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from facegan.core.parsing import parse_json
 from facegan.tracking import provenance, record
 
 # Seconds that the last update may take once nobody waits for it any more.
@@ -90,7 +90,7 @@ def main() -> None:
     while inbox.is_open:
         line = inbox.newest(follower.timeout())
         if line and training is None:
-            training = Path(json.loads(line)["training"])
+            training = Path(parse_json(line)["training"])
             _keep_provenance(training, tags)
         if training is not None and inbox.is_open:
             follower.update(training)

@@ -18,6 +18,7 @@ import numpy as np
 from facegan.core.atomic import replacing
 from facegan.core.history import NAME
 from facegan.core.locks import flock
+from facegan.core.parsing import parse_json
 from facegan.core.project import in_project, project_root
 
 FOLDER = "tracking"
@@ -85,9 +86,9 @@ def add_score(training: Path, images_seen: int, images_per_second: float) -> Non
 def read_record(training: Path) -> Record:
     """The record in a training's folder; an empty one if there is none."""
     folder, scores = training / FOLDER, []
-    with suppress(OSError, ValueError, TypeError, RecursionError):  # a line that a crash cut off
+    with suppress(OSError, ValueError, TypeError):  # a line that a crash cut off
         for line in (folder / SCORES).read_text("utf-8").splitlines():
-            seen, milliseconds, speed = json.loads(line)
+            seen, milliseconds, speed = parse_json(line)
             scores.append((int(seen), int(milliseconds), float(speed)))
     found = folder if folder.is_dir() else None
     return Record(sorted(scores), _read(folder / RUN), _read(folder / END), found)
@@ -127,15 +128,15 @@ def is_running(training: Path) -> bool:
 
 
 def _fingerprint(training: Path) -> str:
-    errors = OSError, ValueError, KeyError, RecursionError
+    errors = OSError, ValueError, KeyError
     with suppress(*errors), (training / NAME).open(encoding="utf-8") as file:
-        return str(json.loads(file.readline())["fingerprint"])
+        return str(parse_json(file.readline())["fingerprint"])
     return ""
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, RecursionError):
-        return dict(json.loads(path.read_text("utf-8")))
+    with suppress(OSError, ValueError):
+        return dict(parse_json(path.read_text("utf-8")))
     return {}
 
 

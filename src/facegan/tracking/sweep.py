@@ -4,7 +4,6 @@ Reads JSON from stdin: `sweep`, `experiment`, `params`, and `trials` with `numbe
 and `scores`. Doing it again adds what is missing.
 """
 
-import json
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from mlflow.entities import Param, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from facegan.core.errors import FaceganError
+from facegan.core.parsing import parse_json
 from facegan.tracking import connection, runs
 
 TAG = "facegan.sweep"
@@ -64,6 +64,6 @@ def _log(client: MlflowClient, parent: Run, trial: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        record(json.load(sys.stdin))
+        record(parse_json(sys.stdin.read()))
     except FaceganError as error:
         sys.exit(f"{error}")

@@ -1,6 +1,5 @@
 """Which training in `checkpoints/` is continued, and what else is there."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from facegan.core import history
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message
+from facegan.core.parsing import parse_json
 from facegan.train import identity as identities
 from facegan.train.identity import CODE, ENVIRONMENT, RESCORING, SCORING, Changes
 from facegan.train.recorder import Recorder
@@ -122,7 +122,7 @@ def note_changes(
         seen: images seen at the checkpoint.
         on_batch: as in `Monitor.quick_fid`; nothing is recorded if it raises.
     """
-    past = [json.loads(line) for line in recorder.lines]
+    past = [parse_json(line) for line in recorder.lines]
     changed, monitor, best = run.changes(past), recorder.monitor, recorder.best
     event: dict[str, Any] = {"event": "resume", "images_seen": seen, "changed": changed}
     if monitor.group.any(bool(changed.keys() & RESCORING)):

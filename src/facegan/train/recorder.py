@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from facegan.core import events, history, pictures
+from facegan.core.parsing import parse_json
 from facegan.models.sampling import NotFinite
 from facegan.train.gan_state import GANState
 from facegan.train.monitor import Monitor, collapse_advice, collapse_reason
@@ -70,12 +71,12 @@ class Recorder:
         for name in CHECKPOINTED:
             setattr(self, name, state[name])
         later = earlier[len(self.lines) :]
-        self.lines += [line for line in later if json.loads(line)["event"] == "rollback"]
+        self.lines += [line for line in later if parse_json(line)["event"] == "rollback"]
         self.start_history()
 
     def start_history(self) -> None:
         if self.is_main:
-            history.start_history(self.file, [self.start, *map(json.loads, self.lines)])
+            history.start_history(self.file, [self.start, *map(parse_json, self.lines)])
 
     def append(self, event: dict[str, Any]) -> None:
         """Append an event to the history."""
@@ -169,7 +170,7 @@ class Recorder:
         """
         ends, accuracies, start = list[int](), list[float](), 0
         for line in reversed(self.lines[:-1]):  # without the score of now
-            event = json.loads(line)
+            event = parse_json(line)
             if event["event"] == "score":
                 start = event["images_seen"]
                 break

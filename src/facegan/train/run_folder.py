@@ -19,6 +19,7 @@ from facegan.core.atomic import replacing
 from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent
 from facegan.core.history import NAME
+from facegan.core.parsing import parse_json
 from facegan.train import checkpoint
 from facegan.train.identity import (
     CODE,
@@ -131,9 +132,9 @@ class RunFolder:
 
     def _finished(self) -> dict[str, Any] | None:
         try:
-            content = json.loads((self.folder / FINISHED).read_text("utf-8"))
+            content = parse_json((self.folder / FINISHED).read_text("utf-8"))
             return content if isinstance(content, dict) and "epochs" in content else None
-        except (OSError, ValueError, RecursionError):  # missing or damaged
+        except (OSError, ValueError):  # missing or damaged
             return None
 
     def is_served(self, stopping_params: dict[str, Any]) -> bool:
@@ -197,8 +198,8 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     events = []
     with suppress(OSError):
         for line in (folder / NAME).read_text("utf-8", errors="replace").splitlines():
-            with suppress(ValueError, RecursionError):
-                event = json.loads(line)
+            with suppress(ValueError):
+                event = parse_json(line)
                 events += [event] if isinstance(event, dict) else []
     return events
 
@@ -206,8 +207,8 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 def images_seen(folder: Path) -> int:
     """The images that a training has seen; 0 where its files do not tell."""
     saved = 0
-    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-        saved = int(json.loads((folder / PROGRESS).read_text("utf-8"))["images_seen"])
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        saved = int(parse_json((folder / PROGRESS).read_text("utf-8"))["images_seen"])
     seen: list[int] = [event.get("images_seen", 0) for event in read_events(folder)]
     return max([saved, *seen])
 
@@ -219,9 +220,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
         FaceganError: if `folder` is not a training's folder.
     """
     try:
-        identity = json.loads((folder / IDENTITY).read_text("utf-8"))
+        identity = parse_json((folder / IDENTITY).read_text("utf-8"))
         if not isinstance(identity, dict):
             raise ValueError("expected a mapping")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise FaceganError(f"{folder}: not a folder of facegan train ({error})") from None
     return identity
