@@ -97,8 +97,8 @@ def test_fetch_and_preprocess_create_a_dataset(tmp_path: Path) -> None:
     assert fetched.stdout == (
         "data: 3 inputs from faces; to track them: dvc add data; for a params.yaml that fits them: "
         "facegan preset auto\n"
-        "data: of fewer than 2,000 photographs, expect faces that are close to copies; that "
-        "params.yaml works against it, and more photographs do more\n"
+        "data: of fewer than 2,000 photographs, expect visible defects, and copies if they are "
+        "very few; that params.yaml works against both, and more photographs do more\n"
     )
     assert facegan("preprocess", "data", "artifacts/dataset", cwd=tmp_path).returncode == 0
     report = json.loads((tmp_path / "artifacts" / "dataset" / "report.json").read_text())

@@ -47,3 +47,4 @@ def test_few_images_without_augmentation_are_announced(
 ) -> None:
     text = outlook(images, settings(epochs=400, augment=augment), is_pretrained=False)
     assert ("will memorise" in text) == warned
+    assert ("train.augment with train.augment_target: 0.7 delays that" in text) == warned

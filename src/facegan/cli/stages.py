@@ -93,8 +93,9 @@ def fetch(
             result += f"dvc add {out}; for a params.yaml that fits them: facegan preset auto"
             if num_inputs < FEW:
                 result += (
-                    f"\n{out}: of fewer than {FEW:,} photographs, expect faces that are close to "
-                    "copies; that params.yaml works against it, and more photographs do more"
+                    f"\n{out}: of fewer than {FEW:,} photographs, expect visible defects, and "
+                    "copies if they are very few; that params.yaml works against both, and more "
+                    "photographs do more"
                 )
     typer.echo(result)
 
