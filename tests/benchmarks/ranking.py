@@ -1,17 +1,24 @@
-"""Does the quick FID rank trainings as the official one does? Over the runs of ablations.
+"""Does the quick FID rank generators as the official one does?
 
-    PYTHONPATH=tests python -m benchmarks.ranking /tmp/ablation [/tmp/another ...]
+    PYTHONPATH=tests python -m benchmarks.ranking ABLATION/dataset \
+        ABLATION/reference/official.safetensors ABLATION/*/train/generator.safetensors
 
-A row is a quick FID that could be: input size and number of generated images. Spearman's rank
-correlation is with the official FIDs of `metrics.json`; 1 is the same order.
+Generators may also be the snapshots of trainings, which `benchmarks.snapshots` keeps. A row is a
+score that the quick FID could be: input size, number of generated images, against all photographs
+or the held-out ones. `infinity` is the FID extrapolated to infinitely many images (Chong and
+Forsyth 2020, arXiv 1911.07023, section 3). Spearman's rank correlation with the official FID, of
+one set of latents, is 1 if the order is the same. *Lost by its choices*: how much higher the
+official FID is of the snapshot that the score prefers in a folder than the lowest, in the mean.
 """
 
-import itertools
-import json
+import statistics
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -19,68 +26,123 @@ from torch import Tensor
 from benchmarks.harness import machine
 from facegan.cli.device import choose_device, keep_freed_memory
 from facegan.data.dataset import load_images
+from facegan.evaluate.kid import kernel_distance
+from facegan.evaluate.protocol import SEEDS, score_name
+from facegan.evaluate.scorer import Scorer
 from facegan.features.extraction import Extraction
 from facegan.features.frechet import FeatureMoments, FrechetDistance, Statistics
+from facegan.models.architectures import Generator
 from facegan.models.files import load_generator
 from facegan.models.sampling import generate, latents
 from facegan.params import Extractor
 from facegan.train.monitor import QUICK_SEED
 
-SIZES = 32, 64, 96, 112
-COUNTS = 500, 1_500
-BATCH = 500
+SHARES = 0.25, 0.5, 0.75, 1  # of the official input size
+COUNTS = 500, 2_000
+OFFICIAL, BATCH, POINTS = 5_000, 500, 5
+HEADER = "| score | rank correlation | lost by its choices | share of the official time |"
+
+# The features of a generator's images -> a score.
+Score = Callable[[Tensor], float]
 
 
-def main(*folders: str) -> None:
+def main(dataset: str, official: str, *paths: str) -> None:
     keep_freed_memory()
-    runs = sorted(path.parent for name in folders for path in Path(name).glob("*/metrics.json"))
-    metrics = [json.loads((run / "metrics.json").read_text("utf-8")) for run in runs]
-    names = {content["protocol"]["name"] for content in metrics}
-    if len(names) != 1 or len(runs) < 3:
-        sys.exit(f"ranking: {len(runs)} runs, protocols {sorted(names)}; valid: 3 or more of one")
-    (name,) = names
-    official = [content[name] for content in metrics]
-    print(f"{len(runs)} trainings, {name} {min(official):.1f} to {max(official):.1f}", flush=True)
-    print("| quick FID | rank correlation | seconds a score |\n|---|---|---|", flush=True)
-    for size in SIZES:
-        for count, fids, spent in _quick_fids(runs, size):
-            correlation = spearmanr(official, fids).statistic
-            print(
-                f"| {size} pixels, {count:,} images | {correlation:.2f} | {spent:.1f} |", flush=True
-            )
-    print(f"{machine()}.")
+    reference, device = Statistics.load(official), choose_device()
+    generators = [load_generator(Path(path), device) for path in paths]
+    if len(generators) < 3:
+        sys.exit(f"ranking: {len(generators)} generators; valid: 3 or more")
+    scorer = Scorer(reference, OFFICIAL * len(generators), device)
+    began = time.perf_counter()
+    fids = [scorer.sample(generator, OFFICIAL, SEEDS[0]).fid for generator in generators]
+    spent = (time.perf_counter() - began) * len(SEEDS) / len(generators)
+    for path, fid in zip(paths, fids, strict=True):
+        print(f"{path}: {fid:.2f}", flush=True)
+    name = score_name("fid", OFFICIAL, reference)
+    print(
+        f"\n{len(fids)} generators, {name} {min(fids):.1f} to {max(fids):.1f}, {spent:.0f} s each"
+    )
+    print(f"\n{HEADER}\n|---|---|---|---|", flush=True)
+    settings = Extractor(**reference.metadata["extractor"])
+    for share in SHARES:
+        size = max(int(settings.input_size * share), 32)
+        quick = settings.model_copy(update={"input_size": size, "dtype": "bfloat16"})
+        for row, scores, seconds in _rows(Path(dataset), quick, generators, device):
+            ranked = f"{spearmanr(fids, scores).statistic:.3f} | {_lost(paths, fids, scores):.2f}"
+            print(f"| {size} pixels, {row} | {ranked} | {seconds / spent:.1%} |", flush=True)
+    print(f"\n{machine()}.")
 
 
-def _quick_fids(runs: list[Path], size: int) -> list[tuple[int, list[float], float]]:
-    """For each number of images: that number, the FID of each run, and the seconds of one."""
-    settings = Extractor(extractor="efficientnet-lite0", input_size=size, dtype="bfloat16")
-    extraction = Extraction(settings, choose_device(), images=0)
-    real = _statistics(runs[0].parent / "dataset", extraction)
-    found: list[tuple[int, list[float], float]] = [(count, [], 0.0) for count in COUNTS]
-    for run in runs:
-        features, spent = _features(run / "train" / "generator.safetensors", extraction)
-        for i, (count, fids, total) in enumerate(found):
-            distance = FrechetDistance(real)
-            distance.update(features[:count])
-            fids.append(float(distance.compute()))
-            found[i] = count, fids, total + spent * count / max(COUNTS) / len(runs)
-    return found
+def _lost(paths: Sequence[str], fids: Sequence[float], scores: Sequence[float]) -> float:
+    """How much higher the official FID of the best by a score is than the lowest, in the mean over
+    folders."""
+    folders = defaultdict(list)
+    for path, fid, score in zip(paths, fids, scores, strict=True):
+        folders[Path(path).parent].append((score, fid))
+    losses = [min(found)[1] - min(fid for _, fid in found) for found in folders.values()]
+    return statistics.mean(losses)
 
 
-def _statistics(dataset: Path, extraction: Extraction) -> Statistics:
-    moments = FeatureMoments(extraction.num_features)
-    parts = (load_images(dataset, part).split(BATCH) for part in ("images", "holdout"))
-    for images in itertools.chain(*parts):
-        moments.update(extraction(images))
-    return Statistics.from_moments(moments)
+def _rows(
+    dataset: Path, settings: Extractor, generators: list[Generator], device: torch.device
+) -> Iterator[tuple[str, list[float], float]]:
+    """Name, score of each generator, and mean seconds of one, of each score at an input size."""
+    extraction = Extraction(settings, device, images=0)
+    images, holdout = (
+        _features(load_images(dataset, part).split(BATCH), extraction)
+        for part in ("images", "holdout")
+    )
+    began = time.perf_counter()
+    drawn = [_drawn(generator, extraction) for generator in generators]
+    drawing = (time.perf_counter() - began) / max(COUNTS) / len(drawn)
+    for count in COUNTS:
+        for name, score in _scores(images, holdout, count).items():
+            began = time.perf_counter()
+            scores = [score(features[:count]) for features in drawn]
+            scoring = (time.perf_counter() - began) / len(drawn)
+            yield f"{count:,} images, {name}", scores, drawing * count + scoring
 
 
-def _features(path: Path, extraction: Extraction) -> tuple[Tensor, float]:
-    """Features of the images that the quick FID draws, and the seconds that they took."""
-    began, generator = time.perf_counter(), load_generator(path, extraction.device)
+def _scores(images: Tensor, holdout: Tensor, count: int) -> dict[str, Score]:
+    everything = torch.cat([images, holdout])
+    whole = _fid(everything)
+    return {
+        "FID": whole,
+        "FID, held-out photographs": _fid(holdout),
+        "FID, infinity": lambda features: _extrapolated(whole, features),
+        "KID": lambda features: kernel_distance(everything[:count], features, 0).mean,
+    }
+
+
+def _fid(real: Tensor) -> Score:
+    moments = FeatureMoments(real.shape[1])
+    moments.update(real)
+    against = Statistics.from_moments(moments)
+
+    def fid(features: Tensor) -> float:
+        distance = FrechetDistance(against)
+        distance.update(features)
+        return float(distance.compute())
+
+    return fid
+
+
+def _extrapolated(fid: Score, features: Tensor) -> float:
+    """The intercept of a line through FIDs over one by the number of images."""
+    counts = np.linspace(len(features) // 2, len(features), POINTS).astype(int)
+    rng = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(features), generator=rng)[:count] for count in counts]
+    return float(np.polyfit(1 / counts, [fid(features[order]) for order in orders], 1)[1])
+
+
+def _features(batches: Iterable[Tensor], extraction: Extraction) -> Tensor:
+    return torch.cat([extraction(images).cpu().float() for images in batches])
+
+
+def _drawn(generator: Generator, extraction: Extraction) -> Tensor:
+    """Features of the images that the quick FID draws."""
     z = latents(max(COUNTS), generator.latent_dim, QUICK_SEED)
-    features = torch.cat([extraction(images) for images in generate(generator, z)])
-    return features, time.perf_counter() - began
+    return _features(generate(generator, z), extraction)
 
 
 if __name__ == "__main__":
