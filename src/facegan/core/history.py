@@ -24,6 +24,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "samples": {"images_seen": int, "diversity": NUMBER},
     "score": {"images_seen": int, "quick_fid": NUMBER},
     "collapse": {"images_seen": int, "reason": str},
+    "choice": {"images_seen": int},
 }  # fmt: skip
 
 
@@ -73,8 +74,16 @@ def scores(events: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]
 
 
 def best_score(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The event of the best snapshot, with `images_seen` and `quick_fid`."""
-    return min(scores(events)[1], key=lambda score: score["quick_fid"])
+    """The event of the best snapshot, with `images_seen` and `quick_fid`.
+
+    That is the one with the lowest quick FID, unless the training ended with a choice between close
+    ones.
+    """
+    events = list(events)
+    found = scores(events)[1]
+    chosen = [event["images_seen"] for event in events if event["event"] == "choice"]
+    found = [score for score in found if score["images_seen"] in chosen[-1:]] or found
+    return min(found, key=lambda score: score["quick_fid"])
 
 
 def start_history(path: Path, events: Sequence[dict[str, Any]]) -> None:

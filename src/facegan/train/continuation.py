@@ -115,8 +115,8 @@ def note_changes(
 ) -> bool:
     """Record in the history what has changed since the last run; False if nothing has.
 
-    If quick FIDs are not comparable with the earlier ones, the best snapshot is scored again. Every
-    process has to call this.
+    If quick FIDs are not comparable with the earlier ones, the best snapshot is scored again, and
+    those that were close to it are dropped. Every process has to call this.
 
     Args:
         seen: images seen at the checkpoint.
@@ -130,7 +130,7 @@ def note_changes(
         if "generator" in best:  # there is a score
             network = recorder.gan.calibrated_ema()
             network.load_state_dict(best["generator"])
-            best["quick_fid"] = monitor.quick_fid(network, on_batch)
+            best["quick_fid"], recorder.rivals = monitor.quick_fid(network, on_batch), []
             event["best"] = {**history.best_score(past), "quick_fid": best["quick_fid"]}
     if changed:
         recorder.append(event)

@@ -16,7 +16,7 @@ from facegan.core.errors import FaceganError
 from facegan.core.events import Message, OnEvent
 from facegan.models import files
 from facegan.train.checkpoint import load_newest
-from facegan.train.run_folder import CHECKPOINT, IDENTITY, SAMPLES, UNTRAINED
+from facegan.train.run_folder import CHECKPOINT, FINISHED, IDENTITY, SAMPLES, UNTRAINED
 
 
 def export(
@@ -59,15 +59,16 @@ def _save_networks(best: dict[str, Any], configs: dict[str, dict[str, Any]], fol
 def exported(folder: Path, on_event: OnEvent) -> Iterator[Path]:
     """Yield a folder with networks and history as `train` writes them.
 
-    That is `folder` itself, or a temporary folder if `folder` is one of `checkpoints/`, or the
-    checkpoint in it: with the best networks of the last checkpoint, and the history up to it.
+    That is `folder` itself, or a temporary folder if `folder` is that of an unfinished training in
+    `checkpoints/`, or the checkpoint in it: with the best networks of the last checkpoint, and the
+    history up to it.
 
     Raises:
         FaceganError: if such a training has no intact checkpoint with a score.
     """
     if folder.name == CHECKPOINT:
         folder = folder.parent
-    if not (folder / IDENTITY).is_file():
+    if not (folder / IDENTITY).is_file() or (folder / FINISHED).is_file():
         yield folder
         return
     state = load_newest(folder / CHECKPOINT, torch.device("cpu"), on_event)

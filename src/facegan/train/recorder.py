@@ -17,11 +17,16 @@ from facegan.core import events, history, pictures
 from facegan.core.parsing import parse_json
 from facegan.models.sampling import NotFinite
 from facegan.train.gan_state import GANState
-from facegan.train.monitor import Monitor, collapse_advice, collapse_reason
+from facegan.train.monitor import FINAL, Monitor, collapse_advice, collapse_reason
 from facegan.train.run_folder import SAMPLES
 
 # Attributes in a checkpoint.
-CHECKPOINTED = (*("lines", "sums", "count", "best", "unimproved", "collapsed", "diversity"),)
+CHECKPOINTED = (
+    *("lines", "sums", "count", "best", "rivals", "unimproved", "collapsed", "diversity"),
+)
+# Snapshots with quick FIDs of up to so many times the best may be better than it; so many of them,
+# the best included, are kept.
+CLOSE, CONTENDERS = 1.02, 3
 
 
 class Recorder:
@@ -45,7 +50,9 @@ class Recorder:
         self.file, self.is_main = folder / history.NAME, gan.group.is_main
         self.lines: list[str] = []  # of the history, after the first
         self.sums, self.count = torch.zeros(3, device=gan.device), 0
+        # Networks with the best quick FID, and those whose quick FIDs are close, best first.
         self.best: dict[str, Any] = {"quick_fid": math.inf}
+        self.rivals: list[dict[str, Any]] = []
         self.unimproved, self.collapsed, self.lost_picture = 0, False, False
         self.diversity = 0.0
         self.say_once = events.once(on_event)
@@ -68,8 +75,8 @@ class Recorder:
         Args:
             earlier: lines of the history; rollbacks after the checkpoint are kept.
         """
-        for name in CHECKPOINTED:
-            setattr(self, name, state[name])
+        for name in CHECKPOINTED:  # `--resume` takes those of earlier code, which have no rivals
+            setattr(self, name, state.get(name, getattr(self, name)))
         later = earlier[len(self.lines) :]
         self.lines += [line for line in later if parse_json(line)["event"] == "rollback"]
         self.start_history()
@@ -129,7 +136,7 @@ class Recorder:
         return is_written
 
     def score(self, network: nn.Module, seen: int, on_batch: Callable[[], None]) -> None:
-        """Record the quick FID, and keep the networks if it is the best so far.
+        """Record the quick FID, and keep the networks if it is the best so far, or close to that.
 
         Args:
             on_batch: as in `Monitor.quick_fid`; nothing is recorded if it raises.
@@ -144,16 +151,53 @@ class Recorder:
             self.unimproved += 1
             self.on_event(events.Message(f"no quick FID at {seen:,} images seen: {error}"))
             return
-        if fid < self.best["quick_fid"]:
-            discriminator = copy.deepcopy(self.gan.discriminator.state_dict())
-            networks = {"generator": network.state_dict(), "discriminator": discriminator}
-            self.best, self.unimproved = {"quick_fid": fid, "images_seen": seen, **networks}, 0
-        else:
-            self.unimproved += 1
+        self.unimproved = 0 if fid < self.best["quick_fid"] else self.unimproved + 1
+        discriminator = copy.deepcopy(self.gan.discriminator.state_dict())
+        networks = {"generator": network.state_dict(), "discriminator": discriminator}
+        self._keep({"quick_fid": fid, "images_seen": seen, **networks})
         self.append({"event": "score", "images_seen": seen, "quick_fid": fid})
         self.on_event(events.Metrics({"quick FID": fid}))
         if seen > 0:
             self._note_collapse(fid, seen)
+
+    def _keep(self, snapshot: dict[str, Any]) -> None:
+        """Keep it if it is the best, or close to the best."""
+        found = [*self.rivals, snapshot]
+        if "generator" in self.best:
+            found.append(self.best)
+        self.best, *others = sorted(
+            found, key=lambda kept: (kept["quick_fid"], kept["images_seen"])
+        )
+        close = [kept for kept in others if kept["quick_fid"] <= CLOSE * self.best["quick_fid"]]
+        self.rivals = close[: CONTENDERS - 1]
+
+    def choose(self, on_batch: Callable[[], None]) -> None:
+        """Decide between snapshots whose quick FIDs are close, by an FID of more images.
+
+        A checkpoint has to be of before, because a longer training decides anew.
+
+        Args:
+            on_batch: as in `Monitor.quick_fid`; nothing is recorded if it raises.
+        """
+        if not self.rivals:
+            return
+        contenders = sorted((self.best, *self.rivals), key=lambda kept: kept["images_seen"])
+        fids = [self._final_fid(kept["generator"], on_batch) for kept in contenders]
+        self.best, self.rivals = contenders[fids.index(min(fids))], []
+        seen = [kept["images_seen"] for kept in contenders]
+        chosen = self.best["images_seen"]
+        self.append({"event": "choice", "images_seen": chosen, "contenders": seen, "fids": fids})
+        scored = ", ".join(f"{n:,}: {fid:.2f}" for n, fid in zip(seen, fids, strict=True))
+        text = f"close quick FIDs; with {FINAL} times as many images, by images seen, {scored}"
+        self.on_event(events.Message(f"{text}; the best generator is that of {chosen:,}"))
+
+    def _final_fid(self, state: dict[str, Tensor], on_batch: Callable[[], None]) -> float:
+        network = self.gan.calibrated_ema()
+        network.load_state_dict(state)
+        try:
+            return self.monitor.final_fid(network, on_batch)
+        except NotFinite:
+            return math.inf
 
     def _note_collapse(self, fid: float, seen: int) -> None:
         reason = collapse_reason(self.diversity, self._accuracy(), fid, self.best["quick_fid"])

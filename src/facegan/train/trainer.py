@@ -103,6 +103,7 @@ class Trainer:
             is_whole, due = self.batches.seen == self.total, self._is_due(self.params.eval_interval)
             if (finish or is_whole) and not due:
                 self._score_last()
+            self.recorder.choose(self._interrupt_on_signal)
             if not is_whole:
                 self._report_early_end(self._reason() or "finish")
             self._report_share(resumed_at)
@@ -218,11 +219,7 @@ class Trainer:
         self._score(network)
 
     def _score(self, network: nn.Module, save: bool = True) -> None:
-        """Score a network, and save the result.
-
-        Raises:
-            Interrupted: on a signal; the score stays due.
-        """
+        """Score a network, and save the result. On a signal, it raises, and the score stays due."""
         began = time.monotonic()
         self.recorder.score(network, self.batches.seen, self._interrupt_on_signal)
         self.scoring, self.score_due = self.scoring + time.monotonic() - began, False
@@ -233,7 +230,7 @@ class Trainer:
     def _score_last(self) -> None:
         """Score a last network between two intervals.
 
-        The checkpoint is of before, because a training of more epochs has no score there.
+        The checkpoint is of before: a training of more epochs has no score there.
         """
         self._save()
         recorder, seen = self.recorder, self.batches.seen
