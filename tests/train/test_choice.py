@@ -1,5 +1,6 @@
 """The choice between snapshots whose quick FIDs are close."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -96,8 +97,11 @@ def test_more_images_decide_between_close_quick_fids(
     lines, texts = run()
     event = {"event": "choice", "images_seen": 280, "contenders": [280, 540], "fids": [7.0, 8.0]}
     assert choices(lines) == [event]
-    text = "3 times as many images, by images seen, 280: 7.00, 540: 8.00; the best generator is"
-    assert any(text in line for line in texts)
+    before, after = texts[-3:-1]
+    assert before == (
+        "the quick FIDs at 280 and 540 images seen are close; scoring each with 120 other images"
+    )
+    assert after == "FIDs 7.00 and 8.00; the best generator is that of 280"
     best, _ = load_network(tmp_path / "out" / "generator.safetensors")
     assert is_same(best, generators[1]) and not is_same(best, generators[2])
     assert best_score(lines) == {"event": "score", "images_seen": 280, "quick_fid": 10.1}
@@ -129,11 +133,14 @@ def test_the_best_three_of_those_within_two_percent_are_contenders(
     assert best_score(lines)["images_seen"] == (contenders[-1] if contenders else 0)
 
 
+@pytest.mark.parametrize("other", [8.0, float("nan")])
 def test_a_contender_whose_images_are_not_finite_is_not_chosen(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, other: float
 ) -> None:
-    scored(monkeypatch, [90.0, 10.1, 10.0], [float("nan"), 8.0])
+    scored(monkeypatch, [90.0, 10.1, 10.0], [float("nan"), other])
     lines, _ = run()
+    (choice,) = choices(lines)
+    assert choice["fids"] == [None, None if math.isnan(other) else other]
     assert best_score(lines)["images_seen"] == 540
 
 

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,18 @@ class Recorder:
         if not self.rivals:
             return
         contenders = sorted((self.best, *self.rivals), key=lambda kept: kept["images_seen"])
-        fids = [self._final_fid(kept["generator"], on_batch) for kept in contenders]
-        self.best, self.rivals = contenders[fids.index(min(fids))], []
         seen = [kept["images_seen"] for kept in contenders]
+        text = f"the quick FIDs at {_listed(f'{n:,}' for n in seen)} images seen are close"
+        count = FINAL * self.monitor.num_samples
+        self.on_event(events.Message(f"{text}; scoring each with {count:,} other images"))
+        fids = [self._final_fid(kept["generator"], on_batch) for kept in contenders]
+        order = sorted(zip(fids, contenders, strict=True), key=lambda p: (p[0], p[1]["quick_fid"]))
+        self.best, self.rivals = order[0][1], []
         chosen = self.best["images_seen"]
-        self.append({"event": "choice", "images_seen": chosen, "contenders": seen, "fids": fids})
-        scored = ", ".join(f"{n:,}: {fid:.2f}" for n, fid in zip(seen, fids, strict=True))
-        text = f"close quick FIDs; with {FINAL} times as many images, by images seen, {scored}"
-        self.on_event(events.Message(f"{text}; the best generator is that of {chosen:,}"))
+        finite = [fid if math.isfinite(fid) else None for fid in fids]
+        self.append({"event": "choice", "images_seen": chosen, "contenders": seen, "fids": finite})
+        scored = _listed(f"{fid:.2f}" for fid in fids)
+        self.on_event(events.Message(f"FIDs {scored}; the best generator is that of {chosen:,}"))
 
     def _final_fid(self, state: dict[str, Tensor], on_batch: Callable[[], None]) -> float:
         network = self.gan.calibrated_ema()
@@ -222,3 +226,9 @@ class Recorder:
                 ends.insert(0, event["images_seen"])
                 accuracies.insert(0, event["accuracy"])
         return float(np.average(accuracies, weights=np.diff([start, *ends]))) if ends else 0.0
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Two or more, as in a sentence."""
+    *texts, last = texts
+    return f"{', '.join(texts)} and {last}"
