@@ -50,7 +50,8 @@ def test_a_command_is_stopped_once_it_has_had_its_cpu_time(tmp_path: Path) -> No
     assert 1.0 < spent.cpu < 10.0
     assert spent.total == 1_000_000
     cpu, wall = spent.per_image()
-    assert 0.002 < cpu <= wall
+    # CPU time has steps of a hundredth of a second, and is read after the wall time.
+    assert 0.002 < cpu < 1.2 * wall
 
 
 def test_a_command_that_fails_is_an_error_with_its_output(tmp_path: Path) -> None:
