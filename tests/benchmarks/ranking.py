@@ -38,7 +38,7 @@ from facegan.params import Extractor
 from facegan.train.monitor import QUICK_SEED
 
 SHARES = 0.25, 0.5, 1  # of the official input size
-COUNTS = 500, 2_000
+COUNTS = 500, 1_300, 2_000
 OFFICIAL, BATCH, POINTS = 5_000, 500, 5
 HEADER = "| score | rank correlation | lost by its choices | share of the official time |"
 
