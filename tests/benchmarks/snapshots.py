@@ -7,6 +7,7 @@ Trainings keep their best generator alone. Ends on Ctrl-C.
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -65,4 +66,5 @@ def keep(checkpoint: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
